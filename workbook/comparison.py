@@ -1,0 +1,174 @@
+"""The evidence of 03_compare: every codec on the held-out test episodes, from its tokens alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rfsq_robust import CONDITIONINGS, load_checkpoint
+from workbook.chunks import Array, Chunks, Normaliser, join_chunks
+from workbook.codecs import Codec, RFSQCodec, Tokens, UniformBins, entropy_bits
+from workbook.dataset import Dataset
+from workbook.evaluation import Metric, episode_metrics, summarise
+from workbook.intervals import Estimate, estimate_excess, estimate_improvement
+from workbook.paths import OutputFolder
+
+BIN_COUNTS = (16, 64, 256)
+
+
+@dataclass(frozen=True, eq=False)
+class TestSet:
+    """The held-out episodes, and what errors are measured in."""
+
+    chunks: Chunks
+    episodes: list[Array]
+    normaliser: Normaliser
+    train_variance: Array
+
+    __test__ = False  # not a pytest class
+
+    @staticmethod
+    def of(dataset: Dataset) -> TestSet:
+        train = np.concatenate([episode.actions for episode in dataset.part("train")])
+        return TestSet(
+            dataset.held_out_chunks("test"),
+            [episode.actions for episode in dataset.part("test")],
+            dataset.normaliser,
+            dataset.normaliser.normalise(train).var(axis=0),
+        )
+
+    def measure(self, decoded: Array) -> dict[str, Metric]:
+        """Metrics of decoded chunks (N, C, A)."""
+        return episode_metrics(self.episodes, join_chunks(self.chunks, decoded), self.normaliser, self.train_variance)
+
+
+def load_codecs(out: OutputFolder, training: dict[str, Any], dataset: Dataset) -> dict[str, list[RFSQCodec]]:
+    """Conditioning -> one codec a seed, from the checkpoint files that 02_train_robust wrote."""
+    return {
+        name: [load_codec(out, run["file"], dataset) for run in entry["runs"]]
+        for name, entry in training["conditionings"].items()
+    }
+
+
+def load_codec(out: OutputFolder, file: str, dataset: Dataset) -> RFSQCodec:
+    """A checkpoint as a codec, with the normaliser it carries, or the data set's where it carries none."""
+    checkpoint = load_checkpoint(out.checkpoints / file)
+    bounds = checkpoint.normalization
+    normaliser = (
+        Normaliser(bounds["min"].double().numpy(), bounds["max"].double().numpy()) if bounds else dataset.normaliser
+    )
+    return RFSQCodec(checkpoint.model.conditioning, checkpoint.model, normaliser)
+
+
+def reconstruction_sha256(codec: RFSQCodec, chunks: Chunks) -> str:
+    """Hash of the actions decoded from a codec's tokens; equal hashes mean equal to the last bit.
+
+    On one thread, because the order of sums, and with it the last bit, may depend on their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        decoded = codec.decode(codec.encode(chunks.actions))
+    finally:
+        torch.set_num_threads(threads)
+    return hashlib.sha256(np.ascontiguousarray(decoded).tobytes()).hexdigest()
+
+
+def compare(
+    out: OutputFolder, dataset: Dataset, training: dict[str, Any], on_progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Content of the comparison stage: 'models', one entry a conditioning, and 'baselines'."""
+    test = TestSet.of(dataset)
+    all_codecs = load_codecs(out, training, dataset)
+    naive_forward, naive_tokens = (_metrics(all_codecs["none"], test, way) for way in (_forward, _from_tokens))
+    models = {}
+    for done, name in enumerate(CONDITIONINGS):
+        on_progress(done, len(CONDITIONINGS))
+        models[name] = _compare_model(all_codecs[name], training["conditionings"], test, naive_forward, naive_tokens)
+    baselines = {}
+    for count in BIN_COUNTS:
+        codec = UniformBins(count, dataset.normaliser)
+        metrics = _metrics([codec], test, _from_tokens)
+        baselines[codec.name] = _evidence(metrics, codec, codec.encode(test.chunks.actions))
+        baselines[codec.name]["improvement"] = _improvement(naive_tokens, metrics).as_json()
+    on_progress(len(CONDITIONINGS), len(CONDITIONINGS))
+    return {
+        "test_episodes": len(test.episodes),
+        "test_steps": int(test.chunks.valid.sum()),
+        "models": models,
+        "baselines": baselines,
+    }
+
+
+def _compare_model(
+    codecs: Sequence[RFSQCodec],
+    trained: dict[str, Any],
+    test: TestSet,
+    naive_forward: list[dict[str, Metric]],
+    naive_tokens: list[dict[str, Metric]],
+) -> dict[str, Any]:
+    conditioning = codecs[0].model.conditioning
+    runs = trained[conditioning]["runs"]
+    forward, tokens = _metrics(codecs, test, _forward), _metrics(codecs, test, _from_tokens)
+    entry = _evidence(tokens, codecs[0], codecs[0].encode(test.chunks.actions))
+    digests = [reconstruction_sha256(codec, test.chunks) for codec in codecs]
+    same = sum(digest == run["reconstruction_sha256"] for digest, run in zip(digests, runs, strict=True))
+    entry |= {
+        "seeds": [run["seed"] for run in runs],
+        "forward_mse": summarise(forward)["mse"].as_json(),
+        "forward_errors": {name: estimate.as_json() for name, estimate in summarise(forward).items()},
+        "improvement_forward": _improvement(naive_forward, forward).as_json(),
+        "improvement_tokens": _improvement(naive_tokens, tokens).as_json(),
+        "decode_error": max(codec.decode_error(test.chunks.actions) for codec in codecs),
+        "checkpoints": {"files": [run["file"] for run in runs], "loaded_and_identical": same, "of": len(runs)},
+        "checkpoint_bytes": max(run["bytes"] for run in runs),
+        "train_seconds": [run["seconds"] for run in runs],
+        "overhead": _overhead(trained, conditioning).as_json(),
+    }
+    if conditioning == "layernorm":
+        sent = [RFSQCodec("layernorm, statistics sent", c.model, c.normaliser, "sent") for c in codecs]
+        metrics = _metrics(sent, test, _from_tokens)
+        entry["with_statistics"] = _evidence(metrics, sent[0], sent[0].encode(test.chunks.actions))
+        entry["with_statistics"]["improvement"] = _improvement(naive_tokens, metrics).as_json()
+    return entry
+
+
+def _evidence(metrics: list[dict[str, Metric]], codec: Codec, tokens: Tokens) -> dict[str, Any]:
+    """Errors from tokens alone, and the bits that they cost; bits of the first seed stand for all."""
+    summary = {name: estimate.as_json() for name, estimate in summarise(metrics).items()}
+    side = 0.0 if tokens.side is None else codec.bits(tokens) - codec.bits(Tokens(tokens.codes))
+    return {
+        "token_mse": summary["mse"],
+        "token_errors": summary,
+        "bits": {"per_chunk": codec.bits(tokens), "side": side, "entropy": entropy_bits(tokens)},
+    }
+
+
+def _forward(codec: RFSQCodec, chunks: Array) -> Array:
+    return codec.forward(chunks)
+
+
+def _from_tokens(codec: Codec, chunks: Array) -> Array:
+    return codec.decode(codec.encode(chunks))
+
+
+def _metrics(codecs: Sequence[Any], test: TestSet, way: Callable[[Any, Array], Array]) -> list[dict[str, Metric]]:
+    return [test.measure(way(codec, test.chunks.actions)) for codec in codecs]
+
+
+def _improvement(naive: list[dict[str, Metric]], candidate: list[dict[str, Metric]]) -> Estimate:
+    baseline, values = (np.stack([metrics["mse"].values for metrics in group]) for group in (naive, candidate))
+    if len(baseline) != len(values):  # one naive checkpoint of the user's own, or one baseline without seeds
+        baseline = np.broadcast_to(baseline.mean(axis=0, keepdims=True), values.shape)
+    return estimate_improvement(baseline, values, candidate[0]["mse"].weights)
+
+
+def _overhead(trained: dict[str, Any], conditioning: str) -> Estimate:
+    """Time of a training step over naive's, less 1; round by round, because both were timed in turns."""
+    steps, naive = (np.array(trained[name]["step_seconds"]) for name in (conditioning, "none"))
+    return estimate_excess(steps, naive)

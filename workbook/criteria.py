@@ -1,0 +1,176 @@
+"""The criteria, declared before the run, and the verdict that follows from them. Nothing here is typed in by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from workbook import guide
+
+Status = Literal["met", "unmet", "not shown", "not run"]
+Word = Literal["PASS", "FAIL", "NOT SHOWN", "NOT RUN"]
+
+GUIDE_MODEL, DEPLOYABLE_MODEL = "layernorm", "scale"
+MODEL_TITLES = {
+    "none": "naive RFSQ",
+    "layernorm": "guide's LayerNorm RFSQ",
+    "frozen_layernorm": "frozen-LayerNorm RFSQ",
+    "learned_scale": "learned-scale RFSQ",
+    "scale": "fixed-scale RFSQ",
+}
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One line of the criteria table. Only required ones decide the verdict."""
+
+    key: str
+    name: str
+    model: str
+    threshold: str
+    measured: float | None
+    interval: tuple[float, float] | None
+    n: int
+    n_of: str
+    unit: str
+    status: Status
+    required: bool
+
+
+def judge(estimate: dict[str, Any], meets: Callable[[float], bool]) -> Status:
+    """Met or unmet if the whole 95 % interval is; between the two, or without an interval, not shown."""
+    if estimate["mean"] is None:
+        return "not run"
+    if estimate["low"] is None or estimate["high"] is None:
+        return "not shown"
+    ends = {meets(estimate["low"]), meets(estimate["high"])}
+    if ends == {True}:
+        return "met"
+    return "unmet" if ends == {False} else "not shown"
+
+
+def evaluate(comparison: dict[str, Any]) -> list[Criterion]:
+    """The guide's criteria for its own proposal and for the variant that can be deployed."""
+    return [
+        criterion
+        for model in (GUIDE_MODEL, DEPLOYABLE_MODEL)
+        for criterion in _of_model(model, comparison["models"][model], comparison["test_episodes"])
+    ]
+
+
+def _of_model(model: str, entry: dict[str, Any], episodes: int) -> list[Criterion]:
+    seeds = len(entry["seeds"])
+
+    def estimated(
+        key: str, name: str, threshold: str, estimate: dict[str, Any], meets: Callable[[float], bool], required: bool
+    ) -> Criterion:
+        interval = None if estimate["low"] is None else (estimate["low"], estimate["high"])
+        unit = "normalised units squared" if key.startswith("mse") else "share"
+        n, n_of = (episodes, f"test episodes x {seeds} seeds") if key != "overhead" else (1, "timed on one machine")
+        status = judge(estimate, meets)
+        return Criterion(key, name, model, threshold, estimate["mean"], interval, n, n_of, unit, status, required)
+
+    def low_mse(value: float) -> bool:
+        return value < guide.MSE_BELOW
+
+    def improves(value: float) -> bool:
+        return value > guide.IMPROVEMENT_ABOVE
+
+    mse_text, improvement_text = f"< {guide.MSE_BELOW:g}", f"> {guide.IMPROVEMENT_ABOVE:.0%}"
+    exact, loaded = entry["decode_error"] == 0.0, entry["checkpoints"]
+    return [
+        Criterion(
+            "decodes", "Tokens decode exactly: largest |decode - forward|", model, "= 0", entry["decode_error"], None,
+            seeds, "seeds", "normalised units", "met" if exact else "unmet", True,
+        ),
+        estimated("mse_tokens", "MSE from tokens alone", mse_text, entry["token_mse"], low_mse, True),
+        estimated(
+            "improvement_tokens", "Improvement over naive from tokens alone", improvement_text,
+            entry["improvement_tokens"], improves, True,
+        ),
+        estimated(
+            "mse_forward", "MSE from forward, as the guide measures", mse_text, entry["forward_mse"], low_mse, False
+        ),
+        estimated(
+            "improvement_forward", "Improvement over naive from forward", improvement_text,
+            entry["improvement_forward"], improves, False,
+        ),
+        Criterion(
+            "checkpoint", "Checkpoints load and decode to the same bits", model, "all", loaded["loaded_and_identical"],
+            None, loaded["of"], "checkpoints", "checkpoints",
+            "met" if loaded["loaded_and_identical"] == loaded["of"] else "unmet", True,
+        ),
+        estimated(
+            "overhead", "Training overhead over naive", f"<= {guide.OVERHEAD_UP_TO:.0%}", entry["overhead"],
+            lambda value: value <= guide.OVERHEAD_UP_TO, False,
+        ),
+    ]  # fmt: skip
+
+
+def shortfalls(epochs: int, seeds: int, test_episodes: int) -> list[str]:
+    """What keeps a run from being evidence; empty for a full run."""
+    wanted = (
+        (epochs, guide.EVIDENCE_EPOCHS, "epochs"),
+        (seeds, guide.EVIDENCE_SEEDS, "seeds"),
+        (test_episodes, guide.EVIDENCE_TEST_EPISODES, "test episodes"),
+    )
+    return [f"{have} of at least {least} {name}" for have, least, name in wanted if have < least]
+
+
+def decide(criteria: list[Criterion], comparison: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+    """The verdict: a word and a sentence on the guide's proposal, on the deployable variant, and on retraining."""
+    words = {model: _word(criteria, model, missing) for model in (GUIDE_MODEL, DEPLOYABLE_MODEL)}
+    parts: list[dict[str, Any]] = [
+        {"subject": MODEL_TITLES[model], "model": model, "word": words[model], "sentence": sentence}
+        for model, sentence in (
+            (GUIDE_MODEL, _sentence(criteria, GUIDE_MODEL, comparison)),
+            (DEPLOYABLE_MODEL, _sentence(criteria, DEPLOYABLE_MODEL, comparison)),
+        )
+    ]
+    parts.append({"subject": "retraining Phase 2", "model": None, "word": "NOT RUN", "sentence": RETRAINING})
+    prefix = f"NOT EVIDENCE ({'; '.join(missing)}): " if missing else ""
+    sentence = prefix + " ".join(_headline(part) for part in parts)
+    return {"word": words[GUIDE_MODEL], "sentence": sentence, "parts": parts, "not_evidence": missing}
+
+
+RETRAINING = (
+    "no policy was trained here, and reconstruction error does not predict task success; "
+    "what retraining gains is not known from this run."
+)
+
+
+def _headline(part: dict[str, Any]) -> str:
+    subject = part["subject"][0].upper() + part["subject"][1:]
+    return f"{subject}: {part['word']}. {part['sentence'][0].upper()}{part['sentence'][1:]}"
+
+
+def _word(criteria: list[Criterion], model: str, missing: list[str]) -> Word:
+    statuses = {criterion.status for criterion in criteria if criterion.model == model and criterion.required}
+    if missing:
+        return "NOT SHOWN"
+    if "unmet" in statuses:
+        return "FAIL"
+    return "PASS" if statuses == {"met"} else "NOT SHOWN"
+
+
+def _sentence(criteria: list[Criterion], model: str, comparison: dict[str, Any]) -> str:
+    of_model = {criterion.key: criterion for criterion in criteria if criterion.model == model}
+    entry = comparison["models"][model]
+    token, forward = entry["token_mse"]["mean"], entry["forward_mse"]["mean"]
+    bits = entry["bits"]["per_chunk"]
+    if of_model["decodes"].status == "unmet":
+        return (
+            f"its tokens do not decode: MSE {token:.2g} from tokens alone, {token / forward:,.0f} times the "
+            f"{forward:.2g} that forward shows."
+        )
+    gain = entry["improvement_tokens"]
+    between = "" if gain["low"] is None else f" (95 % interval {gain['low']:.1%} to {gain['high']:.1%})"
+    return (
+        f"its tokens decode exactly, with held-out MSE {token:.2g} at {bits:,.0f} bits a chunk: "
+        f"{gain['mean']:.1%} below naive{between}."
+    )
+
+
+def as_json(criteria: list[Criterion]) -> list[dict[str, Any]]:
+    return [asdict(criterion) for criterion in criteria]

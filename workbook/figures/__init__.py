@@ -1,0 +1,1 @@
+"""Figures of the notebooks and the report, one module a notebook. Each title states what the figure shows."""

@@ -1,0 +1,196 @@
+"""Figures of 03_compare and of the report's first page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from rfsq_robust import CONDITIONINGS
+from workbook import guide
+from workbook.episodes import DIMENSION_NAMES
+from workbook.figures.style import BINS_COLOUR, COLOURS, LABELS, THRESHOLD, Plot, canvas
+
+Evidence = dict[str, Any]
+GROUPS = (
+    ("position_mm", "position error\nin mm a step"),
+    ("rotation_deg", "rotation error\nin degrees a step"),
+    ("gripper_error_rate", "steps with the gripper\non the wrong side"),
+    ("drift_mm", "position drift at the\nend of an episode, mm"),
+    ("drift_deg", "rotation drift at the\nend of an episode, degrees"),
+    ("gripper_shift_steps", "gripper switch off\nby, steps"),
+)
+
+
+def forward_and_tokens(comparison: Evidence) -> Plot:
+    """MSE of every conditioning from forward and from tokens alone, seeds as dots, with the target."""
+    models = comparison["models"]
+    with canvas(height=3.8) as c:
+        axis = c.axes[0]
+        for i, name in enumerate(CONDITIONINGS):
+            for key, fill, offset in (("forward_mse", "white", -0.12), ("token_mse", COLOURS[name], 0.12)):
+                seeds = models[name][key]["per_seed"]
+                axis.plot(
+                    np.full(len(seeds), i + offset), seeds, "o", markerfacecolor=fill, markeredgecolor=COLOURS[name]
+                )
+                axis.hlines(models[name][key]["mean"], i + offset - 0.09, i + offset + 0.09, COLOURS[name])
+        axis.axhline(guide.MSE_BELOW, **THRESHOLD)
+        axis.text(
+            len(CONDITIONINGS) - 0.55, guide.MSE_BELOW * 1.2, f"target {guide.MSE_BELOW:g}", ha="right", fontsize=9
+        )
+        axis.set_xlim(-0.5, len(CONDITIONINGS) - 0.5)
+        axis.set_yscale("log")
+        axis.set_xticks(range(len(CONDITIONINGS)), [LABELS[name] for name in CONDITIONINGS])
+        axis.set_ylabel("held-out MSE\n(normalised units squared)")
+        axis.legend(handles=_forward_token_legend(), fontsize=9, loc="upper right")
+        layernorm = models["layernorm"]
+        ratio = layernorm["token_mse"]["mean"] / layernorm["forward_mse"]["mean"]
+        c.title = f"Decoded from its tokens alone, layernorm has {ratio:,.0f} times the error that forward shows"
+        c.description = "MSE from forward and from tokens for each conditioning; only layernorm's two differ."
+        return c.finish()
+
+
+def _forward_token_legend() -> list[Line2D]:
+    style: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "0.3"}
+    return [
+        Line2D([], [], markerfacecolor="white", label="from forward (what training reports)", **style),
+        Line2D([], [], markerfacecolor="0.3", label="from tokens alone (what a robot gets)", **style),
+    ]
+
+
+def improvements(comparison: Evidence) -> Plot:
+    """Improvement over naive, from tokens alone, with 95 % intervals and the target."""
+    models = comparison["models"]
+    shown = [name for name in CONDITIONINGS if name != "none"]
+    floor = -1.0  # an error twice naive's or worse is drawn at the edge
+    with canvas(height=3.2) as c:
+        axis = c.axes[0]
+        for i, name in enumerate(shown):
+            gain = models[name]["improvement_tokens"]
+            if gain["mean"] < floor:
+                axis.plot([i], [floor + 0.06], marker="v", markersize=11, color=COLOURS[name])
+                times = f"{1 - gain['mean']:,.0f} times naive's error"
+                axis.text(i + 0.08, floor + 0.06, times, va="center", fontsize=9)
+                continue
+            axis.plot(np.full(len(gain["per_seed"]), i), gain["per_seed"], "o", color=COLOURS[name], alpha=0.35)
+            spread = [[gain["mean"] - (gain["low"] or gain["mean"])], [(gain["high"] or gain["mean"]) - gain["mean"]]]
+            axis.errorbar([i + 0.08], [gain["mean"]], yerr=spread, fmt="s", color=COLOURS[name], capsize=4)
+            axis.text(i + 0.16, gain["mean"], f"{gain['mean']:.1%}", va="center", fontsize=9)
+        axis.axhline(guide.IMPROVEMENT_ABOVE, **THRESHOLD)
+        axis.text(len(shown) - 0.5, guide.IMPROVEMENT_ABOVE + 0.03, "target 30 %", ha="right", fontsize=9)
+        axis.axhline(0, color=COLOURS["none"], linewidth=1)
+        axis.text(-0.45, 0.03, "naive", fontsize=9, color=COLOURS["none"])
+        axis.set_xlim(-0.5, len(shown) - 0.5)
+        axis.set_ylim(floor - 0.05, 1.15)
+        axis.set_xticks(range(len(shown)), [LABELS[name] for name in shown])
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axis.set_ylabel("MSE below naive's,\nfrom tokens alone")
+        gain = models["scale"]["improvement_tokens"]["mean"]
+        c.title = f"With the same bits, the fixed scale's tokens carry {gain:.1%} less error than naive's"
+        c.description = "Improvement over naive of each conditioning; layernorm is far below zero."
+        return c.finish()
+
+
+def rate_distortion(comparison: Evidence) -> Plot:
+    """Bits a chunk against MSE from tokens: where every codec lies (lower left is better)."""
+    models, baselines = comparison["models"], comparison["baselines"]
+    points = [(LABELS[name], COLOURS[name], "o", models[name]) for name in CONDITIONINGS]
+    points.append(("layernorm, statistics sent", COLOURS["layernorm"], "D", models["layernorm"]["with_statistics"]))
+    points += [(f"{name.removeprefix('bins')} bins", BINS_COLOUR, "s", entry) for name, entry in baselines.items()]
+    with canvas(height=4.2) as c:
+        axis = c.axes[0]
+        for label, colour, marker, entry in points:
+            axis.plot(
+                [entry["bits"]["per_chunk"]], [entry["token_mse"]["mean"]], marker, color=colour, markersize=8,
+                linestyle="", label=label,
+            )  # fmt: skip
+        axis.axhline(guide.MSE_BELOW, **THRESHOLD)
+        axis.text(axis.get_xlim()[0], guide.MSE_BELOW * 1.2, f" target {guide.MSE_BELOW:g}", fontsize=9)
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.set_xlabel("bits a chunk, fixed length, side information included (lower left is better)")
+        axis.set_ylabel("held-out MSE from tokens\n(normalised units squared)")
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        c.title = _rate_title(models, baselines)
+        c.description = "Every codec by the bits it spends on a chunk and the error its tokens leave."
+        return c.finish()
+
+
+def _rate_title(models: Evidence, baselines: Evidence) -> str:
+    deployable = models["scale"]
+    better = [
+        entry for entry in baselines.values()
+        if entry["token_mse"]["mean"] < deployable["token_mse"]["mean"]
+        and entry["bits"]["per_chunk"] < deployable["bits"]["per_chunk"]
+    ]  # fmt: skip
+    if not better:
+        return "No plain rounding tried here has both less error and fewer bits than the fixed scale"
+    ratio = deployable["bits"]["per_chunk"] / min(entry["bits"]["per_chunk"] for entry in better)
+    return f"Plain rounding has less error than the fixed scale with {ratio:.1f} times fewer bits"
+
+
+def groups(comparison: Evidence) -> Plot:
+    """Errors in physical units from tokens alone; what cannot be decoded is left out and said."""
+    models = comparison["models"]
+    shown = {name: models[name]["token_errors"] for name in CONDITIONINGS if models[name]["decode_error"] == 0}
+    colours = {name: COLOURS[name] for name in shown}
+    labels = {name: LABELS[name] for name in shown}
+    for name, entry in comparison["baselines"].items():
+        shown[name], colours[name], labels[name] = (
+            entry["token_errors"],
+            BINS_COLOUR,
+            f"{name.removeprefix('bins')} bins",
+        )
+    with canvas(2, 3, height=5.6, sharey=True) as c:
+        for axis, (key, label) in zip(c.axes, GROUPS, strict=True):
+            for i, (name, errors) in enumerate(shown.items()):
+                _interval_bar(axis, i, errors[key], colours[name])
+            axis.set_xlabel(label, fontsize=9)
+            axis.set_xlim(left=0)
+            axis.set_yticks(range(len(shown)), labels.values(), fontsize=9)
+            if not any(errors[key]["mean"] for errors in shown.values()):
+                axis.text(0.5, 0.5, "0 for every codec", ha="center", transform=axis.transAxes, fontsize=9)
+                axis.set_xticks([0])
+        c.axes[0].invert_yaxis()
+        scale, naive = (shown[name]["position_mm"]["mean"] for name in ("scale", "none"))
+        c.title = f"Position error a step falls from {naive:.2f} mm (naive) to {scale:.2f} mm (scale)"
+        left_out = [LABELS[name] for name in CONDITIONINGS if name not in shown]
+        if left_out:
+            c.title += f"; {', '.join(left_out)} does not decode and is left out"
+        c.description = "Bars with 95 % intervals for position, rotation, gripper, and drift of the accumulated motion."
+        return c.finish()
+
+
+def _interval_bar(axis: Axes, row: int, estimate: Evidence, colour: str) -> None:
+    if estimate["mean"] is None:
+        axis.text(0, row, " none in the data", va="center", fontsize=8)
+        return
+    spread = None
+    if estimate["low"] is not None:
+        spread = np.abs([[estimate["mean"] - estimate["low"]], [estimate["high"] - estimate["mean"]]])
+    axis.barh([row], [estimate["mean"]], xerr=spread, color=colour, alpha=0.8, error_kw={"elinewidth": 1})
+
+
+def dimensions(comparison: Evidence) -> Plot:
+    """MSE of each dimension from tokens alone."""
+    models = comparison["models"]
+    shown = [name for name in CONDITIONINGS if models[name]["decode_error"] == 0]
+    with canvas(height=3.4) as c:
+        axis = c.axes[0]
+        for i, name in enumerate(shown):
+            errors = models[name]["token_errors"]
+            means = [errors[f"mse_{dimension}"]["mean"] for dimension in DIMENSION_NAMES]
+            at = np.arange(7) + (i - (len(shown) - 1) / 2) * 0.15
+            axis.plot(at, means, "o", color=COLOURS[name], label=LABELS[name])
+        axis.set_yscale("log")
+        axis.set_xticks(range(7), DIMENSION_NAMES)
+        axis.set_ylabel("held-out MSE from tokens\n(normalised units squared)")
+        axis.legend(fontsize=8, ncols=len(shown))
+        naive = models["none"]["token_errors"]
+        worst = max(DIMENSION_NAMES, key=lambda name: naive[f"mse_{name}"]["mean"])
+        c.title = f"Naive loses most in {worst}"
+        c.description = "MSE of each action dimension for every conditioning that decodes."
+        return c.finish()

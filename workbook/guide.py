@@ -1,0 +1,31 @@
+"""The implementation guide's targets and expectations, declared before any run."""
+
+from __future__ import annotations
+
+MSE_BELOW = 0.012
+IMPROVEMENT_ABOVE = 0.30
+OVERHEAD_UP_TO = 0.05
+
+EXPECTED_MSE = 0.0101
+EXPECTED_NAIVE_MSE = 0.0182
+EXPECTED_IMPROVEMENT = 0.445
+EXPECTED_TRAINING_HOURS = 3.0
+EXPECTED_CHECKPOINT_KB = 50.0
+EXPECTED_CURVE = {10: 0.045, 30: 0.018, 50: 0.012, 80: 0.010, 100: 0.010}  # epoch: MSE
+
+# Layers and the range of the std of the naive residual that enters them.
+COARSE_LAYERS, FINE_LAYERS = (0, 1, 2), (3, 4, 5, 6, 7)
+EXPECTED_NAIVE_STD = {COARSE_LAYERS: (0.1, 0.5), FINE_LAYERS: (0.001, 0.01)}
+
+# Error of naive and robust, as the guide's comparison page has them.
+EXPECTED_ERRORS = {
+    "position_mm": (2.3, 1.2),
+    "rotation_deg": (3.5, 1.8),
+    "gripper_abs": (0.12, 0.06),
+    "max_abs": (0.089, 0.045),
+}
+
+# Below these a run is a rehearsal, and says so.
+EVIDENCE_EPOCHS = 100
+EVIDENCE_SEEDS = 5
+EVIDENCE_TEST_EPISODES = 10

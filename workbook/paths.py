@@ -1,0 +1,82 @@
+"""Where things lie: the repository, the sample, and the layout of an output folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbook.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SAMPLE = REPOSITORY / "sample"
+NOTEBOOKS = REPOSITORY / "notebooks"
+
+
+def resolve_data(data: str) -> Path:
+    """The folder or file that `data` names; 'sample' is the embedded recordings."""
+    return SAMPLE if data == "sample" else Path(data).expanduser()
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """Layout of an output folder, of a run or of notebooks run by hand."""
+
+    root: Path
+
+    @staticmethod
+    def at(out: str) -> OutputFolder:
+        """Make the folder, and what is in it, where it does not exist yet.
+
+        Raises:
+            InputError: the folder cannot be made or written to.
+        """
+        folder = OutputFolder((Path(out).expanduser() if out else REPOSITORY / "out").resolve())
+        try:
+            for part in (folder.stages, folder.checkpoints, folder.seeds):
+                part.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder.root):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"{folder.root}: cannot write results here ({error.strerror}); name another folder with --out"
+            ) from None
+        return folder
+
+    @property
+    def stages(self) -> Path:
+        return self.root / "stages"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def seeds(self) -> Path:
+        """Checkpoints of every conditioning and seed; `checkpoints` itself holds the three to use."""
+        return self.checkpoints / "seeds"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.json"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` and rename it to `path` on success, so that no half file is ever seen."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

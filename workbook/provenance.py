@@ -1,0 +1,48 @@
+"""What is needed to make a result again: code, data, versions, machine, command."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rfsq_robust
+from workbook.paths import REPOSITORY
+
+PACKAGES = ("torch", "numpy", "h5py", "matplotlib", "seaborn", "papermill", "nbconvert", "jupyterlab")
+COMMAND_VARIABLE = "WORKBOOK_COMMAND"  # set by the runner; notebooks run by hand have none
+
+
+def collect() -> dict[str, Any]:
+    return {
+        "code": git_describe(),
+        "rfsq_robust_sha256": sha256_of(Path(rfsq_robust.__file__)),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "command": os.environ.get(COMMAND_VARIABLE, "notebooks run by hand"),
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def git_describe() -> str:
+    """`git describe` of the repository, with -dirty where files differ; 'not a git checkout' where it is none."""
+    try:
+        command = ["git", "describe", "--always", "--tags", "--dirty"]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "not a git checkout"
+    return done.stdout.strip()
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

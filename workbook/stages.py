@@ -1,0 +1,88 @@
+"""The files between the notebooks: each stage writes one, and it names the one that it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from workbook import provenance
+from workbook.errors import InputError
+from workbook.paths import OutputFolder, replacing
+
+# stage: the notebook that writes it
+STAGES = {
+    "data": "01_data",
+    "training": "02_train_robust",
+    "comparison": "03_compare",
+    "residuals": "04_residual_analysis",
+}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; NaN and infinities, which JSON lacks, become null."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf8")
+
+
+def write_stage(out: OutputFolder, name: str, parameters: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Write a stage file, tied to the stage before it by that file's hash; returns the content."""
+    before = _stage_before(name)
+    document = {
+        "stage": name,
+        "made_from": None if before is None else _hash(_path(out, before)),
+        "parameters": parameters,
+        "provenance": provenance.collect(),
+        "content": content,
+    }
+    write_json(_path(out, name), document)
+    return content
+
+
+def read_stage(out: OutputFolder, name: str) -> dict[str, Any]:
+    """The content of a stage file.
+
+    Raises:
+        InputError: the file is not there, or was made from another run of an earlier stage.
+    """
+    return read_document(out, name)["content"]
+
+
+def read_document(out: OutputFolder, name: str) -> dict[str, Any]:
+    """A whole stage file: 'parameters', 'provenance', 'content'; checked as in `read_stage`."""
+    path = _path(out, name)
+    if not path.exists():
+        raise InputError(f"{path}: not there yet; run {STAGES[name]} with the same `out` first")
+    document = json.loads(path.read_text(encoding="utf8"))
+    before = _stage_before(name)
+    if before is not None:
+        read_document(out, before)
+        if document["made_from"] != _hash(_path(out, before)):
+            raise InputError(f"{path}: was made before the newest run of {STAGES[before]}; run {STAGES[name]} again")
+    return document
+
+
+def _stage_before(name: str) -> str | None:
+    names = list(STAGES)
+    position = names.index(name)
+    return names[position - 1] if position else None
+
+
+def _path(out: OutputFolder, name: str) -> Path:
+    return out.stages / f"{name}.json"
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,168 @@
+"""The work of 02_train_robust: every conditioning with several seeds, their checkpoints, their cost."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rfsq_robust import (
+    CONDITIONINGS,
+    ActionRFSQAE,
+    Checkpoint,
+    CheckpointError,
+    Conditioning,
+    load_checkpoint,
+    save_checkpoint,
+)
+from workbook import provenance
+from workbook.codecs import RFSQCodec
+from workbook.comparison import load_codec, reconstruction_sha256
+from workbook.dataset import Dataset
+from workbook.episodes import ACTION_DIM
+from workbook.errors import InputError
+from workbook.paths import OutputFolder
+from workbook.training import (
+    Job,
+    OnProgress,
+    TrainConfig,
+    TrainData,
+    TrainedModel,
+    choose_device,
+    measure_step_seconds,
+    train_all,
+)
+
+BEST_FILES: dict[Conditioning, str] = {
+    "none": "rfsq_best.pt",
+    "layernorm": "rfsq_robust_best.pt",
+    "scale": "rfsq_robust_scale_best.pt",
+}
+MOST_SEEDS = 1000
+
+
+def check_naive_checkpoint(path: str) -> Checkpoint:
+    """Load the user's own naive model.
+
+    Raises:
+        InputError: it is no checkpoint, not naive, or of another action width.
+    """
+    try:
+        checkpoint = load_checkpoint(Path(path).expanduser())
+    except CheckpointError as error:
+        raise InputError(str(error)) from None
+    model = checkpoint.model
+    if model.conditioning != "none" or model.action_dim != ACTION_DIM:
+        raise InputError(
+            f"{path}: is a '{model.conditioning}' model of {model.action_dim}-dimensional actions; "
+            f"the naive checkpoint must have use_layernorm=False and action_dim {ACTION_DIM}"
+        )
+    return checkpoint
+
+
+def train_variants(
+    out: OutputFolder,
+    dataset: Dataset,
+    config: TrainConfig,
+    seeds: int,
+    device: str = "auto",
+    naive_checkpoint: str = "",
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Train every conditioning with seeds 0..seeds-1, save their checkpoints, and time a step of each.
+
+    naive_checkpoint: a file that takes the place of the trained naive models; "" trains them.
+
+    Returns:
+        The content of the training stage.
+
+    Raises:
+        InputError: no seeds, an unknown device, or an unusable naive checkpoint.
+    """
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise InputError(f"seeds is {seeds}; give 1 to {MOST_SEEDS}")
+    chosen = choose_device(device)
+    given = check_naive_checkpoint(naive_checkpoint) if naive_checkpoint else None
+    _remove_old_checkpoints(out)
+    data = TrainData.of(dataset)
+    jobs = [Job(name, seed) for name in CONDITIONINGS for seed in range(seeds) if not (given and name == "none")]
+    started = time.perf_counter()
+    trained = train_all(config, jobs, data, chosen, on_progress)
+    total_seconds = time.perf_counter() - started
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONDITIONINGS}
+    if given:
+        runs["none"].append(_save_given(out, dataset, given, naive_checkpoint))
+    for model in trained:
+        runs[model.job.conditioning].append(_save_trained(out, dataset, config, model))
+    steps = measure_step_seconds(config, CONDITIONINGS, data.to(chosen))
+    return {
+        "config": asdict(config),
+        "device": chosen,
+        "naive_checkpoint": Path(naive_checkpoint).name if given else None,
+        "total_seconds": total_seconds,
+        "conditionings": {name: {"runs": runs[name], "step_seconds": steps[name].tolist()} for name in CONDITIONINGS},
+        "best": {name: _copy_best(out, runs[name], file) for name, file in BEST_FILES.items()},
+    }
+
+
+def _remove_old_checkpoints(out: OutputFolder) -> None:
+    """Checkpoints of an earlier run would pass for this one's."""
+    for path in [*out.seeds.glob("*.pt"), *(out.checkpoints / file for file in BEST_FILES.values())]:
+        path.unlink(missing_ok=True)
+
+
+def _save_trained(out: OutputFolder, dataset: Dataset, config: TrainConfig, trained: TrainedModel) -> dict[str, Any]:
+    job = trained.job
+    path = out.seeds / f"{job.conditioning}_seed{job.seed}.pt"
+    origin = {"seed": job.seed, "train_config": asdict(config)}
+    _save(path, dataset, Checkpoint(trained.model, trained.epoch, trained.mse, None, origin))
+    return {
+        "seed": job.seed,
+        "epoch": trained.epoch,
+        "mse": trained.mse,
+        "curve": list(trained.curve),
+        "seconds": trained.seconds,
+    } | _describe_file(out, path, dataset, trained.model)
+
+
+def _save_given(out: OutputFolder, dataset: Dataset, given: Checkpoint, file: str) -> dict[str, Any]:
+    path = out.seeds / "none_given.pt"
+    origin = {"given": Path(file).name, "given_sha256": provenance.sha256_of(Path(file).expanduser())}
+    _save(path, dataset, Checkpoint(given.model, given.epoch, given.mse, given.normalization, origin))
+    unknown: dict[str, Any] = {"seed": None, "epoch": given.epoch, "mse": given.mse, "curve": [], "seconds": None}
+    return unknown | _describe_file(out, path, dataset, given.model)
+
+
+def _save(path: Path, dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Save with the normaliser it was trained with, and where it comes from."""
+    bounds = checkpoint.normalization or {
+        "min": torch.from_numpy(dataset.normaliser.low),
+        "max": torch.from_numpy(dataset.normaliser.high),
+    }
+    origin = checkpoint.provenance | {
+        "dataset_sha256": dataset.sha256,
+        "code": provenance.git_describe(),
+        "torch": str(torch.__version__),
+    }
+    save_checkpoint(path, Checkpoint(checkpoint.model, checkpoint.epoch, checkpoint.mse, bounds, origin))
+
+
+def _describe_file(out: OutputFolder, path: Path, dataset: Dataset, model: ActionRFSQAE) -> dict[str, Any]:
+    """Name, size, and what the model in memory decodes, for 03_compare to hold the file against."""
+    file = str(path.relative_to(out.checkpoints))
+    normaliser = load_codec(out, file, dataset).normaliser
+    in_memory = RFSQCodec("", model, normaliser)
+    digest = reconstruction_sha256(in_memory, dataset.held_out_chunks("test"))
+    return {"file": file, "bytes": path.stat().st_size, "reconstruction_sha256": digest}
+
+
+def _copy_best(out: OutputFolder, runs: Sequence[dict[str, Any]], file: str) -> dict[str, Any]:
+    """The seed with the least validation MSE, under the name that Phase 2 and 3 look for."""
+    best = min(runs, key=lambda run: run["mse"] if run["mse"] is not None else 0.0)
+    shutil.copyfile(out.checkpoints / best["file"], out.checkpoints / file)
+    return {"file": file, "seed": best["seed"], "validation_mse": best["mse"], "bytes": best["bytes"]}
