@@ -23,7 +23,7 @@ residual before it meets the grid, as (residual - shift) / scale, and is undone 
     scale             the width that the layer before leaves over, (L-1)^-k. No parameters, decodes
                       exactly, and every prefix of layers is a valid decode: the deployable default
 
-Sources: RFSQ, arXiv 2508.15860; FSQ, arXiv 2309.15505; gradient of a learned scale, LSQ, arXiv 1902.08153.
+Sources: RFSQ, arXiv 2508.15860; FSQ, arXiv 2309.15505; gradient of a learned scale as in LSQ, arXiv 1902.08153.
 """
 
 from __future__ import annotations
@@ -134,10 +134,10 @@ class RobustSTEQuantizer(nn.Module):
     def _update_running_statistics(self, residual: Tensor) -> None:
         self.batches_seen += 1
         # A plain average of the first batches, so that the start value leaves no trace.
-        weight = (1.0 / self.batches_seen).clamp(min=STATISTICS_MOMENTUM)
+        weight = max(1 / int(self.batches_seen), STATISTICS_MOMENTUM)
         mean = residual.mean()
         self.running_mean.lerp_(mean, weight)
-        self.running_std.lerp_(sample_std((residual - mean).flatten(), dim=-1).squeeze(), weight)
+        self.running_std.lerp_(sample_std((residual - mean).view(-1), dim=-1).view(()), weight)
 
     def to_indices(self, residual: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
         """Nearest grid value of (residual - shift) / scale: ties go to the lower index, values outside to the ends.
@@ -249,16 +249,22 @@ class RobustRFSQBlock(nn.Module):
         return out, codes
 
     def _scale_gradient(self, residuals: list[Tensor]) -> Tensor:
-        """A sum whose derivative by scale k is (grid value - residual / scale): LSQ's, layer by layer.
+        """A sum whose derivative by each scale is that of the output, clipping included.
 
-        Without it the scales would not learn: with the residual not detached what a layer adds, the next
-        layers take away, and their gradients cancel.
+        What a layer leaves, the next takes up, so a change of scale k reaches the output only where every later
+        layer clips: d(out)/d(scale k) = (q_k - u_k [|u_k| <= 1]) * prod over j > k of [|u_j| > 1], with
+        u = residual / scale and q its grid value. At the geometric scale nothing clips and little is left to learn.
         """
-        leaving = torch.stack(residuals[1:])
         scales = torch.stack([layer.learned_scale() for layer in self.quantizers])
-        over_scale = scales.detach().view(-1, *[1] * (leaving.ndim - 1))
-        off_grid = -leaving / over_scale  # grid value - residual / scale
-        return torch.tensordot(scales, off_grid, dims=1)
+        with torch.no_grad():
+            over = scales.view(-1, *[1] * residuals[0].ndim)
+            u = torch.stack(residuals[:-1]) / over
+            q = u - torch.stack(residuals[1:]) / over
+            clips = u.abs() > 1
+            all_clip_from = clips.flip(0).cumprod(0).flip(0)
+            later_clip = torch.cat([all_clip_from[1:], torch.ones_like(all_clip_from[:1])])
+            sensitivity = (q - u.masked_fill(clips, 0)) * later_clip
+        return torch.tensordot(scales, sensitivity, dims=1)
 
     def decode_from_indices(self, codes: Tensor, stats: Tensor | None = None) -> Tensor:
         """Sum of the layers' values: codes (..., H, k) of the first k <= K layers -> latent (..., H).

@@ -15,7 +15,7 @@ from workbook.chunks import Array, Chunks, Normaliser, join_chunks
 from workbook.codecs import Codec, RFSQCodec, Tokens, UniformBins, entropy_bits
 from workbook.dataset import Dataset
 from workbook.evaluation import Metric, episode_metrics, summarise
-from workbook.intervals import Estimate, estimate_excess, estimate_improvement
+from workbook.intervals import Estimate, estimate_improvement
 from workbook.paths import OutputFolder
 
 BIN_COUNTS = (16, 64, 256)
@@ -128,7 +128,7 @@ def _compare_model(
         "checkpoints": {"files": [run["file"] for run in runs], "loaded_and_identical": same, "of": len(runs)},
         "checkpoint_bytes": max(run["bytes"] for run in runs),
         "train_seconds": [run["seconds"] for run in runs],
-        "overhead": _overhead(trained, conditioning).as_json(),
+        "overhead": trained[conditioning]["overhead"],
     }
     if conditioning == "layernorm":
         sent = [RFSQCodec("layernorm, statistics sent", c.model, c.normaliser, "sent") for c in codecs]
@@ -149,6 +149,17 @@ def _evidence(metrics: list[dict[str, Metric]], codec: Codec, tokens: Tokens) ->
     }
 
 
+def cheaper_rounding(entry: dict[str, Any], baselines: dict[str, Any]) -> str | None:
+    """The name of the cheapest plain rounding that has both less error and fewer bits than this entry, if any."""
+    better = [
+        (baseline["bits"]["per_chunk"], name)
+        for name, baseline in baselines.items()
+        if baseline["token_mse"]["mean"] < entry["token_mse"]["mean"]
+        and baseline["bits"]["per_chunk"] < entry["bits"]["per_chunk"]
+    ]
+    return min(better)[1] if better else None
+
+
 def _forward(codec: RFSQCodec, chunks: Array) -> Array:
     return codec.forward(chunks)
 
@@ -166,9 +177,3 @@ def _improvement(naive: list[dict[str, Metric]], candidate: list[dict[str, Metri
     if len(baseline) != len(values):  # one naive checkpoint of the user's own, or one baseline without seeds
         baseline = np.broadcast_to(baseline.mean(axis=0, keepdims=True), values.shape)
     return estimate_improvement(baseline, values, candidate[0]["mse"].weights)
-
-
-def _overhead(trained: dict[str, Any], conditioning: str) -> Estimate:
-    """Time of a training step over naive's, less 1; round by round, because both were timed in turns."""
-    steps, naive = (np.array(trained[name]["step_seconds"]) for name in (conditioning, "none"))
-    return estimate_excess(steps, naive)

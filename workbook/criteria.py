@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from workbook import guide
+from workbook.comparison import cheaper_rounding
 
 Status = Literal["met", "unmet", "not shown", "not run"]
 Word = Literal["PASS", "FAIL", "NOT SHOWN", "NOT RUN"]
@@ -61,13 +62,14 @@ def evaluate(comparison: dict[str, Any]) -> list[Criterion]:
 
 def _of_model(model: str, entry: dict[str, Any], episodes: int) -> list[Criterion]:
     seeds = len(entry["seeds"])
+    over_seeds = f"test episodes x {seeds} seeds"
 
     def estimated(
         key: str, name: str, threshold: str, estimate: dict[str, Any], meets: Callable[[float], bool], required: bool
     ) -> Criterion:
         interval = None if estimate["low"] is None else (estimate["low"], estimate["high"])
         unit = "normalised units squared" if key.startswith("mse") else "share"
-        n, n_of = (episodes, f"test episodes x {seeds} seeds") if key != "overhead" else (1, "timed on one machine")
+        n, n_of = (len(estimate["per_seed"]), "timed rounds") if key == "overhead" else (episodes, over_seeds)
         status = judge(estimate, meets)
         return Criterion(key, name, model, threshold, estimate["mean"], interval, n, n_of, unit, status, required)
 
@@ -168,8 +170,16 @@ def _sentence(criteria: list[Criterion], model: str, comparison: dict[str, Any])
     between = "" if gain["low"] is None else f" (95 % interval {gain['low']:.1%} to {gain['high']:.1%})"
     return (
         f"its tokens decode exactly, with held-out MSE {token:.2g} at {bits:,.0f} bits a chunk: "
-        f"{gain['mean']:.1%} below naive{between}."
+        f"{gain['mean']:.1%} below naive{between}.{_beaten_by(entry, comparison['baselines'])}"
     )
+
+
+def _beaten_by(entry: dict[str, Any], baselines: dict[str, Any]) -> str:
+    name = cheaper_rounding(entry, baselines)
+    if name is None:
+        return ""
+    bits = baselines[name]["bits"]["per_chunk"]
+    return f" Yet rounding each number to {name.removeprefix('bins')} equal bins has less error at {bits:,.0f} bits."
 
 
 def as_json(criteria: list[Criterion]) -> list[dict[str, Any]]:

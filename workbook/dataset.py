@@ -72,6 +72,7 @@ def prepare_dataset(
 
 def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
     path = out.stages / FILE_NAME
+    path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(chunk_len=dataset.chunk_len, stride=dataset.stride)
         for name, positions in dataset.split.parts().items():

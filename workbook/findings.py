@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbook import guide
+from workbook.comparison import cheaper_rounding
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES
 
 Evidence = dict[str, Any]
@@ -13,13 +15,18 @@ def against(comparison: Evidence, residuals: Evidence | None = None) -> list[str
     """Failures first, then what the figures do not say."""
     models, baselines = comparison["models"], comparison["baselines"]
     found = []
-    guide = models[GUIDE_MODEL]
-    if guide["decode_error"] > 0:
-        sent = guide["with_statistics"]
+    proposal, naive = models[GUIDE_MODEL], models["none"]
+    if proposal["decode_error"] > 0:
+        sent = proposal["with_statistics"]
         found.append(
             f"The {MODEL_TITLES[GUIDE_MODEL]} needs the mean and std of every vector of every layer to decode. Sent as "
             f"float16 they cost {sent['bits']['side']:,.0f} bits a chunk besides the "
-            f"{guide['bits']['per_chunk']:,.0f} of the codes, and the MSE is then {sent['token_mse']['mean']:.2g}."
+            f"{proposal['bits']['per_chunk']:,.0f} of the codes, and the MSE is then {sent['token_mse']['mean']:.2g}."
+        )
+    if naive["token_mse"]["mean"] < guide.MSE_BELOW:
+        found.append(
+            f"The target of an MSE below {guide.MSE_BELOW:g} tells nothing apart here: naive meets it too, with "
+            f"{naive['token_mse']['mean']:.2g}."
         )
     found += [_cheaper(MODEL_TITLES[name], models[name], baselines) for name in ("none", DEPLOYABLE_MODEL)]
     if residuals:
@@ -40,15 +47,10 @@ def against(comparison: Evidence, residuals: Evidence | None = None) -> list[str
 
 def _cheaper(title: str, entry: Evidence, baselines: Evidence) -> str:
     """The cheapest plain rounding that has less error than this model."""
-    better = [
-        (baseline["bits"]["per_chunk"], name)
-        for name, baseline in baselines.items()
-        if baseline["token_mse"]["mean"] < entry["token_mse"]["mean"]
-        and baseline["bits"]["per_chunk"] < entry["bits"]["per_chunk"]
-    ]
-    if not better:
+    name = cheaper_rounding(entry, baselines)
+    if name is None:
         return ""
-    bits, name = min(better)
+    bits = baselines[name]["bits"]["per_chunk"]
     mine = entry["bits"]["per_chunk"]
     return (
         f"Rounding each number to {name.removeprefix('bins')} equal bins has less error than the {title} "
@@ -75,3 +77,39 @@ def _layers_to_spare(models: Evidence, residuals: Evidence) -> list[str]:
             f"5 %, with {bits:,.0f} bits a chunk: the other {layers - enough} would only be harder to predict."
         )
     return found
+
+
+def options(comparison: Evidence, residuals: Evidence) -> list[Evidence]:
+    """What the run says, and does not say, about each way to go on: 'option', 'word' and 'sentence'."""
+    models = comparison["models"]
+    naive, scale = models["none"], models[DEPLOYABLE_MODEL]
+    enough, layers = residuals[DEPLOYABLE_MODEL]["layers_enough"], len(residuals[DEPLOYABLE_MODEL]["prefix_mse"])
+    usable = models[GUIDE_MODEL]["decode_error"] == 0
+    retrain = (
+        f"if at all, then for the tokens of '{DEPLOYABLE_MODEL}', {enough} of {layers} layers"
+        + ("" if usable else f", and not for those of '{GUIDE_MODEL}', which do not decode")
+        + ". What it gains on the robot was not measured."
+    )
+    naive_mse, scale_mse = (entry["token_mse"]["mean"] for entry in (naive, scale))
+    return [
+        {"option": "A: retrain everything", "word": "NOT RUN", "sentence": retrain},
+        {
+            "option": "B: keep Phase 2, replace the decoder",
+            "word": "NOT RUN",
+            "sentence": (
+                f"no other decoder was fitted to naive tokens here. They carry at most "
+                f"{naive['bits']['entropy']:,.0f} bits a chunk, whatever decodes them, against "
+                f"{scale['bits']['entropy']:,.0f} of '{DEPLOYABLE_MODEL}'; and '{DEPLOYABLE_MODEL}''s own decoder was "
+                "trained on another encoder's codes."
+            ),
+        },
+        {
+            "option": "C: step by step",
+            "word": "NOT RUN",
+            "sentence": (
+                f"first train a policy head on the coarse layers of '{DEPLOYABLE_MODEL}' with little data, and compare "
+                "the error of its decoded actions with that of the naive head. The codecs differ by "
+                f"{naive_mse - scale_mse:.2g} in MSE; whether that is much beside the policy's own error is the question."
+            ),
+        },
+    ]

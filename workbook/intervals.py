@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, its 95 % interval (None where one episode allows none), and the figure of each seed."""
+    """A figure, its 95 % interval (None where one episode allows none), and the figure of each seed or round."""
 
     mean: float | None
     low: float | None = None
@@ -54,7 +54,7 @@ def estimate_excess(over: Array, under: Array) -> Estimate:
     ratios = over / under - 1
     rng = np.random.default_rng(0)
     resampled = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
-    return _estimate(float(np.median(ratios)), resampled, ratios[None], np.array([]))
+    return _estimate(float(np.median(ratios)), resampled, ratios[None], ratios)
 
 
 def _resampled_sums(values: Array, weights: Array) -> Array:

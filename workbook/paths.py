@@ -29,15 +29,14 @@ class OutputFolder:
 
     @staticmethod
     def at(out: str) -> OutputFolder:
-        """Make the folder, and what is in it, where it does not exist yet.
+        """Make the folder where it does not exist yet.
 
         Raises:
             InputError: the folder cannot be made or written to.
         """
         folder = OutputFolder((Path(out).expanduser() if out else REPOSITORY / "out").resolve())
         try:
-            for part in (folder.stages, folder.checkpoints, folder.seeds):
-                part.mkdir(parents=True, exist_ok=True)
+            folder.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder.root):
                 pass
         except OSError as error:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +18,20 @@ import rfsq_robust
 from workbook.paths import REPOSITORY
 
 PACKAGES = ("torch", "numpy", "h5py", "matplotlib", "seaborn", "papermill", "nbconvert", "jupyterlab")
-COMMAND_VARIABLE = "WORKBOOK_COMMAND"  # set by the runner; notebooks run by hand have none
+# Set by the runner; notebooks run by hand have neither.
+COMMAND_VARIABLE = "WORKBOOK_COMMAND"
+PREFIX_VARIABLE = "WORKBOOK_PREFIX"
 
 
 def collect() -> dict[str, Any]:
+    """Code, versions, machine and command of this process.
+
+    Raises:
+        RuntimeError: the notebook runs in another environment than the runner that started it.
+    """
+    expected = os.environ.get(PREFIX_VARIABLE, sys.prefix)
+    if expected != sys.prefix:
+        raise RuntimeError(f"the kernel runs in {sys.prefix}, not in {expected}, where the workbook is installed")
     return {
         "code": git_describe(),
         "rfsq_robust_sha256": sha256_of(Path(rfsq_robust.__file__)),

@@ -69,11 +69,12 @@ def layers_enough(prefix_mse: list[float]) -> int:
     return next(k + 1 for k, mse in enumerate(prefix_mse) if mse <= prefix_mse[-1] * (1 + ENOUGH_WITHIN))
 
 
-def partings(residuals: dict[str, Any]) -> list[str]:
+def partings(comparison: dict[str, Any], residuals: dict[str, Any]) -> list[str]:
     """Where the guide's account and the measurement part ways, in sentences; agreement is said too."""
     std = {name: np.mean(entry["residual_std"], axis=0) for name, entry in residuals.items()}
     majority = {name: np.mean(entry["majority_share"], axis=0) for name, entry in residuals.items()}
-    sentences = [_range_sentence(std["none"], layers, span) for layers, span in guide.EXPECTED_NAIVE_STD.items()]
+    sentences = [_error_sentence(comparison["models"])]
+    sentences += [_range_sentence(std["none"], layers, span) for layers, span in guide.EXPECTED_NAIVE_STD.items()]
     dead, layers = residuals["none"]["dead_layers"], len(residuals["none"]["prefix_mse"])
     if dead:
         sentences.append(
@@ -90,10 +91,21 @@ def partings(residuals: dict[str, Any]) -> list[str]:
         entry = residuals[name]
         live = layers - len(entry["dead_layers"])
         sentences.append(
-            f"'{name}' keeps {live} of {layers} layers alive, and {entry['layers_enough']} of them reach its "
-            f"final MSE to within {ENOUGH_WITHIN:.0%}; the rest refine what the autoencoder itself does not reach."
+            f"'{name}' keeps {live} of {layers} layers alive; it needs {entry['layers_enough']} of them to come within "
+            f"{ENOUGH_WITHIN:.0%} of its final MSE."
         )
     return sentences
+
+
+def _error_sentence(models: dict[str, Any]) -> str:
+    naive, robust = (models[name]["forward_mse"]["mean"] for name in ("none", "layernorm"))
+    gain = models["layernorm"]["improvement_forward"]["mean"]
+    tokens = models["layernorm"]["token_mse"]["mean"]
+    return (
+        f"The guide expects an MSE of {guide.EXPECTED_NAIVE_MSE:g} for naive and {guide.EXPECTED_MSE:g} for LayerNorm, "
+        f"{guide.EXPECTED_IMPROVEMENT:.1%} less. In forward, which is how it measures, they are {naive:.2g} and "
+        f"{robust:.2g}, {gain:.1%} less; from tokens alone LayerNorm's is {tokens:.2g}."
+    )
 
 
 def _range_sentence(std: Array, layers: tuple[int, ...], span: tuple[float, float]) -> str:

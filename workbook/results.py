@@ -6,7 +6,7 @@ from typing import Any
 
 from workbook import criteria as criteria_module
 from workbook.criteria import Criterion
-from workbook.findings import against
+from workbook.findings import against, options
 from workbook.paths import OutputFolder
 from workbook.residual_analysis import partings
 from workbook.stages import STAGES, read_document, write_json
@@ -38,7 +38,8 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
         "models": {name: entry | residuals[name] for name, entry in comparison["models"].items()},
         "baselines": comparison["baselines"],
         "against": against(comparison, residuals),
-        "partings": partings(residuals),
+        "options": options(comparison, residuals),
+        "partings": partings(comparison, residuals),
         "data": content["data"],
         "test": {"episodes": comparison["test_episodes"], "steps": comparison["test_steps"]},
         "training": {name: training[name] for name in TRAINING_FIGURES},

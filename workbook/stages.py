@@ -23,6 +23,7 @@ STAGES = {
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all; NaN and infinities, which JSON lacks, become null."""
+    path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf8")
 

@@ -248,7 +248,7 @@ def _train_in_worker(job: Job) -> TrainedModel:
 
 
 def measure_step_seconds(
-    config: TrainConfig, conditionings: Sequence[Conditioning], data: TrainData, rounds: int = 30, steps: int = 5
+    config: TrainConfig, conditionings: Sequence[Conditioning], data: TrainData, rounds: int = 60, steps: int = 4
 ) -> dict[Conditioning, np.ndarray]:
     """Seconds of one training step of each conditioning, (rounds,) each.
 

@@ -26,6 +26,7 @@ from workbook.comparison import load_codec, reconstruction_sha256
 from workbook.dataset import Dataset
 from workbook.episodes import ACTION_DIM
 from workbook.errors import InputError
+from workbook.intervals import estimate_excess
 from workbook.paths import OutputFolder
 from workbook.training import (
     Job,
@@ -44,6 +45,12 @@ BEST_FILES: dict[Conditioning, str] = {
     "scale": "rfsq_robust_scale_best.pt",
 }
 MOST_SEEDS = 1000
+
+
+def check_seeds(seeds: int) -> None:
+    """Raises InputError where there would be no model, or no end of them."""
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise InputError(f"seeds is {seeds}; give 1 to {MOST_SEEDS}")
 
 
 def check_naive_checkpoint(path: str) -> Checkpoint:
@@ -84,10 +91,10 @@ def train_variants(
     Raises:
         InputError: no seeds, an unknown device, or an unusable naive checkpoint.
     """
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise InputError(f"seeds is {seeds}; give 1 to {MOST_SEEDS}")
+    check_seeds(seeds)
     chosen = choose_device(device)
     given = check_naive_checkpoint(naive_checkpoint) if naive_checkpoint else None
+    out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)
     data = TrainData.of(dataset)
     jobs = [Job(name, seed) for name in CONDITIONINGS for seed in range(seeds) if not (given and name == "none")]
@@ -105,7 +112,10 @@ def train_variants(
         "device": chosen,
         "naive_checkpoint": Path(naive_checkpoint).name if given else None,
         "total_seconds": total_seconds,
-        "conditionings": {name: {"runs": runs[name], "step_seconds": steps[name].tolist()} for name in CONDITIONINGS},
+        "conditionings": {
+            name: {"runs": runs[name], "overhead": estimate_excess(steps[name], steps["none"]).as_json()}
+            for name in CONDITIONINGS
+        },
         "best": {name: _copy_best(out, runs[name], file) for name, file in BEST_FILES.items()},
     }
 

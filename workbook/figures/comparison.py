@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
+from workbook.comparison import cheaper_rounding
 from workbook.episodes import DIMENSION_NAMES
 from workbook.figures.style import BINS_COLOUR, COLOURS, LABELS, THRESHOLD, Plot, canvas
 
@@ -121,14 +122,10 @@ def rate_distortion(comparison: Evidence) -> Plot:
 
 def _rate_title(models: Evidence, baselines: Evidence) -> str:
     deployable = models["scale"]
-    better = [
-        entry for entry in baselines.values()
-        if entry["token_mse"]["mean"] < deployable["token_mse"]["mean"]
-        and entry["bits"]["per_chunk"] < deployable["bits"]["per_chunk"]
-    ]  # fmt: skip
-    if not better:
+    name = cheaper_rounding(deployable, baselines)
+    if name is None:
         return "No plain rounding tried here has both less error and fewer bits than the fixed scale"
-    ratio = deployable["bits"]["per_chunk"] / min(entry["bits"]["per_chunk"] for entry in better)
+    ratio = deployable["bits"]["per_chunk"] / baselines[name]["bits"]["per_chunk"]
     return f"Plain rounding has less error than the fixed scale with {ratio:.1f} times fewer bits"
 
 

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
@@ -40,7 +40,7 @@ THRESHOLD: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1
 class Plot:
     """A finished picture: PNG bytes and a sentence for those who cannot see it."""
 
-    png: bytes
+    png: bytes = field(repr=False)
     alt: str
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:

@@ -46,9 +46,10 @@ def _curves_title(training: dict[str, Any]) -> str:
     return f"In forward, layernorm or scale ends {1 / ratio:.1f} times above the guide's expectation"
 
 
-def costs(training: dict[str, Any], overheads: dict[str, dict[str, Any]]) -> Plot:
+def costs(training: dict[str, Any]) -> Plot:
     """Training time of each model, and the time of a step against naive's."""
     names = [name for name in CONDITIONINGS if name != "none"]
+    overheads = {name: training["conditionings"][name]["overhead"] for name in names}
     with canvas(1, 2, height=3.2) as c:
         left, right = c.axes
         for i, name in enumerate(CONDITIONINGS):

@@ -1,0 +1,129 @@
+"""HTML pages: the executed notebooks, and the first page that a reader decides from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+
+from workbook import guide, tables
+from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL
+from workbook.data_card import remarks
+from workbook.figures import comparison as comparison_figures
+from workbook.figures import residuals as residual_figures
+from workbook.paths import OutputFolder, replacing
+
+TEMPLATES = Path(__file__).parent / "templates"
+# Installation on Colab, and parameters, whose effective values stand in the footer.
+DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
+PAGES = (
+    ("index.html", "Verdict"),
+    ("01_data.html", "1 Data"),
+    ("02_train_robust.html", "2 Training"),
+    ("03_compare.html", "3 Comparison"),
+    ("04_residual_analysis.html", "4 Residuals"),
+)
+
+
+def write_reports(out: OutputFolder, results: dict[str, Any], executed: dict[str, Path]) -> None:
+    """Write reports/: one page for each executed notebook (stem -> file), and index.html last."""
+    out.reports.mkdir(exist_ok=True)
+    for stem, notebook in executed.items():
+        _write_page(out, f"{stem}.html", _notebook_body(notebook), results)
+    _write_page(out, "index.html", _index_body(results), results)
+
+
+def _write_page(out: OutputFolder, name: str, body: str, results: dict[str, Any]) -> None:
+    label = dict(PAGES)[name]
+    page = _environment().get_template("page.html.j2").render(
+        title=f"{label} - robust RFSQ",
+        pages=PAGES,
+        current=name,
+        body=Markup(body),
+        banner=Markup(tables.not_evidence(results["verdict"]).html),
+        provenance=Markup(tables.provenance_table(results["provenance"]).html),
+    )  # fmt: skip
+    with replacing(out.reports / name) as temporary:
+        temporary.write_text(page, encoding="utf8")
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+
+
+def _notebook_body(path: Path) -> str:
+    """The notebook as HTML with the code folded, and nothing in it that reaches outside the file."""
+    exporter = HTMLExporter(template_name="notebook", extra_template_basedirs=[str(TEMPLATES)])
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not DROPPED_TAGS & set(cell.metadata.get("tags", []))]
+    body, _ = exporter.from_notebook_node(notebook)
+    return body
+
+
+def _index_body(results: dict[str, Any]) -> str:
+    comparison = {"models": results["models"], "baselines": results["baselines"]}
+    figures = [
+        comparison_figures.forward_and_tokens(comparison),
+        comparison_figures.improvements(comparison),
+        comparison_figures.rate_distortion(comparison),
+        residual_figures.residual_std(results["models"]),
+    ]
+    html = {
+        "verdict": tables.verdict_block(results["verdict"]).html,
+        "options": tables.options_table(results["options"]).html,
+        "against": tables.bullets(results["against"]).html,
+        "partings": tables.bullets(results["partings"]).html,
+        "method": tables.bullets(method(results)).html,
+        "bits": tables.bits_table(comparison).html,
+        "data": tables.bullets(remarks(results["data"])).html,
+    }
+    return _environment().get_template("index.html.j2").render(
+        question=QUESTION,
+        criteria={
+            name: Markup(tables.criteria_table(results["criteria"], name).html)
+            for name in (GUIDE_MODEL, DEPLOYABLE_MODEL)
+        },
+        figures=[Markup(figure.as_html()) for figure in figures],
+        **{name: Markup(text) for name, text in html.items()},
+    )  # fmt: skip
+
+
+QUESTION = (
+    "RFSQ is residual finite scalar quantization: each layer rounds what the layers before it left over. Phase 2 is "
+    "the policy that predicts its tokens, Phase 3 the robot that decodes them. MSE is mean squared error."
+)
+
+
+def method(results: dict[str, Any]) -> list[str]:
+    """How the figures came about, in sentences made from the run's own parameters."""
+    data, config = results["data"], results["training"]["config"]
+    split, seeds = data["split"], results["provenance"]["seeds"]
+    return [
+        f"{data['episodes']} episodes ({data['steps']:,} steps) split by episode, stratified by file and task: "
+        f"{split['train']} train, {split['validation']} validation, {split['test']} test. The normaliser (min-max to "
+        "[-1, 1]) and every fit saw the train part, the epoch was chosen on the validation part, and every figure on "
+        "this page is of the test part.",
+        f"{len(seeds)} seeds of each conditioning, {config['epochs']} epochs of AdamW at a learning rate of "
+        f"{config['learning_rate']:g} and batches of {config['batch_size']} chunks of {data['chunks']['length']} "
+        "steps; "
+        f"{config['num_layers']} layers of {config['num_levels']} levels on {config['hidden_dim']} latents a step.",
+        "Intervals are 95 % by bootstrap over test episodes and seeds; differences are paired by both.",
+        "'From tokens alone' means that the decoder got what encode returned and nothing else. Bits are counted at "
+        "fixed length with side information included.",
+        f"A run is evidence from {guide.EVIDENCE_EPOCHS} epochs, {guide.EVIDENCE_SEEDS} seeds and "
+        f"{guide.EVIDENCE_TEST_EPISODES} test episodes; below that every page says NOT EVIDENCE.",
+        f"Naive models: {_naive_origin(results['training']['naive_checkpoint'])}",
+    ]
+
+
+def _naive_origin(checkpoint: str | None) -> str:
+    if checkpoint is None:
+        return "trained here, on the same episodes and seeds as the others."
+    return f"the given file {checkpoint}; its train episodes are not known, and may be among the test ones."

@@ -1,0 +1,264 @@
+"""The command behind run_all.sh: executes the notebooks one after the other and writes the report.
+
+Everything is made in a hidden folder inside the output folder and moved into place at the end, results.json last, so
+that an interrupted or failed run leaves the results of the run before it as they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbook.errors import InputError
+from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, resolve_data
+
+if TYPE_CHECKING:
+    from papermill.exceptions import PapermillExecutionError
+
+# What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
+PARTS = ("stages", "checkpoints", "notebooks", "reports")
+SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24}
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh",
+        description="Run the four notebooks headless and write the report that the verdict is read from.",
+        epilog="Results go to OUT/reports/index.html, OUT/results.json and OUT/checkpoints/. "
+        "Exit code 0: the run is complete, whatever the verdict; 2: bad input; 1: anything else; 130: interrupted.",
+    )
+    parser.add_argument("--data", default="sample", help="a LIBERO HDF5 file, a folder of them, or 'sample' (default)")
+    parser.add_argument("--out", default="", help="folder for results; default: out/ in the repository")
+    parser.add_argument("--epochs", type=int, default=100, help="passes over the train episodes; default: 100")
+    parser.add_argument("--seeds", type=int, default=5, help="models of each conditioning; default: 5")
+    parser.add_argument("--num-episodes", type=int, default=0, help="use only so many episodes; default: 0, all")
+    parser.add_argument("--chunk-len", type=int, default=8, help="steps in a chunk; default: 8")
+    parser.add_argument(
+        "--stride", type=int, default=0, help="steps between train chunks; default: 0, the chunk length"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
+    parser.add_argument("--smoke", action="store_true", help="a rehearsal in under a minute; its result is no evidence")
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        vars(options).update(SMOKE)
+    options.stride = options.stride or options.chunk_len
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse_arguments(given)
+    os.environ["WORKBOOK_COMMAND"] = shlex.join(["./run_all.sh", *given])
+    try:
+        return _run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was changed in the output folder", file=sys.stderr)  # noqa: T201
+        return 130
+    except OSError as error:
+        print(f"error: {error.filename or options.out}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    target = OutputFolder.at(options.out)
+    _check_before_start(options)
+    with _locked(target), _work_folder(target) as work:
+        executed = {}
+        for position, (stem, parameters) in enumerate(_notebook_parameters(options, work).items(), start=1):
+            path = work.root / "notebooks" / f"{stem}.ipynb"
+            with _live_line(work, f"{position}/4 {stem}"):
+                error = _execute(stem, path, parameters)
+            if error is not None:
+                return _explain(stem, error)
+            executed[stem] = path
+        verdict = _publish(work, target, executed)
+    _say(target, verdict, time.monotonic() - started)
+    return 0
+
+
+def _check_before_start(options: argparse.Namespace) -> None:
+    """Meet bad input before the first kernel starts; the notebooks check the same things for those run by hand."""
+    from workbook.dataset import prepare_dataset
+    from workbook.training import TrainConfig, choose_device
+    from workbook.variants import check_naive_checkpoint, check_seeds
+
+    TrainConfig(epochs=options.epochs)
+    check_seeds(options.seeds)
+    choose_device(options.device)
+    if options.naive_checkpoint:
+        check_naive_checkpoint(options.naive_checkpoint)
+    prepare_dataset(resolve_data(options.data), options.num_episodes, options.chunk_len, options.stride)
+
+
+def _notebook_parameters(options: argparse.Namespace, work: OutputFolder) -> dict[str, dict[str, Any]]:
+    """Notebook -> the parameters that it is given, in the order of execution."""
+    out = str(work.root)
+    data = options.data if options.data == "sample" else str(resolve_data(options.data).resolve())
+    naive = options.naive_checkpoint and str(Path(options.naive_checkpoint).expanduser().resolve())
+    return {
+        "01_data": {
+            "out": out,
+            "data": data,
+            "num_episodes": options.num_episodes,
+            "chunk_len": options.chunk_len,
+            "stride": options.stride,
+        },
+        "02_train_robust": {
+            "out": out,
+            "epochs": options.epochs,
+            "seeds": options.seeds,
+            "device": options.device,
+            "naive_checkpoint": naive,
+        },
+        "03_compare": {"out": out},
+        "04_residual_analysis": {"out": out},
+    }
+
+
+def _execute(stem: str, path: Path, parameters: dict[str, Any]) -> PapermillExecutionError | None:
+    """Execute one notebook from its committed source; the error of a cell is returned, not raised.
+
+    Raises:
+        RuntimeError: a parameter that the notebook does not have.
+    """
+    import papermill
+
+    source = NOTEBOOKS / f"{stem}.ipynb"
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
+    if unknown:
+        raise RuntimeError(f"{source.name} has no parameter named {', '.join(sorted(unknown))}")
+    path.parent.mkdir(exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(path),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(REPOSITORY),
+            extra_arguments=["--log-level=40"],  # errors only; the kernel greets with a warning
+        )
+    except papermill.PapermillExecutionError as error:
+        return error
+    return None
+
+
+def _explain(stem: str, error: PapermillExecutionError) -> int:
+    """Say why a notebook failed: one sentence for bad input, the traceback for anything else."""
+    if error.ename == "InputError":
+        print(f"error: {error.evalue}", file=sys.stderr)  # noqa: T201
+        return 2
+    if error.ename == "KeyboardInterrupt":
+        raise KeyboardInterrupt
+    print(f"{error}\nerror: {stem} failed: {error.ename}: {error.evalue}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+def _publish(work: OutputFolder, target: OutputFolder, executed: dict[str, Path]) -> dict[str, Any]:
+    """Write the reports, move everything into place, and return the verdict."""
+    import json
+
+    from workbook.report import write_reports
+
+    results = json.loads(work.results.read_text(encoding="utf8"))
+    write_reports(work, results, executed)
+    target.results.unlink(missing_ok=True)  # from here to its return the folder holds no result
+    for part in PARTS:
+        shutil.rmtree(target.root / part, ignore_errors=True)
+        (work.root / part).rename(target.root / part)
+    work.results.rename(target.results)
+    return results["verdict"]
+
+
+def _say(target: OutputFolder, verdict: dict[str, Any], seconds: float) -> None:
+    lines = [
+        "",
+        f"{verdict['word']}. {verdict['sentence']}",
+        "",
+        f"report       {target.reports / 'index.html'}",
+        f"results      {target.results}",
+        f"checkpoints  {target.checkpoints}",
+        f"took {seconds:.0f} s",
+    ]
+    print("\n".join(lines))  # noqa: T201
+
+
+@contextmanager
+def _locked(target: OutputFolder) -> Iterator[None]:
+    """Keep a second run out of the same output folder."""
+    with (target.root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{target.root}: another run is writing here; wait for it or name another --out") from None
+        yield
+
+
+@contextmanager
+def _work_folder(target: OutputFolder) -> Iterator[OutputFolder]:
+    """A hidden folder for the run, removed at its end; those of killed runs go first."""
+    for stale in target.root.glob(".run-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    root = Path(tempfile.mkdtemp(prefix=".run-", dir=target.root))
+    try:
+        yield OutputFolder.at(str(root))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _live_line(work: OutputFolder, label: str) -> Iterator[None]:
+    """Show on the terminal what the notebook in its own process is doing."""
+    from tqdm import tqdm
+
+    from workbook.progress import FILE_VARIABLE, read_progress
+
+    file = work.root / "progress.json"
+    file.unlink(missing_ok=True)
+    os.environ[FILE_VARIABLE] = str(file)
+    finished = threading.Event()
+    bar = tqdm(total=1.0, desc=label, disable=None, bar_format="{desc} {bar} {percentage:3.0f}% {elapsed}", leave=False)
+
+    def follow() -> None:
+        while not finished.wait(0.5):
+            state = read_progress(file)
+            if state:
+                bar.n = state["done"] / state["total"]
+            bar.refresh()
+
+    started = time.monotonic()
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        follower.join()
+        bar.close()
+    print(f"{label}: {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    # Kernels of this interpreter, before any that the user has installed under the same name.
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
+    os.environ["WORKBOOK_PREFIX"] = sys.prefix
+    os.environ["MPLBACKEND"] = "Agg"  # the figures need no backend, and a user's setting must not matter
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: more threads only wait for each other
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""Tables and text blocks, as HTML that a notebook shows and the report takes over unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from rfsq_robust import CONDITIONINGS
+from workbook import guide
+from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Criterion
+from workbook.data_card import published_statistics
+from workbook.episodes import DIMENSION_NAMES
+from workbook.figures.style import LABELS
+
+Evidence = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of HTML that a notebook shows."""
+
+    html: str = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Html:
+    """A table; cells are text, except those that come as `Html` from `badge`."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in map(_cell, row)) + "</tr>" for row in rows)
+    below = f'<p class="note">{escape(note)}</p>' if note else ""
+    return Html(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}')
+
+
+def _cell(cell: Any) -> str:
+    return cell.html if isinstance(cell, Html) else escape(str(cell))
+
+
+def badge(word: str) -> Html:
+    return Html(f'<span class="badge {word.lower().replace(" ", "-")}">{escape(word)}</span>')
+
+
+def bullets(sentences: Sequence[str]) -> Html:
+    return Html("<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure in `digits` significant digits; a dash where there is none."""
+    if value is None:
+        return "-"
+    if value != 0 and not 1e-3 <= abs(value) < 1e4:
+        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def with_interval(estimate: Evidence, digits: int = 2) -> str:
+    """'1.2 (1.1 to 1.3)', the bracket being the 95 % interval."""
+    if estimate["mean"] is None:
+        return "none in the data"
+    if estimate["low"] is None:
+        return number(estimate["mean"], digits)
+    low, high = number(estimate["low"], digits), number(estimate["high"], digits)
+    return f"{number(estimate['mean'], digits)} ({low} to {high})"
+
+
+def share(value: float | None) -> str:
+    """A share as per cent; a loss of more than all of it as a multiple of the error, which reads better."""
+    if value is None:
+        return "-"
+    return f"{1 - value:,.0f} times the error" if value < -1 else f"{value:.1%}"
+
+
+def verdict_block(verdict: Evidence) -> Html:
+    """The verdict, and above it, for a rehearsal, that it is none."""
+    parts = "".join(
+        f"<p>{badge(part['word']).html} <strong>{escape(part['subject'][0].upper() + part['subject'][1:])}:</strong> "
+        f"{escape(part['sentence'])}</p>"
+        for part in verdict["parts"]
+    )
+    return Html(f'<div class="verdict">{not_evidence(verdict).html}{parts}</div>')
+
+
+def not_evidence(verdict: Evidence) -> Html:
+    missing = verdict["not_evidence"]
+    if not missing:
+        return Html("")
+    return Html(f'<p class="not-evidence">NOT EVIDENCE: this run has {escape("; ".join(missing))}.</p>')
+
+
+def criteria_table(criteria: Sequence[Criterion | Evidence], model: str) -> Html:
+    """Threshold, measured value, interval, n and status of every criterion for one model."""
+    rows = [
+        [row["name"], row["threshold"], *_measured(row), f"{row['n']} {row['n_of']}", badge(row["status"]),
+         "yes" if row["required"] else "no"]
+        for row in map(_as_dict, criteria) if row["model"] == model
+    ]  # fmt: skip
+    header = ["criterion", "threshold", "measured", "95 % interval", "n", "status", "decides"]
+    return table(header, rows, f"Of the {MODEL_TITLES[model]}. Only rows that decide count towards the verdict.")
+
+
+def _as_dict(criterion: Criterion | Evidence) -> Evidence:
+    return criterion if isinstance(criterion, dict) else vars(criterion)
+
+
+def _measured(row: Evidence) -> tuple[str, str]:
+    write = share if row["unit"] == "share" else number
+    value = f"{row['measured']:.0f} of {row['n']}" if row["key"] == "checkpoint" else write(row["measured"])
+    if not row["interval"]:
+        return value, "-"
+    low, high = row["interval"]
+    if row["unit"] == "share" and high < -1:
+        return value, f"{1 - high:,.0f} to {1 - low:,.0f} times the error"
+    return value, f"{write(low)} to {write(high)}"
+
+
+def options_table(options: Sequence[Evidence]) -> Html:
+    rows = [[entry["option"], badge(entry["word"]), entry["sentence"]] for entry in options]
+    return table(["way to go on", "measured", "what this run says of it"], rows)
+
+
+def closing_table(training: Evidence, comparison: Evidence) -> Html:
+    """The guide's closing table: target beside result, for its proposal and for the deployable variant."""
+    proposal, deployable = (comparison["models"][name] for name in (GUIDE_MODEL, DEPLOYABLE_MODEL))
+    hours = [np.mean(entry["train_seconds"]) / 3600 for entry in (proposal, deployable)]
+    sizes = [entry["checkpoint_bytes"] / 1000 for entry in (proposal, deployable)]
+    target = f"< {guide.MSE_BELOW:g}, expected {guide.EXPECTED_MSE:g}"
+    gain = f"> {guide.IMPROVEMENT_ABOVE:.0%}, expected {guide.EXPECTED_IMPROVEMENT:.1%}"
+    rows = [
+        ["Final MSE, from forward", target, *(with_interval(e["forward_mse"]) for e in (proposal, deployable))],
+        ["Final MSE, from tokens alone", target, *(with_interval(e["token_mse"]) for e in (proposal, deployable))],
+        ["Improvement over naive, from forward", gain,
+         *(share(e["improvement_forward"]["mean"]) for e in (proposal, deployable))],
+        ["Improvement over naive, from tokens alone", gain,
+         *(share(e["improvement_tokens"]["mean"]) for e in (proposal, deployable))],
+        ["Training time of one model", f"about {guide.EXPECTED_TRAINING_HOURS:.0f} h",
+         *(f"{hour * 3600:.0f} s" for hour in hours)],
+        ["Checkpoint size", f"about {guide.EXPECTED_CHECKPOINT_KB:.0f} kB", *(f"{size:.1f} kB" for size in sizes)],
+    ]  # fmt: skip
+    naive = comparison["models"]["none"]["token_mse"]
+    note = f"Naive on the same episodes: {with_interval(naive)}; the guide expects {guide.EXPECTED_NAIVE_MSE:g}."
+    return table(["", "guide's target", "guide's LayerNorm", "fixed scale"], rows, note)
+
+
+PHYSICAL = (
+    ("position_mm", "position, mm a step"),
+    ("rotation_deg", "rotation, degrees a step"),
+    ("gripper_abs", "gripper, mean absolute error"),
+    ("gripper_error_rate", "gripper on the wrong side, share of steps"),
+    ("gripper_on_time", "gripper switches on the exact step, share"),
+    ("gripper_shift_steps", "gripper switch off by, steps"),
+    ("max_abs", "largest error, controller units"),
+    ("drift_mm", "drift at the end of an episode, mm"),
+    ("drift_deg", "drift at the end of an episode, degrees"),
+    ("zeros_kept", "exact zeros kept, share"),
+    ("mse", "MSE, normalised units squared"),
+    ("relative_mse", "MSE over the variance, mean of dimensions"),
+)
+
+
+def physical_table(comparison: Evidence) -> Html:
+    """Errors in physical units, from tokens alone, with the guide's expectation of naive -> robust."""
+    columns = {LABELS[name]: comparison["models"][name]["token_errors"] for name in CONDITIONINGS}
+    columns["layernorm, statistics sent"] = comparison["models"]["layernorm"]["with_statistics"]["token_errors"]
+    columns |= {f"{name.removeprefix('bins')} bins": e["token_errors"] for name, e in comparison["baselines"].items()}
+    rows = []
+    for key, label in PHYSICAL:
+        expected = guide.EXPECTED_ERRORS.get(key)
+        said = f"{expected[0]:g} -> {expected[1]:g}" if expected else "-"
+        rows.append([label, said, *(number(errors[key]["mean"]) for errors in columns.values())])
+    note = (
+        "From tokens alone, held-out episodes, clipped to the controller's range (MSE rows: not clipped). Drift is the "
+        "length of the summed error; rotation is summed as axis-angle vectors, which is exact for small angles only. "
+        "A switch that is not found within 8 steps counts as 8."
+    )
+    return table(["", "guide: naive -> robust", *columns], rows, note)
+
+
+def dimension_table(comparison: Evidence) -> Html:
+    """MSE and its interval for each dimension, from tokens alone."""
+    shown = [name for name in CONDITIONINGS if comparison["models"][name]["decode_error"] == 0]
+    rows = [
+        [name, *(with_interval(comparison["models"][model]["token_errors"][f"mse_{name}"]) for model in shown)]
+        for name in DIMENSION_NAMES
+    ]
+    return table(["dimension", *(LABELS[name] for name in shown)], rows, "MSE in normalised units squared.")
+
+
+def bits_table(comparison: Evidence) -> Html:
+    """What each codec pays for a chunk of 8 steps."""
+    models = comparison["models"]
+    entries = [(LABELS[name], models[name]) for name in CONDITIONINGS]
+    entries.insert(2, ("layernorm, statistics sent", models["layernorm"]["with_statistics"]))
+    entries += [(f"{name.removeprefix('bins')} bins", entry) for name, entry in comparison["baselines"].items()]
+    rows = [
+        [label, f"{entry['bits']['per_chunk']:,.0f}", f"{entry['bits']['side']:,.0f}",
+         f"{entry['bits']['entropy']:,.0f}", with_interval(entry["token_mse"])]
+        for label, entry in entries
+    ]  # fmt: skip
+    header = ["codec", "bits a chunk", "of these side information", "entropy, bits", "MSE from tokens alone"]
+    return table(header, rows, "Entropy: each code by itself at its empirical entropy, which coding could reach.")
+
+
+def statistics_table(card: Evidence) -> Html:
+    """Per-dimension statistics beside LIBERO's published ones."""
+    published = published_statistics()["all_suites"]
+    ours = card["statistics"]
+    rows = []
+    for i, name in enumerate(DIMENSION_NAMES):
+        lattice = card["lattice_share"][i] if i < 6 else None
+        zero = card["zero_share"][i] if i < 6 else None
+        rows.append([
+            name,
+            *(f"{ours[key][i]:.3f}" for key in ("mean", "std", "min", "max")),
+            *(f"{published[key][i]:.3f}" for key in ("mean", "std", "min", "max")),
+            "-" if lattice is None or lattice != lattice else f"{lattice:.1%}",
+            "-" if zero is None else f"{zero:.1%}",
+            f"{card['clipping']['steps'][i]:,}",
+        ])  # fmt: skip
+    header = ["", "mean", "std", "min", "max", "LIBERO mean", "std", "min", "max", "on lattice", "exactly 0", "clipped"]
+    return table(header, rows, "Controller units. LIBERO: published statistics of 1,693 demonstrations of four suites.")
+
+
+def tasks_table(card: Evidence) -> Html:
+    return table(["task", "episodes"], [[task, f"{count}"] for task, count in card["tasks"].items()])
+
+
+def training_table(training: Evidence) -> Html:
+    """Validation MSE, epoch kept and time of each conditioning."""
+    rows = []
+    for name in CONDITIONINGS:
+        runs = training["conditionings"][name]["runs"]
+        seconds = [run["seconds"] for run in runs if run["seconds"] is not None]
+        mse = [run["mse"] for run in runs if run["mse"] is not None]
+        rows.append([
+            LABELS[name],
+            f"{len(runs)}",
+            f"{number(min(mse))} to {number(max(mse))}" if mse else "not said by the file",
+            f"{min(run['epoch'] or 0 for run in runs)} to {max(run['epoch'] or 0 for run in runs)}",
+            f"{np.mean(seconds):.1f} s" if seconds else "given",
+        ])  # fmt: skip
+    header = ["conditioning", "seeds", "validation MSE of the kept epoch", "epoch kept", "time of one model"]
+    return table(header, rows)
+
+
+def guide_epochs_table(training: Evidence) -> Html:
+    """The guide's expected MSE at its epochs beside the measured median over seeds."""
+    rows = []
+    for epoch, expected in guide.EXPECTED_CURVE.items():
+        measured = [_median_at(training, name, epoch) for name in ("none", GUIDE_MODEL, DEPLOYABLE_MODEL)]
+        rows.append([f"{epoch}", f"{expected:g}", *map(number, measured)])
+    return table(["epoch", "guide expects", "naive", "layernorm", "scale"], rows, "Validation MSE from forward.")
+
+
+def _median_at(training: Evidence, name: str, epoch: int) -> float | None:
+    curves = [run["curve"] for run in training["conditionings"][name]["runs"]]
+    reached = [curve[epoch - 1] for curve in curves if len(curve) >= epoch]
+    return float(np.median(reached)) if reached else None
+
+
+def layers_table(residuals: Evidence) -> Html:
+    """Per layer: residual std, entropy, and error of the prefix that ends there, naive beside the two robust ones."""
+    shown = ("none", GUIDE_MODEL, DEPLOYABLE_MODEL)
+    rows = []
+    for k in range(len(residuals["none"]["prefix_mse"])):
+        row = [f"L{k}"]
+        for name in shown:
+            entry = residuals[name]
+            row += [
+                number(float(np.mean(entry["residual_std"], axis=0)[k])),
+                f"{np.mean(entry['entropy'], axis=0)[k]:.2f}" + (" dead" if k in entry["dead_layers"] else ""),
+                number(entry["prefix_mse"][k]["mean"]),
+            ]
+        rows.append(row)
+    header = ["layer", *(f"{LABELS[name]}: {what}" for name in shown for what in ("std", "bits a code", "MSE to here"))]
+    return table(header, rows, "A dead layer's codes carry less than 0.01 bit. layernorm: with its statistics.")
+
+
+def _parameters(stages: Evidence) -> list[str]:
+    return [f"{name} {value}" for parameters in stages.values() for name, value in parameters.items()]
+
+
+def provenance_table(provenance: Evidence) -> Html:
+    rows = [
+        ["code", provenance["code"]],
+        ["rfsq_robust.py, SHA-256", provenance["rfsq_robust_sha256"][:16]],
+        ["data, SHA-256 of the actions", provenance["dataset_sha256"][:16]],
+        ["seeds", ", ".join(map(str, provenance["seeds"]))],
+        ["device, cores, threads", f"{provenance['device']}, {provenance['cores']}, {provenance['threads']}"],
+        ["Python", f"{provenance['python']}, {provenance['system']}"],
+        ["packages", ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())],
+        ["command", provenance["command"]],
+        ["parameters", "; ".join(_parameters(provenance["parameters"]))],
+        ["written", provenance["written"]],
+    ]
+    return table(["", ""], rows)
