@@ -427,6 +427,28 @@ class Checkpoint:
     normalization: dict[str, Tensor] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def normalise(self, actions: Tensor) -> Tensor:
+        """Raw actions (..., A) -> what `encode` takes: the train range mapped to [-1, 1].
+
+        Raises:
+            ValueError: the checkpoint carries no normaliser.
+        """
+        centre, half_width = self._centre_and_half_width()
+        return ((actions.double() - centre) / half_width).float()
+
+    def denormalise(self, normalised: Tensor) -> Tensor:
+        """Inverse of `normalise`: what `decode_from_indices` gives -> raw actions (..., A)."""
+        centre, half_width = self._centre_and_half_width()
+        return (normalised.double() * half_width + centre).float()
+
+    def _centre_and_half_width(self) -> tuple[Tensor, Tensor]:
+        if self.normalization is None:
+            raise ValueError("this checkpoint carries no normaliser; use the one of its training data")
+        low, high = (self.normalization[name].double() for name in ("min", "max"))
+        half_width = (high - low) / 2
+        # A dimension that never moved is only shifted to 0.
+        return (high + low) / 2, torch.where(half_width > 0, half_width, torch.ones_like(half_width))
+
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write the existing format, {'model', 'epoch', 'mse', 'config'}, plus 'normalization' and 'provenance'.

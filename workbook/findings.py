@@ -99,8 +99,8 @@ def options(comparison: Evidence, residuals: Evidence) -> list[Evidence]:
             "sentence": (
                 f"no other decoder was fitted to naive tokens here. They carry at most "
                 f"{naive['bits']['entropy']:,.0f} bits a chunk, whatever decodes them, against "
-                f"{scale['bits']['entropy']:,.0f} of '{DEPLOYABLE_MODEL}'; and '{DEPLOYABLE_MODEL}''s own decoder was "
-                "trained on another encoder's codes."
+                f"{scale['bits']['entropy']:,.0f} of '{DEPLOYABLE_MODEL}', whose own decoder was trained on another "
+                "encoder's codes."
             ),
         },
         {
@@ -109,7 +109,7 @@ def options(comparison: Evidence, residuals: Evidence) -> list[Evidence]:
             "sentence": (
                 f"first train a policy head on the coarse layers of '{DEPLOYABLE_MODEL}' with little data, and compare "
                 "the error of its decoded actions with that of the naive head. The codecs differ by "
-                f"{naive_mse - scale_mse:.2g} in MSE; whether that is much beside the policy's own error is the question."
+                f"{naive_mse - scale_mse:.2g} in MSE; whether that is much beside the policy's error is the question."
             ),
         },
     ]

@@ -78,11 +78,11 @@ def _index_body(results: dict[str, Any]) -> str:
     html = {
         "verdict": tables.verdict_block(results["verdict"]).html,
         "options": tables.options_table(results["options"]).html,
-        "against": tables.bullets(results["against"]).html,
-        "partings": tables.bullets(results["partings"]).html,
-        "method": tables.bullets(method(results)).html,
+        "against": tables.Bullets(results["against"]).html,
+        "partings": tables.Bullets(results["partings"]).html,
+        "method": tables.Bullets(method(results)).html,
         "bits": tables.bits_table(comparison).html,
-        "data": tables.bullets(remarks(results["data"])).html,
+        "data": tables.Bullets(remarks(results["data"])).html,
     }
     return _environment().get_template("index.html.j2").render(
         question=QUESTION,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -18,13 +20,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workbook.errors import InputError
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, resolve_data
-
-if TYPE_CHECKING:
-    from papermill.exceptions import PapermillExecutionError
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
@@ -50,9 +49,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in under a minute; its result is no evidence")
+    if "--smoke" in arguments:  # what is said besides it stands
+        parser.set_defaults(**SMOKE)
     options = parser.parse_args(arguments)
-    if options.smoke:
-        vars(options).update(SMOKE)
     options.stride = options.stride or options.chunk_len
     return options
 
@@ -68,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the cell that was cut off
         print("\ninterrupted; nothing was changed in the output folder", file=sys.stderr)  # noqa: T201
         return 130
     except OSError as error:
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
         executed = {}
         for position, (stem, parameters) in enumerate(_notebook_parameters(options, work).items(), start=1):
             path = work.root / "notebooks" / f"{stem}.ipynb"
-            with _live_line(work, f"{position}/4 {stem}"):
+            with _kernel_noise(work), _live_line(work, f"{position}/4 {stem}"):
                 error = _execute(stem, path, parameters)
             if error is not None:
                 return _explain(stem, error)
@@ -132,13 +132,14 @@ def _notebook_parameters(options: argparse.Namespace, work: OutputFolder) -> dic
     }
 
 
-def _execute(stem: str, path: Path, parameters: dict[str, Any]) -> PapermillExecutionError | None:
-    """Execute one notebook from its committed source; the error of a cell is returned, not raised.
+def _execute(stem: str, path: Path, parameters: dict[str, Any]) -> Exception | None:
+    """Execute one notebook from its committed source; the error of a cell, or a kernel's death, is returned.
 
     Raises:
         RuntimeError: a parameter that the notebook does not have.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     source = NOTEBOOKS / f"{stem}.ipynb"
     unknown = set(parameters) - set(papermill.inspect_notebook(str(source)))
@@ -153,21 +154,25 @@ def _execute(stem: str, path: Path, parameters: dict[str, Any]) -> PapermillExec
             kernel_name="python3",
             progress_bar=False,
             cwd=str(REPOSITORY),
-            extra_arguments=["--log-level=40"],  # errors only; the kernel greets with a warning
+            extra_arguments=["--log-level=50"],  # the kernel greets with a warning, and leaves with a traceback
         )
-    except papermill.PapermillExecutionError as error:
+    except (papermill.PapermillExecutionError, DeadKernelError) as error:
         return error
     return None
 
 
-def _explain(stem: str, error: PapermillExecutionError) -> int:
+def _explain(stem: str, error: Exception) -> int:
     """Say why a notebook failed: one sentence for bad input, the traceback for anything else."""
-    if error.ename == "InputError":
-        print(f"error: {error.evalue}", file=sys.stderr)  # noqa: T201
+    name, value = getattr(error, "ename", None), getattr(error, "evalue", None)
+    if name is None:
+        print(f"error: {stem} failed: its kernel died, most often for want of memory", file=sys.stderr)  # noqa: T201
+        return 1
+    if name == "InputError":
+        print(f"error: {value}", file=sys.stderr)  # noqa: T201
         return 2
-    if error.ename == "KeyboardInterrupt":
+    if name == "KeyboardInterrupt":
         raise KeyboardInterrupt
-    print(f"{error}\nerror: {stem} failed: {error.ename}: {error.evalue}", file=sys.stderr)  # noqa: T201
+    print(f"{error}\nerror: {stem} failed: {name}: {value}", file=sys.stderr)  # noqa: T201
     return 1
 
 
@@ -188,9 +193,11 @@ def _publish(work: OutputFolder, target: OutputFolder, executed: dict[str, Path]
 
 
 def _say(target: OutputFolder, verdict: dict[str, Any], seconds: float) -> None:
+    rehearsal = [f"NOT EVIDENCE: this run has {'; '.join(verdict['not_evidence'])}."] if verdict["not_evidence"] else []
     lines = [
         "",
-        f"{verdict['word']}. {verdict['sentence']}",
+        *rehearsal,
+        *(f"{part['word']:<9}  {part['subject']}: {part['sentence']}" for part in verdict["parts"]),
         "",
         f"report       {target.reports / 'index.html'}",
         f"results      {target.results}",
@@ -221,6 +228,23 @@ def _work_folder(target: OutputFolder) -> Iterator[OutputFolder]:
         yield OutputFolder.at(str(root))
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def _kernel_noise(work: OutputFolder) -> Iterator[None]:
+    """Send to a file what kernels, which inherit the descriptor of stderr, say as they start and are stopped.
+
+    Errors of cells do not come this way; they reach the runner through the notebook.
+    """
+    terminal = os.dup(2)
+    previous = sys.stderr
+    with (work.root / "kernels.log").open("a") as log, os.fdopen(terminal, "w") as sys.stderr:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            sys.stderr = previous
 
 
 @contextmanager
@@ -256,6 +280,9 @@ def _live_line(work: OutputFolder, label: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    # Even where the shell started this in the background, with interrupts ignored, being stopped must clean up.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     # Kernels of this interpreter, before any that the user has installed under the same name.
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
     os.environ["WORKBOOK_PREFIX"] = sys.prefix

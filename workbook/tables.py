@@ -1,4 +1,4 @@
-"""Tables and text blocks, as HTML that a notebook shows and the report takes over unchanged."""
+"""Tables and text blocks, which notebooks, report and documents show alike."""
 
 from __future__ import annotations
 
@@ -29,24 +29,65 @@ class Html:
         return self.html
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Html:
-    """A table; cells are text, except those that come as `Html` from `badge`."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in map(_cell, row)) + "</tr>" for row in rows)
-    below = f'<p class="note">{escape(note)}</p>' if note else ""
-    return Html(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}')
+@dataclass(frozen=True)
+class Badge:
+    """A status or verdict word."""
+
+    word: str
+
+    def __str__(self) -> str:
+        return self.word
+
+    @property
+    def html(self) -> str:
+        return f'<span class="badge {self.word.lower().replace(" ", "-")}">{escape(self.word)}</span>'
 
 
-def _cell(cell: Any) -> str:
-    return cell.html if isinstance(cell, Html) else escape(str(cell))
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header, with a note below; shown as HTML, or as Markdown in a document."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | Badge]]
+    note: str = ""
+
+    @property
+    def html(self) -> str:
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.header)
+        body = "".join("<tr>" + "".join(map(self._html_cell, row)) + "</tr>" for row in self.rows)
+        below = f'<p class="note">{escape(self.note)}</p>' if self.note else ""
+        return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}'
+
+    @staticmethod
+    def _html_cell(cell: str | Badge) -> str:
+        return f"<td>{cell.html if isinstance(cell, Badge) else escape(cell)}</td>"
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    @property
+    def markdown(self) -> str:
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        body = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return f"{body}\n\n{self.note}" if self.note else body
 
 
-def badge(word: str) -> Html:
-    return Html(f'<span class="badge {word.lower().replace(" ", "-")}">{escape(word)}</span>')
+@dataclass(frozen=True)
+class Bullets:
+    """Sentences, one a bullet."""
 
+    sentences: Sequence[str]
 
-def bullets(sentences: Sequence[str]) -> Html:
-    return Html("<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>")
+    @property
+    def html(self) -> str:
+        return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences) + "</ul>"
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    @property
+    def markdown(self) -> str:
+        return "\n".join(f"- {sentence}" for sentence in self.sentences)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -78,7 +119,7 @@ def share(value: float | None) -> str:
 def verdict_block(verdict: Evidence) -> Html:
     """The verdict, and above it, for a rehearsal, that it is none."""
     parts = "".join(
-        f"<p>{badge(part['word']).html} <strong>{escape(part['subject'][0].upper() + part['subject'][1:])}:</strong> "
+        f"<p>{Badge(part['word']).html} <strong>{escape(part['subject'][0].upper() + part['subject'][1:])}:</strong> "
         f"{escape(part['sentence'])}</p>"
         for part in verdict["parts"]
     )
@@ -92,15 +133,15 @@ def not_evidence(verdict: Evidence) -> Html:
     return Html(f'<p class="not-evidence">NOT EVIDENCE: this run has {escape("; ".join(missing))}.</p>')
 
 
-def criteria_table(criteria: Sequence[Criterion | Evidence], model: str) -> Html:
+def criteria_table(criteria: Sequence[Criterion | Evidence], model: str) -> Table:
     """Threshold, measured value, interval, n and status of every criterion for one model."""
     rows = [
-        [row["name"], row["threshold"], *_measured(row), f"{row['n']} {row['n_of']}", badge(row["status"]),
+        [row["name"], row["threshold"], *_measured(row), f"{row['n']} {row['n_of']}", Badge(row["status"]),
          "yes" if row["required"] else "no"]
         for row in map(_as_dict, criteria) if row["model"] == model
     ]  # fmt: skip
     header = ["criterion", "threshold", "measured", "95 % interval", "n", "status", "decides"]
-    return table(header, rows, f"Of the {MODEL_TITLES[model]}. Only rows that decide count towards the verdict.")
+    return Table(header, rows, f"Of the {MODEL_TITLES[model]}. Only rows that decide count towards the verdict.")
 
 
 def _as_dict(criterion: Criterion | Evidence) -> Evidence:
@@ -118,12 +159,12 @@ def _measured(row: Evidence) -> tuple[str, str]:
     return value, f"{write(low)} to {write(high)}"
 
 
-def options_table(options: Sequence[Evidence]) -> Html:
-    rows = [[entry["option"], badge(entry["word"]), entry["sentence"]] for entry in options]
-    return table(["way to go on", "measured", "what this run says of it"], rows)
+def options_table(options: Sequence[Evidence]) -> Table:
+    rows = [[entry["option"], Badge(entry["word"]), entry["sentence"]] for entry in options]
+    return Table(["way to go on", "measured", "what this run says of it"], rows)
 
 
-def closing_table(training: Evidence, comparison: Evidence) -> Html:
+def closing_table(training: Evidence, comparison: Evidence) -> Table:
     """The guide's closing table: target beside result, for its proposal and for the deployable variant."""
     proposal, deployable = (comparison["models"][name] for name in (GUIDE_MODEL, DEPLOYABLE_MODEL))
     hours = [np.mean(entry["train_seconds"]) / 3600 for entry in (proposal, deployable)]
@@ -143,7 +184,7 @@ def closing_table(training: Evidence, comparison: Evidence) -> Html:
     ]  # fmt: skip
     naive = comparison["models"]["none"]["token_mse"]
     note = f"Naive on the same episodes: {with_interval(naive)}; the guide expects {guide.EXPECTED_NAIVE_MSE:g}."
-    return table(["", "guide's target", "guide's LayerNorm", "fixed scale"], rows, note)
+    return Table(["", "guide's target", "guide's LayerNorm", "fixed scale"], rows, note)
 
 
 PHYSICAL = (
@@ -162,7 +203,7 @@ PHYSICAL = (
 )
 
 
-def physical_table(comparison: Evidence) -> Html:
+def physical_table(comparison: Evidence) -> Table:
     """Errors in physical units, from tokens alone, with the guide's expectation of naive -> robust."""
     columns = {LABELS[name]: comparison["models"][name]["token_errors"] for name in CONDITIONINGS}
     columns["layernorm, statistics sent"] = comparison["models"]["layernorm"]["with_statistics"]["token_errors"]
@@ -177,20 +218,20 @@ def physical_table(comparison: Evidence) -> Html:
         "length of the summed error; rotation is summed as axis-angle vectors, which is exact for small angles only. "
         "A switch that is not found within 8 steps counts as 8."
     )
-    return table(["", "guide: naive -> robust", *columns], rows, note)
+    return Table(["", "guide: naive -> robust", *columns], rows, note)
 
 
-def dimension_table(comparison: Evidence) -> Html:
+def dimension_table(comparison: Evidence) -> Table:
     """MSE and its interval for each dimension, from tokens alone."""
     shown = [name for name in CONDITIONINGS if comparison["models"][name]["decode_error"] == 0]
     rows = [
         [name, *(with_interval(comparison["models"][model]["token_errors"][f"mse_{name}"]) for model in shown)]
         for name in DIMENSION_NAMES
     ]
-    return table(["dimension", *(LABELS[name] for name in shown)], rows, "MSE in normalised units squared.")
+    return Table(["dimension", *(LABELS[name] for name in shown)], rows, "MSE in normalised units squared.")
 
 
-def bits_table(comparison: Evidence) -> Html:
+def bits_table(comparison: Evidence) -> Table:
     """What each codec pays for a chunk of 8 steps."""
     models = comparison["models"]
     entries = [(LABELS[name], models[name]) for name in CONDITIONINGS]
@@ -202,10 +243,10 @@ def bits_table(comparison: Evidence) -> Html:
         for label, entry in entries
     ]  # fmt: skip
     header = ["codec", "bits a chunk", "of these side information", "entropy, bits", "MSE from tokens alone"]
-    return table(header, rows, "Entropy: each code by itself at its empirical entropy, which coding could reach.")
+    return Table(header, rows, "Entropy: each code by itself at its empirical entropy, which coding could reach.")
 
 
-def statistics_table(card: Evidence) -> Html:
+def statistics_table(card: Evidence) -> Table:
     """Per-dimension statistics beside LIBERO's published ones."""
     published = published_statistics()["all_suites"]
     ours = card["statistics"]
@@ -222,14 +263,14 @@ def statistics_table(card: Evidence) -> Html:
             f"{card['clipping']['steps'][i]:,}",
         ])  # fmt: skip
     header = ["", "mean", "std", "min", "max", "LIBERO mean", "std", "min", "max", "on lattice", "exactly 0", "clipped"]
-    return table(header, rows, "Controller units. LIBERO: published statistics of 1,693 demonstrations of four suites.")
+    return Table(header, rows, "Controller units. LIBERO: published statistics of 1,693 demonstrations of four suites.")
 
 
-def tasks_table(card: Evidence) -> Html:
-    return table(["task", "episodes"], [[task, f"{count}"] for task, count in card["tasks"].items()])
+def tasks_table(card: Evidence) -> Table:
+    return Table(["task", "episodes"], [[task, f"{count}"] for task, count in card["tasks"].items()])
 
 
-def training_table(training: Evidence) -> Html:
+def training_table(training: Evidence) -> Table:
     """Validation MSE, epoch kept and time of each conditioning."""
     rows = []
     for name in CONDITIONINGS:
@@ -244,16 +285,16 @@ def training_table(training: Evidence) -> Html:
             f"{np.mean(seconds):.1f} s" if seconds else "given",
         ])  # fmt: skip
     header = ["conditioning", "seeds", "validation MSE of the kept epoch", "epoch kept", "time of one model"]
-    return table(header, rows)
+    return Table(header, rows)
 
 
-def guide_epochs_table(training: Evidence) -> Html:
+def guide_epochs_table(training: Evidence) -> Table:
     """The guide's expected MSE at its epochs beside the measured median over seeds."""
     rows = []
     for epoch, expected in guide.EXPECTED_CURVE.items():
         measured = [_median_at(training, name, epoch) for name in ("none", GUIDE_MODEL, DEPLOYABLE_MODEL)]
         rows.append([f"{epoch}", f"{expected:g}", *map(number, measured)])
-    return table(["epoch", "guide expects", "naive", "layernorm", "scale"], rows, "Validation MSE from forward.")
+    return Table(["epoch", "guide expects", "naive", "layernorm", "scale"], rows, "Validation MSE from forward.")
 
 
 def _median_at(training: Evidence, name: str, epoch: int) -> float | None:
@@ -262,7 +303,7 @@ def _median_at(training: Evidence, name: str, epoch: int) -> float | None:
     return float(np.median(reached)) if reached else None
 
 
-def layers_table(residuals: Evidence) -> Html:
+def layers_table(residuals: Evidence) -> Table:
     """Per layer: residual std, entropy, and error of the prefix that ends there, naive beside the two robust ones."""
     shown = ("none", GUIDE_MODEL, DEPLOYABLE_MODEL)
     rows = []
@@ -277,14 +318,14 @@ def layers_table(residuals: Evidence) -> Html:
             ]
         rows.append(row)
     header = ["layer", *(f"{LABELS[name]}: {what}" for name in shown for what in ("std", "bits a code", "MSE to here"))]
-    return table(header, rows, "A dead layer's codes carry less than 0.01 bit. layernorm: with its statistics.")
+    return Table(header, rows, "A dead layer's codes carry less than 0.01 bit. layernorm: with its statistics.")
 
 
 def _parameters(stages: Evidence) -> list[str]:
     return [f"{name} {value}" for parameters in stages.values() for name, value in parameters.items()]
 
 
-def provenance_table(provenance: Evidence) -> Html:
+def provenance_table(provenance: Evidence) -> Table:
     rows = [
         ["code", provenance["code"]],
         ["rfsq_robust.py, SHA-256", provenance["rfsq_robust_sha256"][:16]],
@@ -297,4 +338,4 @@ def provenance_table(provenance: Evidence) -> Html:
         ["parameters", "; ".join(_parameters(provenance["parameters"]))],
         ["written", provenance["written"]],
     ]
-    return table(["", ""], rows)
+    return Table(["", ""], rows)

@@ -1,0 +1,41 @@
+# Sourced by run_all.sh and run_tests.sh: makes .venv where there is none and sets $python to its interpreter.
+# WORKBOOK_VENV names another place for it.
+
+repository="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+venv="${WORKBOOK_VENV:-$repository/.venv}"
+python="$venv/bin/python"
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+find_python() {
+  local candidate
+  for candidate in python3.11 python3.12 python3.13 python3; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.11 or newer was found; install one, with its venv module"
+}
+
+# The stamp holds the hash of what was asked for, and is written after everything is installed.
+install_environment() {
+  local stamp="$venv/.installed" wanted found
+  wanted="$(cat "$repository/constraints.txt" "$repository/pyproject.toml" | cksum) $repository"
+  if [ -x "$python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    return
+  fi
+  echo "installing into $venv (once; a few minutes, about 1.5 GB without CUDA)" >&2
+  if [ ! -x "$python" ]; then
+    found="$(find_python)" || exit 2
+    "$found" -m venv "$venv" ||
+      fail "$venv: cannot make the environment there; set WORKBOOK_VENV to a folder that can be written"
+  fi
+  "$python" -m pip install --quiet --disable-pip-version-check \
+    --constraint "$repository/constraints.txt" --editable "$repository[test]" ||
+    fail "the packages could not be installed (see above); try again with a network connection"
+  echo "$wanted" >"$stamp"
+}

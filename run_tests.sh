@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs linter, type checker and tests. --slow adds the tests that take minutes; other arguments go to pytest.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+install_environment
+cd "$repository"
+
+marker="not slow"
+arguments=()
+for argument in "$@"; do
+  if [ "$argument" = "--slow" ]; then
+    marker=""
+  else
+    arguments+=("$argument")
+  fi
+done
+
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # small matrices: more threads only wait for each other
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" -m mypy
+exec "$python" -m pytest -m "$marker" ${arguments[@]+"${arguments[@]}"}

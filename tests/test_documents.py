@@ -1,0 +1,102 @@
+"""What the documents say is what was measured, and what they show runs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
+from workbook import documents, run
+from workbook.errors import InputError
+from workbook.paths import NOTEBOOKS, REPOSITORY
+
+TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
+
+
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_figures_in_a_document_are_those_of_the_committed_results(name: str) -> None:
+    assert documents.render(TEXTS[name], documents.load_results()) == TEXTS[name]
+
+
+def test_a_changed_result_changes_the_documents() -> None:
+    """The guard of the test above: it can fail."""
+    results = documents.load_results()
+    results["models"]["none"]["token_mse"]["mean"] *= 2
+    assert documents.render(TEXTS["README.md"], results) != TEXTS["README.md"]
+
+
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_every_marker_is_closed_and_known(name: str) -> None:
+    markers = re.findall(r"<!-- results: (\w+) -->", TEXTS[name])
+    assert set(markers) <= set(documents.BLOCKS)
+    assert len(markers) == TEXTS[name].count("<!-- end -->") == len(documents.BLOCK.findall(TEXTS[name]))
+
+
+def test_every_block_is_used() -> None:
+    used = set(re.findall(r"<!-- results: (\w+) -->", "".join(TEXTS.values())))
+    assert used == set(documents.BLOCKS)
+
+
+def test_committed_results_are_of_a_full_run_on_the_sample() -> None:
+    results = documents.load_results()
+    assert results["verdict"]["not_evidence"] == []
+    assert results["provenance"]["parameters"]["data"]["data"] == "sample"
+    assert set(results["models"]) == set(CONDITIONINGS)
+
+
+def test_committed_results_name_no_path_of_a_machine() -> None:
+    assert not re.search(r'"/[a-z]+/', documents.RESULTS.read_text(encoding="utf8"))
+
+
+def test_the_address_stands_in_one_place() -> None:
+    address = documents.repository_address()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        text = path.read_text(encoding="utf8")
+        assert address in text
+        assert documents.with_address(text) == text
+    assert address.removeprefix("https://github.com/") in TEXTS["README.md"]
+
+
+def test_relative_links_lead_somewhere() -> None:
+    for name, text in TEXTS.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if not target.startswith("http"):
+                assert (REPOSITORY / name).parent.joinpath(target).exists(), (name, target)
+
+
+def test_options_that_the_readme_names_exist() -> None:
+    named = set(re.findall(r"`?(--[a-z][a-z-]+)", TEXTS["README.md"])) - {"--help"}
+    known = {f"--{name.replace('_', '-')}" for name in vars(run.parse_arguments([]))}
+    assert named <= known
+
+
+def test_a_rehearsal_cannot_become_the_documents_results(tmp_path: Path) -> None:
+    results = documents.load_results()
+    results["verdict"]["not_evidence"] = ["2 of at least 100 epochs"]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="this is none"):
+        documents.take_over(str(tmp_path))
+
+
+def write_checkpoint(path: Path, conditioning: Conditioning) -> None:
+    bounds = {"min": -torch.ones(7), "max": torch.ones(7)}
+    save_checkpoint(path, Checkpoint(ActionRFSQAE(conditioning=conditioning), 1, 0.1, bounds))
+
+
+def test_the_snippets_for_phase_2_and_3_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(tmp_path / "rfsq_robust_scale_best.pt", "scale")
+    write_checkpoint(tmp_path / "rfsq_robust_best.pt", "layernorm")
+    scope: dict[str, torch.Tensor] = {}
+    snippets = re.findall(r"```python\n(.*?)```", TEXTS["INTEGRATION_TO_PHASE2.md"], flags=re.DOTALL)
+    assert len(snippets) == 3
+    for snippet in snippets[:2]:
+        exec(snippet, scope)
+    assert scope["codes"].shape == (4, 8, 16, 8)
+    assert scope["draft_labels"].shape == (4, 8, 16, 3)
+    assert torch.equal(scope["decoded"], scope["codec"](scope["normalised"])[0])
+    assert scope["command"].abs().max() <= 1
+    exec(snippets[2], scope)
+    assert torch.equal(scope["decoded"], scope["layernorm"](scope["normalised"])[0])

@@ -1,0 +1,336 @@
+"""The runner and the pages it writes, on a rehearsal of a real run; and what interruption and failure leave behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import h5py
+import nbformat
+import numpy as np
+import papermill
+import pytest
+
+from workbook import run
+from workbook.errors import InputError
+from workbook.paths import NOTEBOOKS, REPOSITORY, SAMPLE
+from workbook.report import PAGES
+
+COMMAND = [sys.executable, "-m", "workbook.run"]
+SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))
+STEMS = [source.stem for source in SOURCES]
+Rehearsal = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+def run_workbook(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
+    """A rehearsal from another folder, into a path with a space that is given relative to it."""
+    cwd = tmp_path_factory.mktemp("elsewhere")
+    done = run_workbook("--smoke", "--num-episodes", "12", "--out", "my results", cwd=cwd)
+    return cwd / "my results", done
+
+
+def read_page(out: Path, name: str) -> str:
+    return (out / "reports" / name).read_text(encoding="utf8")
+
+
+def test_a_rehearsal_ends_with_the_verdict_and_where_things_are(
+    rehearsal: Rehearsal,
+) -> None:
+    out, done = rehearsal
+    assert done.returncode == 0, done.stderr
+    assert "NOT EVIDENCE" in done.stdout
+    assert str(out / "reports" / "index.html") in done.stdout
+    assert all(f"/4 {stem}" in done.stdout for stem in STEMS)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_leaves_only_what_the_readme_names(rehearsal: Rehearsal) -> None:
+    out, _ = rehearsal
+    visible = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    assert visible == {"reports", "results.json", "checkpoints", "notebooks", "stages"}
+    assert not list(out.glob(".run-*"))
+    for name in ("rfsq_best.pt", "rfsq_robust_best.pt", "rfsq_robust_scale_best.pt"):
+        assert (out / "checkpoints" / name).is_file()
+
+
+def test_results_hold_what_a_reader_of_them_needs(rehearsal: Rehearsal) -> None:
+    results = json.loads((rehearsal[0] / "results.json").read_text())
+    assert {"verdict", "criteria", "models", "provenance"} <= set(results)
+    assert results["verdict"]["word"] == "NOT SHOWN"
+    assert {"name", "threshold", "measured", "interval", "n", "status"} <= set(results["criteria"][0])
+    assert set(results["models"]) == {"none", "layernorm", "frozen_layernorm", "learned_scale", "scale"}
+    provenance = results["provenance"]
+    assert "--num-episodes 12" in provenance["command"]
+    assert provenance["parameters"]["data"]["num_episodes"] == 12
+    assert len(results["models"]["scale"]["seeds"]) == 2
+
+
+def test_every_override_reached_its_notebook(rehearsal: Rehearsal) -> None:
+    stages = rehearsal[0] / "stages"
+    training = json.loads((stages / "training.json").read_text())
+    assert training["content"]["config"]["epochs"] == 2
+    assert training["parameters"]["seeds"] == 2
+    assert json.loads((stages / "data.json").read_text())["content"]["episodes"] == 12
+
+
+class PageReader(HTMLParser):
+    """Collects images and everything that a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.loaded: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.images += [values] if tag == "img" else []
+        self.scripts += tag == "script"
+        if tag in ("img", "script", "iframe", "source"):
+            self.loaded.append(values.get("src") or "")
+        if tag == "link":
+            self.loaded.append(values.get("href") or "")
+
+
+FIGURES = {"index": 4, "01_data": 4, "02_train_robust": 2, "03_compare": 5, "04_residual_analysis": 3}
+
+
+@pytest.mark.parametrize("name", [name for name, _ in PAGES])
+def test_a_page_stands_alone_and_says_that_it_is_no_evidence(rehearsal: Rehearsal, name: str) -> None:
+    text = read_page(rehearsal[0], name)
+    page = PageReader()
+    page.feed(text)
+    assert len(page.images) == FIGURES[Path(name).stem]
+    assert all((image.get("alt") or "").strip() for image in page.images)
+    assert all(source.startswith("data:") for source in page.loaded)
+    assert page.scripts == 0
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "NOT EVIDENCE" in text
+    assert "Where this page comes from" in text
+    assert not re.search(r"\$[^$\s][^$]*\\[a-z]+[^$]*\$", text), "raw LaTeX"
+
+
+def test_pages_link_to_each_other_only(rehearsal: Rehearsal) -> None:
+    names = {name for name, _ in PAGES}
+    for name in names:
+        links = set(re.findall(r'<a [^>]*href="([^"#]+)"', read_page(rehearsal[0], name)))
+        assert links <= names
+
+
+def test_no_code_stands_open_before_the_verdict(rehearsal: Rehearsal) -> None:
+    page = read_page(rehearsal[0], "03_compare.html")
+    before = page[: page.index('class="verdict"')]
+    assert before.count("<pre>") == before.count('<details class="code">')
+    assert "parameters" not in re.sub(r"<style>.*?</style>", "", before, flags=re.DOTALL)
+
+
+def test_bad_input_leaves_the_results_of_the_run_before(rehearsal: Rehearsal, tmp_path: Path) -> None:
+    out, _ = rehearsal
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    bad = tmp_path / "bad.hdf5"
+    with h5py.File(bad, "w") as file:
+        for demo in range(5):
+            actions = np.zeros((20, 7))
+            actions[3, 5] = np.nan if demo == 4 else 0
+            file[f"data/demo_{demo}/actions"] = actions
+    done = run_workbook("--data", str(bad), "--out", str(out), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == ("error: bad.hdf5, demo_4, step 3, yaw: the action is nan; mend or remove this episode\n")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "nowhere"], "no such file or folder"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--seeds", "0"], "seeds is 0"),
+        (["--num-episodes", "-1"], "--num-episodes is -1"),
+        (["--stride", "9"], "stride 9"),
+        (["--device", "tpu"], "device 'tpu'"),
+        (["--naive-checkpoint", "nowhere.pt"], "nowhere.pt: no such checkpoint file"),
+        (["--out", "file/below"], "cannot write results here"),
+    ],
+)
+def test_bad_arguments_get_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    out = [] if "--out" in arguments else ["--out", "out"]
+    assert run.main([*arguments, *out]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run.main(["--epoch-count", "3"])
+    assert "--epoch-count" in capsys.readouterr().err
+
+
+@pytest.fixture
+def broken_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the notebooks of which the first fails after its parameters."""
+    copies = tmp_path / "notebooks"
+    shutil.copytree(NOTEBOOKS, copies)
+    notebook = nbformat.read(copies / "01_data.ipynb", as_version=4)
+    notebook.cells.insert(3, nbformat.v4.new_code_cell("1 / 0"))
+    nbformat.write(notebook, copies / "01_data.ipynb")
+    monkeypatch.setattr(run, "NOTEBOOKS", copies)
+    return tmp_path / "out"
+
+
+def test_a_failing_notebook_leaves_nothing_that_looks_like_a_result(
+    broken_notebook: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["--smoke", "--out", str(broken_notebook)]) == 1
+    said = capfd.readouterr().err
+    assert "error: 01_data failed: ZeroDivisionError: division by zero" in said
+    assert not [path for path in broken_notebook.rglob("*") if path.name != ".lock"]
+
+
+def test_a_notebook_without_a_parameter_that_it_is_given_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"01_data\.ipynb has no parameter named typo"):
+        run._execute("01_data", tmp_path / "executed.ipynb", {"typo": 1})
+
+
+def test_a_second_run_into_the_same_folder_waits_its_turn(tmp_path: Path) -> None:
+    target = run.OutputFolder.at(str(tmp_path))
+    with run._locked(target), pytest.raises(InputError, match="another run"), run._locked(target):
+        pass
+
+
+def children_of(pid: int) -> list[int]:
+    """Every process that descends from `pid`, read from /proc."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(path.name)] = int(path.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found, seen = [pid], []
+    while found:
+        parent = found.pop()
+        below = [child for child, its_parent in parents.items() if its_parent == parent]
+        seen += below
+        found += below
+    return seen
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_a_run_in_the_middle_of_training_cleans_up(stop: signal.Signals, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--out", str(out), "--num-episodes", "20", "--epochs", "1000"]
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not training_has_begun(out):
+        time.sleep(0.2)
+    assert training_has_begun(out)
+    children = children_of(process.pid)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip() == "interrupted; nothing was changed in the output folder"
+    assert not [path for path in out.rglob("*") if path.name != ".lock"]
+    time.sleep(1)
+    assert not [pid for pid in children if is_running(pid)]
+
+
+def training_has_begun(out: Path) -> bool:
+    for path in out.glob(".run-*/progress.json"):
+        try:
+            return json.loads(path.read_text())["label"] == "Training"
+        except (OSError, ValueError):
+            return False
+    return False
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=STEMS)
+def test_a_notebook_is_committed_bare(source: Path) -> None:
+    notebook = nbformat.read(source, as_version=4)
+    nbformat.validate(notebook)
+    assert len({cell["id"] for cell in notebook.cells}) == len(notebook.cells)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert "remove_cell" in code[0].metadata["tags"]
+    assert 'if "google.colab" in sys.modules' in code[0].source
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25
+    assert "class " not in "".join(cell.source for cell in code)
+
+
+def test_production_values_stand_in_the_notebooks() -> None:
+    """The parameters cells hold the values of a full run, the same that the command line has."""
+    options = run.parse_arguments([])
+    for stem, parameters in run._notebook_parameters(options, run.OutputFolder(Path("/nowhere"))).items():
+        written = papermill.inspect_notebook(str(NOTEBOOKS / f"{stem}.ipynb"))
+        for name, value in parameters.items():
+            if name != "out":
+                assert json.loads(written[name]["default"].replace("'", '"')) == value, (stem, name)
+
+
+def test_help_needs_nothing_installed() -> None:
+    """With a bare interpreter: no package of the environment can be imported."""
+    command = [sys.executable, "-S", "-m", "workbook.run", "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for option in ("--data", "--out", "--epochs", "--seeds", "--num-episodes", "--smoke", "--help"):
+        assert option in done.stdout
+
+
+def test_the_shell_passes_paths_with_spaces_and_the_exit_code_on(tmp_path: Path) -> None:
+    data = tmp_path / "my data"
+    data.mkdir()
+    environment = os.environ | {"WORKBOOK_VENV": sys.prefix}
+    command = [str(REPOSITORY / "run_all.sh"), "--data", str(data), "--out", str(tmp_path / "my out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 2, done.stderr
+    assert f"error: {data}: holds no .hdf5 or .h5 file" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_full_run_on_the_sample_decides(tmp_path: Path) -> None:
+    done = run_workbook("--data", str(SAMPLE), "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads((tmp_path / "out" / "results.json").read_text())["verdict"]
+    words = {part["model"]: part["word"] for part in verdict["parts"]}
+    assert words == {"layernorm": "FAIL", "scale": "PASS", None: "NOT RUN"}
+
+
+@pytest.mark.slow
+def test_a_full_run_on_human_teleoperation_ends(tmp_path: Path) -> None:
+    data = REPOSITORY.parent / "shared" / "data" / "human_teleop"
+    if not data.is_dir():
+        pytest.skip(f"{data} is not here")
+    done = run_workbook("--data", str(data), "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["verdict"]["not_evidence"] == []
+    assert results["data"]["clipping"]["steps_any"] == 1059

@@ -1,0 +1,174 @@
+"""Keeps the documents true: figures in them stand between markers and come from docs/sample_results.json.
+
+`python -m workbook.documents OUT` takes over the results of a full run on the sample and writes them into the
+documents; without OUT it only writes the documents again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rfsq_robust import CONDITIONINGS
+from workbook import tables
+from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL
+from workbook.data_card import remarks
+from workbook.errors import InputError
+from workbook.figures import comparison as figures
+from workbook.figures.style import LABELS
+from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, replacing
+
+RESULTS = REPOSITORY / "docs" / "sample_results.json"
+VERDICT_FIGURE = REPOSITORY / "docs" / "verdict.png"
+DOCUMENTS = ("README.md", "COMPARISON_GUIDE.md", "INTEGRATION_TO_PHASE2.md", "sample/DATA_CARD.md")
+BLOCK = re.compile(r"<!-- results: ([a-z_]+) -->\n.*?<!-- end -->", re.DOTALL)
+ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
+
+Results = dict[str, Any]
+
+
+def render(text: str, results: Results) -> str:
+    """The document with every marked block made anew.
+
+    Raises:
+        KeyError: a marker names no block.
+    """
+    return BLOCK.sub(lambda found: f"<!-- results: {found[1]} -->\n{BLOCKS[found[1]](results)}\n<!-- end -->", text)
+
+
+def load_results() -> Results:
+    return json.loads(RESULTS.read_text(encoding="utf8"))
+
+
+def repository_address() -> str:
+    """Where the repository is published, from pyproject.toml."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf8"))["project"]
+    return project["urls"]["Repository"]
+
+
+def colab_links(results: Results) -> str:
+    path = repository_address().removeprefix("https://github.com/")
+    notebooks = sorted(NOTEBOOKS.glob("*.ipynb"))
+    base = f"https://colab.research.google.com/github/{path}/blob/main/notebooks"
+    return "\n".join(f"- [{notebook.stem}]({base}/{notebook.name})" for notebook in notebooks)
+
+
+def with_address(notebook: str) -> str:
+    """A notebook's source with the repository's address in its Colab cell."""
+    return ADDRESS.sub(repository_address(), notebook)
+
+
+def verdict(results: Results) -> str:
+    return "\n".join(
+        f"- **{part['word']}** - {part['subject']}: {part['sentence']}" for part in results["verdict"]["parts"]
+    )
+
+
+def overview(results: Results) -> str:
+    """The table of the README: every codec with its bits and what comes out of its tokens."""
+    models, baselines = results["models"], results["baselines"]
+    entries = [(LABELS[name], models[name], models[name]["forward_mse"]) for name in CONDITIONINGS]
+    sent = models[GUIDE_MODEL]["with_statistics"]
+    entries.insert(2, ("layernorm, statistics sent and counted", sent, sent["token_mse"]))
+    entries += [(f"{name.removeprefix('bins')} equal bins", e, e["token_mse"]) for name, e in baselines.items()]
+    rows = [
+        [
+            label,
+            f"{entry['bits']['per_chunk']:,.0f}",
+            tables.number(forward["mean"]),
+            tables.with_interval(entry["token_mse"]),
+            tables.number(entry["token_errors"]["position_mm"]["mean"]),
+            tables.number(entry["token_errors"]["drift_mm"]["mean"]),
+        ]
+        for label, entry, forward in entries
+    ]
+    header = ["codec", "bits a chunk", "MSE, forward", "MSE, from tokens", "position error, mm a step", "drift, mm"]
+    episodes, seeds = results["test"]["episodes"], len(results["provenance"]["seeds"])
+    note = (
+        f"{episodes} held-out episodes, {seeds} seeds, 95 % intervals in brackets; a chunk is 8 steps; MSE (mean "
+        "squared error) in normalised units; drift is how far the summed position error is at the end of an episode."
+    )
+    return tables.Table(header, rows, note).markdown
+
+
+def comparison_of(results: Results) -> Results:
+    """Results in the form that tables of the comparison stage take."""
+    return {"models": results["models"], "baselines": results["baselines"]}
+
+
+def layers_needed(results: Results) -> str:
+    entry = results["models"][DEPLOYABLE_MODEL]
+    bits = entry["bits"]["per_chunk"] / len(entry["prefix_mse"])
+    rows = [
+        [f"{k}", f"{k * bits:,.0f}", tables.with_interval(prefix)] for k, prefix in enumerate(entry["prefix_mse"], 1)
+    ]
+    return tables.Table(["layers decoded", "bits a chunk", "MSE from tokens"], rows).markdown
+
+
+def sample_counts(results: Results) -> str:
+    card = results["data"]
+    rows = [[task, f"{count}"] for task, count in card["tasks"].items()]
+    rows.append(["all", f"{card['episodes']} ({card['steps']:,} steps)"])
+    return tables.Table(["task", "episodes"], rows).markdown
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "colab": colab_links,
+    "verdict": verdict,
+    "overview": overview,
+    "criteria_layernorm": lambda r: tables.criteria_table(r["criteria"], GUIDE_MODEL).markdown,
+    "criteria_scale": lambda r: tables.criteria_table(r["criteria"], DEPLOYABLE_MODEL).markdown,
+    "physical": lambda r: tables.physical_table(comparison_of(r)).markdown,
+    "bits": lambda r: tables.bits_table(comparison_of(r)).markdown,
+    "layers": lambda r: tables.layers_table(r["models"]).markdown,
+    "layers_needed": layers_needed,
+    "against": lambda r: tables.Bullets(r["against"]).markdown,
+    "partings": lambda r: tables.Bullets(r["partings"]).markdown,
+    "options": lambda r: tables.options_table(r["options"]).markdown,
+    "sample_counts": sample_counts,
+    "sample_remarks": lambda r: tables.Bullets(remarks(r["data"])).markdown,
+}
+
+
+def take_over(out: str) -> None:
+    """Make the results of a run those that the documents quote.
+
+    Raises:
+        InputError: there are none, they are no evidence, or not of the sample.
+    """
+    path = OutputFolder.at(out).results
+    if not path.exists():
+        raise InputError(f"{path}: no results there; run ./run_all.sh --out {out} first")
+    results = json.loads(path.read_text(encoding="utf8"))
+    if results["verdict"]["not_evidence"] or results["provenance"]["parameters"]["data"]["data"] != "sample":
+        raise InputError(f"{path}: the documents quote a full run on the sample, and this is none")
+    shutil.copyfile(path, RESULTS)
+    VERDICT_FIGURE.write_bytes(figures.forward_and_tokens(comparison_of(results)).png)
+
+
+def write_documents() -> None:
+    results = load_results()
+    for path in (REPOSITORY / name for name in DOCUMENTS):
+        _rewrite(path, lambda text: render(text, results))
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        _rewrite(path, with_address)
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(change(path.read_text(encoding="utf8")), encoding="utf8")
+
+
+if __name__ == "__main__":
+    try:
+        if len(sys.argv) > 1:
+            take_over(sys.argv[1])
+        write_documents()
+    except InputError as error:
+        sys.exit(f"error: {error}")
