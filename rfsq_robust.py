@@ -28,14 +28,14 @@ Sources: RFSQ, arXiv 2508.15860; FSQ, arXiv 2309.15505; gradient of a learned sc
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ STD_EPSILON = 1e-5  # added to a standard deviation before dividing by it, as th
 STATISTICS_MOMENTUM = 0.01  # weight of a new batch in the running statistics of `frozen_layernorm`
 
 
+Number = TypeVar("Number", int, float)
 ShiftAndScale = tuple[Tensor | None, Tensor | None]
 
 
@@ -108,12 +109,15 @@ class RobustSTEQuantizer(nn.Module):
             # Starts at the geometric scale, to which weight decay pulls back; the logarithm keeps it positive.
             self.log_gain = nn.Parameter(torch.zeros(()))
 
-    def shift_and_scale(self, residual: Tensor) -> ShiftAndScale:
-        """What is subtracted from, and then divides, a residual of shape (..., H); None leaves it as it is."""
+    def shift_and_scale(self, residual: Tensor, update: bool = False) -> ShiftAndScale:
+        """What is subtracted from, and then divides, a residual of shape (..., H); None leaves it as it is.
+
+        With `update` the running statistics of `frozen_layernorm` take this residual in first.
+        """
         if self.conditioning == "layernorm":
             mean = residual.mean(dim=-1, keepdim=True)
             return mean, sample_std(residual - mean, dim=-1) + STD_EPSILON
-        if self.conditioning == "frozen_layernorm" and self.training:
+        if self.conditioning == "frozen_layernorm" and update:
             self._update_running_statistics(residual)
         return self.constants()
 
@@ -132,12 +136,14 @@ class RobustSTEQuantizer(nn.Module):
 
     @torch.no_grad()
     def _update_running_statistics(self, residual: Tensor) -> None:
+        if residual.numel() < 2:
+            return
         self.batches_seen += 1
         # A plain average of the first batches, so that the start value leaves no trace.
         weight = max(1 / int(self.batches_seen), STATISTICS_MOMENTUM)
         mean = residual.mean()
         self.running_mean.lerp_(mean, weight)
-        self.running_std.lerp_(sample_std((residual - mean).view(-1), dim=-1).view(()), weight)
+        self.running_std.lerp_(sample_std((residual - mean).reshape(-1), dim=-1).view(()), weight)
 
     def to_indices(self, residual: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
         """Nearest grid value of (residual - shift) / scale: ties go to the lower index, values outside to the ends.
@@ -157,9 +163,12 @@ class RobustSTEQuantizer(nn.Module):
         return values if shift is None else values + shift
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., H) -> quantized (..., H) with a straight-through gradient, and indices (..., H)."""
+        """(..., H) -> quantized (..., H) with a straight-through gradient, and indices (..., H).
+
+        A learned scale gets its gradient from the block, which knows what later layers make of a change.
+        """
         with torch.no_grad():
-            shift, scale = self.shift_and_scale(z)
+            shift, scale = self.shift_and_scale(z, update=self.training)
             indices = self.to_indices(z, shift, scale)
             quantized = self.to_values(indices, shift, scale)
         return straight_through(z, quantized), indices.long()
@@ -212,8 +221,8 @@ class RobustRFSQBlock(nn.Module):
         return cast("list[RobustSTEQuantizer]", list(self.layers))
 
     @torch.no_grad()
-    def quantize(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
-        """One pass over the layers.
+    def quantize(self, z: Tensor, update: bool = False) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
+        """One pass over the layers; `update` as in `RobustSTEQuantizer.shift_and_scale`.
 
         Returns:
             quantized (..., H), codes (..., H, K), stats (..., K, 2) or None, and the K+1 residuals
@@ -224,7 +233,7 @@ class RobustRFSQBlock(nn.Module):
         stats: list[Tensor] = []
         quantized = torch.zeros_like(z)
         for layer in self.quantizers:
-            shift, scale = layer.shift_and_scale(residuals[-1])
+            shift, scale = layer.shift_and_scale(residuals[-1], update)
             indices = layer.to_indices(residuals[-1], shift, scale)
             values = layer.to_values(indices, shift, scale)
             quantized = quantized + values
@@ -241,7 +250,7 @@ class RobustRFSQBlock(nn.Module):
         One straight-through step around the whole stack equals one around each layer with the residual
         not detached: each layer then passes a gradient of 1 and leaves 0 to the residual after it.
         """
-        quantized, codes, _, residuals = self.quantize(z.detach())
+        quantized, codes, _, residuals = self.quantize(z.detach(), update=self.training)
         out = straight_through(z, quantized)
         if self.conditioning == "learned_scale" and torch.is_grad_enabled():
             steering = self._scale_gradient(residuals)
@@ -291,9 +300,12 @@ class RobustRFSQBlock(nn.Module):
             raise ValueError(
                 f"codes of shape {tuple(codes.shape)} do not end in (hidden_dim, 1 to {self.num_layers} layers)"
             )
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.num_levels:
+        if not codes.numel():
+            return
+        least, greatest = (int(end) for end in torch.aminmax(codes.long()))
+        if least < 0 or greatest >= self.num_levels:
             raise ValueError(
-                f"codes hold values from {int(codes.min())} to {int(codes.max())}; "
+                f"codes hold values from {least} to {greatest}; "
                 f"{self.num_levels} levels allow 0 to {self.num_levels - 1}"
             )
 
@@ -359,7 +371,13 @@ class ActionRFSQAE(nn.Module):
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised actions (..., A) -> reconstruction (..., A) and codes (..., H, K)."""
+        """Normalised actions (..., A) -> reconstruction (..., A) and codes (..., H, K).
+
+        Raises:
+            ValueError: as `encode`; not looked for in training, where the check would cost time.
+        """
+        if not self.training:
+            self._check_actions(x)
         quantized, codes = self.rfsq(self.encoder(x))
         return self.decoder(quantized), codes
 
@@ -410,6 +428,9 @@ class ActionRFSQAE(nn.Module):
             raise ValueError("actions hold NaN or infinite values; mend them before encoding")
 
 
+METADATA = ("epoch", "mse", "config", "normalization", "provenance")  # what may lie beside bare weights
+
+
 class CheckpointError(ValueError):
     """A file that is not a usable checkpoint; the message is one sentence for the user."""
 
@@ -454,6 +475,9 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     """Write the existing format, {'model', 'epoch', 'mse', 'config'}, plus 'normalization' and 'provenance'.
 
     Written under a temporary name and renamed, so that an interrupted save leaves no broken file.
+
+    Raises:
+        ValueError: something in the checkpoint is not a tensor or a plain value, so that it would not load again.
     """
     path = Path(path)
     content = {
@@ -464,14 +488,20 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "normalization": checkpoint.normalization,
         "provenance": checkpoint.provenance,
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path}: not written, for it would not load: epoch, mse, normalization and provenance must be plain values"
+        ) from None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | os.PathLike[str], map_location: str = "cpu") -> Checkpoint:
@@ -485,31 +515,30 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: str = "cpu") -> 
         CheckpointError: no such file, not a checkpoint, or shapes that disagree with the config.
     """
     path = Path(path)
-    content = _read_plain(path, map_location)
+    content = _read_plain(path)
     state = _find_state_dict(path, content)
-    given = content.get("config")
-    config = _complete_config(path, state, given if isinstance(given, Mapping) else {})
-    model = ActionRFSQAE(**config)
+    model = ActionRFSQAE(**_complete_config(path, state, _mapping(path, content, "config")))
     _load_strictly(path, model, state)
     model.to(map_location).eval()
     return Checkpoint(
         model,
-        epoch=content.get("epoch"),
-        mse=content.get("mse"),
-        normalization=_read_normalization(path, content.get("normalization"), model.action_dim),
-        provenance=dict(content.get("provenance") or {}),
+        epoch=_read_number(path, content, "epoch", int),
+        mse=_read_number(path, content, "mse", float),
+        normalization=_read_normalization(path, _mapping(path, content, "normalization"), model.action_dim),
+        provenance=dict(_mapping(path, content, "provenance")),
     )
 
 
-def _read_plain(path: Path, map_location: str) -> Mapping[str, Any]:
+def _read_plain(path: Path) -> Mapping[str, Any]:
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint file") from None
-    except OSError as error:
+    except (PermissionError, IsADirectoryError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
+        # torch names the class or function that it refused to import "global"
+        if "global" in str(error).lower():
             raise CheckpointError(
                 f"{path}: holds Python objects other than tensors and plain values, which are never loaded here; "
                 "save it again as torch.save({'model': model.state_dict(), ...}) with plain numbers"
@@ -522,20 +551,34 @@ def _read_plain(path: Path, map_location: str) -> Mapping[str, Any]:
     return content
 
 
-def _find_state_dict(path: Path, content: Mapping[str, Any]) -> Mapping[str, Tensor]:
+def _mapping(path: Path, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What stands under `key`, or nothing where there is no such key."""
+    value = content.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{path}: '{key}' is a {type(value).__name__}, not a dictionary")
+    return value
+
+
+def _find_state_dict(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
     for key in ("model", "model_state_dict"):
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if "encoder.0.weight" not in content:
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor) and name not in METADATA}
+    if "encoder.0.weight" not in state:
         raise CheckpointError(
             f"{path}: holds no action autoencoder; expected weights named encoder.0.weight, ... under 'model', "
             "'model_state_dict' or at the top level"
         )
-    return content
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise CheckpointError(f"{path}: holds weights that are NaN or infinite; take an earlier epoch")
+    return state
 
 
 def _complete_config(path: Path, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the model: sizes from the weights, with which the config must agree, and the conditioning."""
     try:
         layers = {int(name.split(".")[2]) for name in state if name.startswith("rfsq.layers.")}
         read_off = {
@@ -544,21 +587,23 @@ def _complete_config(path: Path, state: Mapping[str, Tensor], given: Mapping[str
             "num_layers": len(layers),
             "num_levels": state["rfsq.layers.0.boundaries"].shape[0],
         }
-    except (KeyError, IndexError, ValueError, AttributeError):
+        RobustSTEQuantizer(read_off["num_levels"])
+    except (KeyError, IndexError, ValueError):
         raise CheckpointError(f"{path}: weights of the autoencoder or of its RFSQ layers are missing") from None
     for name, size in read_off.items():
-        if given.get(name, size) != size:
+        if name in given and _read_number(path, given, name, int) != size:
             raise CheckpointError(f"{path}: config says {name} {given[name]}, but the weights have {size}")
     conditioning = given.get("conditioning")
     if conditioning is not None and conditioning not in CONDITIONINGS:
         raise CheckpointError(f"{path}: config names the unknown conditioning {conditioning!r}")
-    return {**read_off, "use_layernorm": bool(given.get("use_layernorm", False)), "conditioning": conditioning}
+    use_layernorm = _read_number(path, given, "use_layernorm", int) or 0
+    return {**read_off, "use_layernorm": bool(use_layernorm), "conditioning": conditioning}
 
 
-def _load_strictly(path: Path, model: ActionRFSQAE, state: Mapping[str, Tensor]) -> None:
+def _load_strictly(path: Path, model: ActionRFSQAE, state: dict[str, Tensor]) -> None:
     grid = model.rfsq.quantizers[0].boundaries.clone()
     try:
-        model.load_state_dict(dict(state), strict=True)
+        model.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split(":", 1)[-1].split())
         raise CheckpointError(
@@ -571,13 +616,23 @@ def _load_strictly(path: Path, model: ActionRFSQAE, state: Mapping[str, Tensor])
             )
 
 
-def _read_normalization(path: Path, content: Any, action_dim: int) -> dict[str, Tensor] | None:
-    if content is None:
+def _read_number(path: Path, content: Mapping[str, Any], key: str, kind: Callable[[Any], Number]) -> Number | None:
+    """A plain number, which some trainers store as a tensor."""
+    try:
+        return None if content.get(key) is None else kind(content[key])
+    except (TypeError, ValueError, RuntimeError):
+        raise CheckpointError(f"{path}: '{key}' is {content[key]!r}, not a number") from None
+
+
+def _read_normalization(path: Path, content: Mapping[str, Any], action_dim: int) -> dict[str, Tensor] | None:
+    if not content:
         return None
     try:
         bounds = {name: torch.as_tensor(content[name]) for name in ("min", "max")}
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, RuntimeError):
         raise CheckpointError(f"{path}: 'normalization' does not hold 'min' and 'max'") from None
     if any(tuple(bound.shape) != (action_dim,) for bound in bounds.values()):
         raise CheckpointError(f"{path}: 'normalization' does not hold {action_dim} values each for 'min' and 'max'")
+    if not (bounds["min"] <= bounds["max"]).all() or not all(torch.isfinite(bound).all() for bound in bounds.values()):
+        raise CheckpointError(f"{path}: 'normalization' holds a 'min' above its 'max', or values that are not finite")
     return bounds

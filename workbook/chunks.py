@@ -72,9 +72,12 @@ class Normaliser:
         return (self.high + self.low) / 2
 
     @property
+    def moves(self) -> NDArray[np.bool_]:
+        return self.high > self.low
+
+    @property
     def half_width(self) -> Array:
-        half = (self.high - self.low) / 2
-        return np.where(half > 0, half, 1.0)
+        return np.where(self.moves, (self.high - self.low) / 2, 1.0)
 
     def normalise(self, actions: Array) -> Array:
         return (actions - self.centre) / self.half_width

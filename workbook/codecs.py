@@ -47,7 +47,10 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class UniformBins:
-    """Each number of an action rounded to the centre of one of `num_bins` equal bins between train min and max."""
+    """Each number of an action rounded to the centre of one of `num_bins` equal bins between train min and max.
+
+    A dimension that never moved in training has no width, and all its bins decode to its one value.
+    """
 
     num_bins: int
     normaliser: Normaliser
@@ -61,7 +64,8 @@ class UniformBins:
         return Tokens(np.clip(bins, 0, self.num_bins - 1).astype(np.int64))
 
     def decode(self, tokens: Tokens) -> Array:
-        return self.normaliser.denormalise((tokens.codes + 0.5) / self.num_bins * 2 - 1)
+        centres = (tokens.codes + 0.5) / self.num_bins * 2 - 1
+        return self.normaliser.denormalise(np.where(self.normaliser.moves, centres, 0.0))
 
     def bits(self, tokens: Tokens) -> float:
         return float(np.prod(tokens.codes.shape[1:]) * np.log2(self.num_bins))

@@ -22,7 +22,7 @@ BIN_COUNTS = (16, 64, 256)
 
 
 @dataclass(frozen=True, eq=False)
-class TestSet:
+class HeldOut:
     """The held-out episodes, and what errors are measured in."""
 
     chunks: Chunks
@@ -30,12 +30,10 @@ class TestSet:
     normaliser: Normaliser
     train_variance: Array
 
-    __test__ = False  # not a pytest class
-
     @staticmethod
-    def of(dataset: Dataset) -> TestSet:
+    def of(dataset: Dataset) -> HeldOut:
         train = np.concatenate([episode.actions for episode in dataset.part("train")])
-        return TestSet(
+        return HeldOut(
             dataset.held_out_chunks("test"),
             [episode.actions for episode in dataset.part("test")],
             dataset.normaliser,
@@ -83,7 +81,7 @@ def compare(
     out: OutputFolder, dataset: Dataset, training: dict[str, Any], on_progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """Content of the comparison stage: 'models', one entry a conditioning, and 'baselines'."""
-    test = TestSet.of(dataset)
+    test = HeldOut.of(dataset)
     all_codecs = load_codecs(out, training, dataset)
     naive_forward, naive_tokens = (_metrics(all_codecs["none"], test, way) for way in (_forward, _from_tokens))
     models = {}
@@ -108,7 +106,7 @@ def compare(
 def _compare_model(
     codecs: Sequence[RFSQCodec],
     trained: dict[str, Any],
-    test: TestSet,
+    test: HeldOut,
     naive_forward: list[dict[str, Metric]],
     naive_tokens: list[dict[str, Metric]],
 ) -> dict[str, Any]:
@@ -168,7 +166,7 @@ def _from_tokens(codec: Codec, chunks: Array) -> Array:
     return codec.decode(codec.encode(chunks))
 
 
-def _metrics(codecs: Sequence[Any], test: TestSet, way: Callable[[Any, Array], Array]) -> list[dict[str, Metric]]:
+def _metrics(codecs: Sequence[Any], test: HeldOut, way: Callable[[Any, Array], Array]) -> list[dict[str, Metric]]:
     return [test.measure(way(codec, test.chunks.actions)) for codec in codecs]
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from workbook import guide
 from workbook.comparison import cheaper_rounding
+from workbook.wording import less_or_more, number
 
 Status = Literal["met", "unmet", "not shown", "not run"]
 Word = Literal["PASS", "FAIL", "NOT SHOWN", "NOT RUN"]
@@ -163,14 +164,14 @@ def _sentence(criteria: list[Criterion], model: str, comparison: dict[str, Any])
     bits = entry["bits"]["per_chunk"]
     if of_model["decodes"].status == "unmet":
         return (
-            f"its tokens do not decode: MSE {token:.2g} from tokens alone, {token / forward:,.0f} times the "
-            f"{forward:.2g} that forward shows."
+            f"its tokens do not decode: MSE {number(token)} from tokens alone, {token / forward:,.0f} times the "
+            f"{number(forward)} that forward shows."
         )
     gain = entry["improvement_tokens"]
     between = "" if gain["low"] is None else f" (95 % interval {gain['low']:.1%} to {gain['high']:.1%})"
     return (
-        f"its tokens decode exactly, with held-out MSE {token:.2g} at {bits:,.0f} bits a chunk: "
-        f"{gain['mean']:.1%} below naive{between}.{_beaten_by(entry, comparison['baselines'])}"
+        f"its tokens decode exactly, with held-out MSE {number(token)} at {bits:,.0f} bits a chunk: "
+        f"{less_or_more(gain['mean'])} than naive's{between}.{_beaten_by(entry, comparison['baselines'])}"
     )
 
 

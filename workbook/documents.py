@@ -23,6 +23,7 @@ from workbook.errors import InputError
 from workbook.figures import comparison as figures
 from workbook.figures.style import LABELS
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, replacing
+from workbook.wording import number, with_interval
 
 RESULTS = REPOSITORY / "docs" / "sample_results.json"
 VERDICT_FIGURE = REPOSITORY / "docs" / "verdict.png"
@@ -81,10 +82,10 @@ def overview(results: Results) -> str:
         [
             label,
             f"{entry['bits']['per_chunk']:,.0f}",
-            tables.number(forward["mean"]),
-            tables.with_interval(entry["token_mse"]),
-            tables.number(entry["token_errors"]["position_mm"]["mean"]),
-            tables.number(entry["token_errors"]["drift_mm"]["mean"]),
+            number(forward["mean"]),
+            with_interval(entry["token_mse"]),
+            number(entry["token_errors"]["position_mm"]["mean"]),
+            number(entry["token_errors"]["drift_mm"]["mean"]),
         ]
         for label, entry, forward in entries
     ]
@@ -105,9 +106,7 @@ def comparison_of(results: Results) -> Results:
 def layers_needed(results: Results) -> str:
     entry = results["models"][DEPLOYABLE_MODEL]
     bits = entry["bits"]["per_chunk"] / len(entry["prefix_mse"])
-    rows = [
-        [f"{k}", f"{k * bits:,.0f}", tables.with_interval(prefix)] for k, prefix in enumerate(entry["prefix_mse"], 1)
-    ]
+    rows = [[f"{k}", f"{k * bits:,.0f}", with_interval(prefix)] for k, prefix in enumerate(entry["prefix_mse"], 1)]
     return tables.Table(["layers decoded", "bits a chunk", "MSE from tokens"], rows).markdown
 
 

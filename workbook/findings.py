@@ -7,6 +7,7 @@ from typing import Any
 from workbook import guide
 from workbook.comparison import cheaper_rounding
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES
+from workbook.wording import number
 
 Evidence = dict[str, Any]
 
@@ -21,12 +22,12 @@ def against(comparison: Evidence, residuals: Evidence | None = None) -> list[str
         found.append(
             f"The {MODEL_TITLES[GUIDE_MODEL]} needs the mean and std of every vector of every layer to decode. Sent as "
             f"float16 they cost {sent['bits']['side']:,.0f} bits a chunk besides the "
-            f"{proposal['bits']['per_chunk']:,.0f} of the codes, and the MSE is then {sent['token_mse']['mean']:.2g}."
+            f"{proposal['bits']['per_chunk']:,.0f} of the codes; the MSE is then {number(sent['token_mse']['mean'])}."
         )
     if naive["token_mse"]["mean"] < guide.MSE_BELOW:
         found.append(
             f"The target of an MSE below {guide.MSE_BELOW:g} tells nothing apart here: naive meets it too, with "
-            f"{naive['token_mse']['mean']:.2g}."
+            f"{number(naive['token_mse']['mean'])}."
         )
     found += [_cheaper(MODEL_TITLES[name], models[name], baselines) for name in ("none", DEPLOYABLE_MODEL)]
     if residuals:
@@ -54,7 +55,7 @@ def _cheaper(title: str, entry: Evidence, baselines: Evidence) -> str:
     mine = entry["bits"]["per_chunk"]
     return (
         f"Rounding each number to {name.removeprefix('bins')} equal bins has less error than the {title} "
-        f"({baselines[name]['token_mse']['mean']:.2g} against {entry['token_mse']['mean']:.2g}) at "
+        f"({number(baselines[name]['token_mse']['mean'])} against {number(entry['token_mse']['mean'])}) at "
         f"{bits:,.0f} bits a chunk instead of {mine:,.0f}."
     )
 
@@ -109,7 +110,7 @@ def options(comparison: Evidence, residuals: Evidence) -> list[Evidence]:
             "sentence": (
                 f"first train a policy head on the coarse layers of '{DEPLOYABLE_MODEL}' with little data, and compare "
                 "the error of its decoded actions with that of the naive head. The codecs differ by "
-                f"{naive_mse - scale_mse:.2g} in MSE; whether that is much beside the policy's error is the question."
+                f"{number(naive_mse - scale_mse)} in MSE; the question is how that compares with the policy's error."
             ),
         },
     ]

@@ -40,9 +40,12 @@ def estimate_mean(values: Array, weights: Array) -> Estimate:
 def estimate_improvement(baseline: Array, candidate: Array, weights: Array) -> Estimate:
     """1 - candidate / baseline of the weighted means, paired by episode and seed.
 
-    Both are (S, E); a baseline with one seed is paired with every seed of the candidate.
+    Both are (S, E); a baseline with one seed is paired with every seed of the candidate. A baseline without error
+    cannot be improved on, and gives no figure.
     """
     baseline = np.broadcast_to(baseline, candidate.shape)
+    if not (baseline @ weights).all():
+        return Estimate(None)
     per_seed = 1 - (candidate @ weights) / (baseline @ weights)
     whole = 1 - (candidate @ weights).sum() / (baseline @ weights).sum()
     over, under = _where_positive(_resampled_sums(candidate, weights), _resampled_sums(baseline, weights))

@@ -11,10 +11,11 @@ from rfsq_robust import CONDITIONINGS
 from workbook import guide
 from workbook.chunks import Array
 from workbook.codecs import RFSQCodec, Tokens, code_entropy, first_layers
-from workbook.comparison import TestSet, load_codecs
+from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
 from workbook.evaluation import summarise
 from workbook.paths import OutputFolder
+from workbook.wording import less_or_more, number
 
 DEAD_BELOW_BITS = 0.01  # mean entropy of a layer's codes; below it the layer says nothing
 ENOUGH_WITHIN = 0.05  # the first prefix whose MSE is within 5 % of all layers' is enough
@@ -22,12 +23,12 @@ ENOUGH_WITHIN = 0.05  # the first prefix whose MSE is within 5 % of all layers' 
 
 def analyse(out: OutputFolder, dataset: Dataset, training: dict[str, Any]) -> dict[str, Any]:
     """Content of the residuals stage: conditioning -> per-layer figures, each with one row a seed."""
-    test = TestSet.of(dataset)
+    test = HeldOut.of(dataset)
     codecs = load_codecs(out, training, dataset)
     return {name: _analyse_model(codecs[name], test) for name in CONDITIONINGS}
 
 
-def _analyse_model(codecs: list[RFSQCodec], test: TestSet) -> dict[str, Any]:
+def _analyse_model(codecs: list[RFSQCodec], test: HeldOut) -> dict[str, Any]:
     chunks = test.chunks.actions
     prefixes = [_prefix_metrics(codec, test) for codec in codecs]
     layers = len(prefixes[0])
@@ -46,7 +47,7 @@ def _analyse_model(codecs: list[RFSQCodec], test: TestSet) -> dict[str, Any]:
     }
 
 
-def _prefix_metrics(codec: RFSQCodec, test: TestSet) -> list[Any]:
+def _prefix_metrics(codec: RFSQCodec, test: HeldOut) -> list[Any]:
     """Metrics after 1, 2, ... K layers; `layernorm` gets its statistics, or no prefix would mean anything."""
     with_statistics = RFSQCodec(codec.name, codec.model, codec.normaliser, "sent")
     tokens = with_statistics.encode(test.chunks.actions)
@@ -103,8 +104,8 @@ def _error_sentence(models: dict[str, Any]) -> str:
     tokens = models["layernorm"]["token_mse"]["mean"]
     return (
         f"The guide expects an MSE of {guide.EXPECTED_NAIVE_MSE:g} for naive and {guide.EXPECTED_MSE:g} for LayerNorm, "
-        f"{guide.EXPECTED_IMPROVEMENT:.1%} less. In forward, which is how it measures, they are {naive:.2g} and "
-        f"{robust:.2g}, {gain:.1%} less; from tokens alone LayerNorm's is {tokens:.2g}."
+        f"{guide.EXPECTED_IMPROVEMENT:.1%} less. In forward, which is how it measures, they are {number(naive)} and "
+        f"{number(robust)}, {less_or_more(gain)}; from tokens alone LayerNorm's is {number(tokens)}."
     )
 
 

@@ -46,6 +46,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--stride", type=int, default=0, help="steps between train chunks; default: 0, the chunk length"
     )
+    parser.add_argument("--hidden-dim", type=int, default=16, help="latent numbers a step; default: 16")
+    parser.add_argument("--num-layers", type=int, default=8, help="residual layers; default: 8")
+    parser.add_argument("--num-levels", type=int, default=7, help="grid values a number and layer; default: 7")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in under a minute; its result is no evidence")
@@ -99,11 +102,13 @@ def _check_before_start(options: argparse.Namespace) -> None:
     from workbook.training import TrainConfig, choose_device
     from workbook.variants import check_naive_checkpoint, check_seeds
 
-    TrainConfig(epochs=options.epochs)
+    config = TrainConfig(
+        options.epochs, hidden_dim=options.hidden_dim, num_layers=options.num_layers, num_levels=options.num_levels
+    )
     check_seeds(options.seeds)
     choose_device(options.device)
     if options.naive_checkpoint:
-        check_naive_checkpoint(options.naive_checkpoint)
+        check_naive_checkpoint(options.naive_checkpoint, config)
     prepare_dataset(resolve_data(options.data), options.num_episodes, options.chunk_len, options.stride)
 
 
@@ -124,6 +129,9 @@ def _notebook_parameters(options: argparse.Namespace, work: OutputFolder) -> dic
             "out": out,
             "epochs": options.epochs,
             "seeds": options.seeds,
+            "hidden_dim": options.hidden_dim,
+            "num_layers": options.num_layers,
+            "num_levels": options.num_levels,
             "device": options.device,
             "naive_checkpoint": naive,
         },

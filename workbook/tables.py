@@ -15,6 +15,7 @@ from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Crite
 from workbook.data_card import published_statistics
 from workbook.episodes import DIMENSION_NAMES
 from workbook.figures.style import LABELS
+from workbook.wording import number, share, with_interval
 
 Evidence = dict[str, Any]
 
@@ -88,32 +89,6 @@ class Bullets:
     @property
     def markdown(self) -> str:
         return "\n".join(f"- {sentence}" for sentence in self.sentences)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A figure in `digits` significant digits; a dash where there is none."""
-    if value is None:
-        return "-"
-    if value != 0 and not 1e-3 <= abs(value) < 1e4:
-        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
-
-
-def with_interval(estimate: Evidence, digits: int = 2) -> str:
-    """'1.2 (1.1 to 1.3)', the bracket being the 95 % interval."""
-    if estimate["mean"] is None:
-        return "none in the data"
-    if estimate["low"] is None:
-        return number(estimate["mean"], digits)
-    low, high = number(estimate["low"], digits), number(estimate["high"], digits)
-    return f"{number(estimate['mean'], digits)} ({low} to {high})"
-
-
-def share(value: float | None) -> str:
-    """A share as per cent; a loss of more than all of it as a multiple of the error, which reads better."""
-    if value is None:
-        return "-"
-    return f"{1 - value:,.0f} times the error" if value < -1 else f"{value:.1%}"
 
 
 def verdict_block(verdict: Evidence) -> Html:

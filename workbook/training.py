@@ -10,16 +10,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from rfsq_robust import ActionRFSQAE, Conditioning
-from workbook.chunks import Chunks
 from workbook.dataset import Dataset
 from workbook.errors import InputError
 
@@ -48,20 +48,23 @@ class TrainConfig:
 
 @dataclass(frozen=True, eq=False)
 class TrainData:
-    """Normalised chunks (N, C, A) in float32 and which of their steps are real (N, C)."""
+    """Normalised actions in float32: train chunks (N, C, A), which of their steps are real (N, C), and the
+    validation steps (M, A).
+    """
 
     train: Tensor
     train_valid: Tensor
     validation: Tensor
-    validation_valid: Tensor
 
     @staticmethod
     def of(dataset: Dataset) -> TrainData:
-        def tensors(chunks: Chunks) -> tuple[Tensor, Tensor]:
-            actions = dataset.normaliser.normalise(chunks.actions)
-            return torch.from_numpy(actions).float(), torch.from_numpy(chunks.valid).float()
-
-        return TrainData(*tensors(dataset.train_chunks()), *tensors(dataset.held_out_chunks("validation")))
+        chunks = dataset.train_chunks()
+        validation = np.concatenate([episode.actions for episode in dataset.part("validation")])
+        return TrainData(
+            torch.from_numpy(dataset.normaliser.normalise(chunks.actions)).float(),
+            torch.from_numpy(chunks.valid),
+            torch.from_numpy(dataset.normaliser.normalise(validation)).float(),
+        )
 
     def to(self, device: str) -> TrainData:
         return TrainData(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
@@ -94,12 +97,6 @@ def build_model(config: TrainConfig, action_dim: int, job: Job) -> ActionRFSQAE:
     )
 
 
-def masked_mse(reconstruction: Tensor, actions: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared error over the steps that are not padding: (N, C, A), (N, C, A), (N, C) -> ()."""
-    squared = (reconstruction - actions).square().mean(dim=-1)
-    return (squared * valid).sum() / valid.sum()
-
-
 class _Stepper:
     """A model, its optimizer and one training step."""
 
@@ -116,8 +113,8 @@ class _Stepper:
         yield from order.to(self.data.train.device).split(self.batch_size)
 
     def step(self, batch: Tensor) -> None:
-        actions = self.data.train[batch]
-        loss = masked_mse(self.model(actions)[0], actions, self.data.train_valid[batch])
+        actions = self.data.train[batch][self.data.train_valid[batch]]  # padding is left out: (steps, A)
+        loss = mse_loss(self.model(actions)[0], actions)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -127,15 +124,16 @@ def train(config: TrainConfig, job: Job, data: TrainData, on_epoch: OnEpoch | No
     """Train one model with AdamW and keep the epoch with the least validation MSE.
 
     on_epoch is called with the epoch (from 1) and its validation MSE.
+
+    Raises:
+        InputError: training diverged.
     """
     started = time.perf_counter()
     stepper = _Stepper(config, job, data)
     curve: list[float] = []
     best_epoch, best_state = 0, stepper.model.state_dict()
     for epoch in range(1, config.epochs + 1):
-        for batch in stepper.batches():
-            stepper.step(batch)
-        curve.append(validation_mse(stepper.model, data))
+        curve.append(_train_epoch(stepper, job, epoch))
         if not best_epoch or curve[-1] < curve[best_epoch - 1]:
             best_epoch, best_state = epoch, copy.deepcopy(stepper.model.state_dict())
         if on_epoch:
@@ -146,10 +144,25 @@ def train(config: TrainConfig, job: Job, data: TrainData, on_epoch: OnEpoch | No
     return TrainedModel(job, model, best_epoch, curve[best_epoch - 1], tuple(curve), seconds)
 
 
+def _train_epoch(stepper: _Stepper, job: Job, epoch: int) -> float:
+    """One pass over the train chunks; returns the validation MSE."""
+    try:
+        for batch in stepper.batches():
+            stepper.step(batch)
+        mse = validation_mse(stepper.model, stepper.data)
+    except IndexError:  # a latent that is NaN has no grid value
+        mse = math.nan
+    if not math.isfinite(mse):
+        raise InputError(
+            f"training of '{job.conditioning}' with seed {job.seed} diverged in epoch {epoch}; lower the learning rate"
+        )
+    return mse
+
+
 @torch.no_grad()
 def validation_mse(model: ActionRFSQAE, data: TrainData) -> float:
     model.eval()
-    mse = masked_mse(model(data.validation)[0], data.validation, data.validation_valid)
+    mse = mse_loss(model(data.validation)[0], data.validation)
     model.train()
     return float(mse)
 
@@ -191,10 +204,10 @@ def train_all(
     with ProcessPoolExecutor(workers, context, _start_worker, (config, data, done, stop)) as pool:
         futures = [pool.submit(_train_in_worker, job) for job in jobs]
         try:
-            while wait(futures, timeout=0.5).not_done:
+            while (state := wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)).not_done:
                 report(done.value, total)
-                if any(future.done() and future.exception() for future in futures):
-                    break
+                for future in state.done:
+                    future.result()  # raises what a worker raised
             report(done.value, total)
             return [future.result() for future in futures]
         except BaseException:

@@ -53,22 +53,31 @@ def check_seeds(seeds: int) -> None:
         raise InputError(f"seeds is {seeds}; give 1 to {MOST_SEEDS}")
 
 
-def check_naive_checkpoint(path: str) -> Checkpoint:
+def check_naive_checkpoint(path: str, config: TrainConfig) -> Checkpoint:
     """Load the user's own naive model.
 
     Raises:
-        InputError: it is no checkpoint, not naive, or of another action width.
+        InputError: it is no checkpoint, not naive, or of other sizes than the models that it is compared with.
     """
     try:
         checkpoint = load_checkpoint(Path(path).expanduser())
     except CheckpointError as error:
         raise InputError(str(error)) from None
     model = checkpoint.model
-    if model.conditioning != "none" or model.action_dim != ACTION_DIM:
-        raise InputError(
-            f"{path}: is a '{model.conditioning}' model of {model.action_dim}-dimensional actions; "
-            f"the naive checkpoint must have use_layernorm=False and action_dim {ACTION_DIM}"
-        )
+    if model.conditioning != "none":
+        raise InputError(f"{path}: is a '{model.conditioning}' model; give a naive one, with use_layernorm=False")
+    wanted = {
+        "action_dim": ACTION_DIM,
+        "hidden_dim": config.hidden_dim,
+        "num_layers": config.num_layers,
+        "num_levels": config.num_levels,
+    }
+    for name, size in wanted.items():
+        if model.config[name] != size:
+            raise InputError(
+                f"{path}: has {name} {model.config[name]} where the others have {size}; "
+                f"models of equal size are compared, so set {name} to match"
+            )
     return checkpoint
 
 
@@ -93,7 +102,9 @@ def train_variants(
     """
     check_seeds(seeds)
     chosen = choose_device(device)
-    given = check_naive_checkpoint(naive_checkpoint) if naive_checkpoint else None
+    given = check_naive_checkpoint(naive_checkpoint, config) if naive_checkpoint else None
+    if Path(naive_checkpoint).expanduser().resolve().is_relative_to(out.checkpoints):
+        raise InputError(f"{naive_checkpoint}: lies where this run writes its own checkpoints; copy it elsewhere")
     out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)
     data = TrainData.of(dataset)

@@ -13,6 +13,7 @@ from workbook import guide
 from workbook.comparison import cheaper_rounding
 from workbook.episodes import DIMENSION_NAMES
 from workbook.figures.style import BINS_COLOUR, COLOURS, LABELS, THRESHOLD, Plot, canvas
+from workbook.wording import less_or_more, number, share
 
 Evidence = dict[str, Any]
 GROUPS = (
@@ -49,7 +50,8 @@ def forward_and_tokens(comparison: Evidence) -> Plot:
         layernorm = models["layernorm"]
         ratio = layernorm["token_mse"]["mean"] / layernorm["forward_mse"]["mean"]
         c.title = f"Decoded from its tokens alone, layernorm has {ratio:,.0f} times the error that forward shows"
-        c.description = "MSE from forward and from tokens for each conditioning; only layernorm's two differ."
+        means = (f"{LABELS[name]} {number(models[name]['token_mse']['mean'])}" for name in CONDITIONINGS)
+        c.description = f"MSE from tokens alone: {', '.join(means)}."
         return c.finish()
 
 
@@ -76,8 +78,7 @@ def improvements(comparison: Evidence) -> Plot:
                 axis.text(i + 0.08, floor + 0.06, times, va="center", fontsize=9)
                 continue
             axis.plot(np.full(len(gain["per_seed"]), i), gain["per_seed"], "o", color=COLOURS[name], alpha=0.35)
-            spread = [[gain["mean"] - (gain["low"] or gain["mean"])], [(gain["high"] or gain["mean"]) - gain["mean"]]]
-            axis.errorbar([i + 0.08], [gain["mean"]], yerr=spread, fmt="s", color=COLOURS[name], capsize=4)
+            axis.errorbar([i + 0.08], [gain["mean"]], yerr=_spread(gain), fmt="s", color=COLOURS[name], capsize=4)
             axis.text(i + 0.16, gain["mean"], f"{gain['mean']:.1%}", va="center", fontsize=9)
         axis.axhline(guide.IMPROVEMENT_ABOVE, **THRESHOLD)
         axis.text(len(shown) - 0.5, guide.IMPROVEMENT_ABOVE + 0.03, "target 30 %", ha="right", fontsize=9)
@@ -89,8 +90,9 @@ def improvements(comparison: Evidence) -> Plot:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axis.set_ylabel("MSE below naive's,\nfrom tokens alone")
         gain = models["scale"]["improvement_tokens"]["mean"]
-        c.title = f"With the same bits, the fixed scale's tokens carry {gain:.1%} less error than naive's"
-        c.description = "Improvement over naive of each conditioning; layernorm is far below zero."
+        c.title = f"With the same bits, the fixed scale's tokens carry {less_or_more(gain)} error than naive's"
+        means = (f"{LABELS[name]} {share(models[name]['improvement_tokens']['mean'])}" for name in shown)
+        c.description = f"Improvement over naive: {', '.join(means)}."
         return c.finish()
 
 
@@ -153,7 +155,7 @@ def groups(comparison: Evidence) -> Plot:
                 axis.set_xticks([0])
         c.axes[0].invert_yaxis()
         scale, naive = (shown[name]["position_mm"]["mean"] for name in ("scale", "none"))
-        c.title = f"Position error a step falls from {naive:.2f} mm (naive) to {scale:.2f} mm (scale)"
+        c.title = f"Position error a step is {naive:.2f} mm with naive tokens and {scale:.2f} mm with the fixed scale's"
         left_out = [LABELS[name] for name in CONDITIONINGS if name not in shown]
         if left_out:
             c.title += f"; {', '.join(left_out)} does not decode and is left out"
@@ -161,14 +163,18 @@ def groups(comparison: Evidence) -> Plot:
         return c.finish()
 
 
+def _spread(estimate: Evidence) -> np.ndarray | None:
+    """The interval as distances below and above the mean, for an error bar; None where there is no interval."""
+    if estimate["low"] is None:
+        return None
+    return np.abs([[estimate["mean"] - estimate["low"]], [estimate["high"] - estimate["mean"]]])
+
+
 def _interval_bar(axis: Axes, row: int, estimate: Evidence, colour: str) -> None:
     if estimate["mean"] is None:
         axis.text(0, row, " none in the data", va="center", fontsize=8)
         return
-    spread = None
-    if estimate["low"] is not None:
-        spread = np.abs([[estimate["mean"] - estimate["low"]], [estimate["high"] - estimate["mean"]]])
-    axis.barh([row], [estimate["mean"]], xerr=spread, color=colour, alpha=0.8, error_kw={"elinewidth": 1})
+    axis.barh([row], [estimate["mean"]], xerr=_spread(estimate), color=colour, alpha=0.8, error_kw={"elinewidth": 1})
 
 
 def dimensions(comparison: Evidence) -> Plot:

@@ -25,6 +25,8 @@ def residual_std(residuals: Evidence) -> Plot:
                 axis.plot(seed, color=COLOURS[name], alpha=0.25, linewidth=0.8)
             axis.plot(seeds.mean(axis=0), "o-", color=COLOURS[name], label=LABELS[name], markersize=4)
         for i, (span, (low, high)) in enumerate(guide.EXPECTED_NAIVE_STD.items()):
+            if span[0] >= layers:
+                continue
             label = "guide expects of naive" if i == 0 else None
             last = min(span[-1], layers - 1)
             axis.fill_between([span[0] - 0.4, last + 0.4], low, high, color="0.85", zorder=0, label=label)

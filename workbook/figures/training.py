@@ -9,6 +9,7 @@ import numpy as np
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
 from workbook.figures.style import COLOURS, LABELS, THRESHOLD, Plot, canvas
+from workbook.wording import less_or_more
 
 
 def curves(training: dict[str, Any]) -> Plot:
@@ -71,6 +72,6 @@ def costs(training: dict[str, Any]) -> Plot:
         for axis in c.axes:
             axis.invert_yaxis()
         layernorm = overheads["layernorm"]["mean"]
-        c.title = f"A LayerNorm training step takes {layernorm:.0%} longer than a naive one"
+        c.title = f"A LayerNorm training step takes {less_or_more(-layernorm)} time than a naive one"
         c.description = "Left: seconds of training of each model. Right: overhead of a step, with 95 % intervals."
         return c.finish()

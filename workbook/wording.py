@@ -1,0 +1,38 @@
+"""Figures in words, the same in tables, sentences and titles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A figure in `digits` significant digits; a dash where there is none."""
+    if value is None:
+        return "-"
+    rounded = float(f"{value:.{digits}g}")
+    if rounded != 0 and not 1e-3 <= abs(rounded) < 1e4:
+        mantissa, exponent = f"{rounded:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{rounded:.{digits}g}" if abs(rounded) < 10**digits else f"{value:,.0f}"
+
+
+def with_interval(estimate: dict[str, Any], digits: int = 2) -> str:
+    """'1.2 (1.1 to 1.3)', the bracket being the 95 % interval."""
+    if estimate["mean"] is None:
+        return "none in the data"
+    if estimate["low"] is None:
+        return number(estimate["mean"], digits)
+    low, high = number(estimate["low"], digits), number(estimate["high"], digits)
+    return f"{number(estimate['mean'], digits)} ({low} to {high})"
+
+
+def share(value: float | None) -> str:
+    """A share as per cent; a loss of more than all of it as a multiple of the error, which reads better."""
+    if value is None:
+        return "-"
+    return f"{1 - value:,.0f} times the error" if value < -1 else f"{value:.1%}"
+
+
+def less_or_more(gain: float) -> str:
+    """'97.5% less' for a gain of 0.975, '50.0% more' for one of -0.5."""
+    return f"{gain:.1%} less" if gain >= 0 else f"{-gain:.1%} more"
