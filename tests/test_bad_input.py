@@ -279,3 +279,29 @@ def test_too_few_episodes_to_split(tmp_path: Path, count: int) -> None:
 )
 def test_parameters_that_cannot_be(tiny_data: Path, options: dict[str, int], said: str) -> None:
     assert said in refusal(tiny_data, **options)
+
+
+def test_the_same_recording_twice(tmp_path: Path) -> None:
+    write_libero(tmp_path / "a.hdf5", walks(0))
+    (tmp_path / BAD).symlink_to(tmp_path / "a.hdf5")
+    assert "bad.hdf5, demo_0: is the same recording as a.hdf5, demo_0" in refusal(tmp_path)
+
+
+def test_a_link_to_nothing_beside_good_files(tmp_path: Path) -> None:
+    write_libero(tmp_path / "a.hdf5", walks(0))
+    (tmp_path / BAD).symlink_to(tmp_path / "gone.hdf5")
+    assert "link to nothing" in refusal(tmp_path)
+
+
+def test_a_demo_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    path = write_libero(tmp_path / BAD, walks(0))
+    with h5py.File(path, "r+") as file:
+        file["data/demo_99"] = h5py.SoftLink("/data/gone")
+    assert "bad.hdf5, demo_99: damaged, cut short or leading nowhere" in refusal_naming(path)
+
+
+def test_more_actions_than_memory_holds(tmp_path: Path) -> None:
+    path = write_libero(tmp_path / BAD, walks(0))
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("data/demo_99/actions", shape=(10**15, 7), dtype="f8", chunks=(1024, 7))
+    assert "bad.hdf5, demo_99" in refusal_naming(path)

@@ -76,11 +76,11 @@ def test_only_the_actions_are_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_recursively_in_sorted_order(tmp_path: Path) -> None:
-    for name in ("b.hdf5", "a/z.h5", "a/deep/y.hdf5", "c/x.hdf5"):
+    for name in ("b.hdf5", "a/z.hdf5", "a/deep/y.hdf5", "c/x.hdf5"):
         write_libero(tmp_path / name, walks(0, count=2))
     (tmp_path / "a" / "notes.txt").write_text("not a recording")
     sources = [e.source for e in read_episodes(tmp_path)]
-    assert sources == [name for name in ("a/deep/y.hdf5", "a/z.h5", "b.hdf5", "c/x.hdf5") for _ in range(2)]
+    assert sources == [name for name in ("a/deep/y.hdf5", "a/z.hdf5", "b.hdf5", "c/x.hdf5") for _ in range(2)]
 
 
 def test_a_single_file_is_read_and_named_without_its_folder(tiny_data: Path) -> None:
@@ -508,7 +508,8 @@ def test_the_remarks_name_a_dimension_that_never_moves(tmp_path: Path) -> None:
 
 
 def test_the_remarks_of_a_recording_at_rest_are_whole_sentences(tmp_path: Path) -> None:
-    card = describe(*prepare_dataset(write_libero(tmp_path / "a.hdf5", dict.fromkeys(walks(0), STEPS))))
+    at_rest = {f"demo_{i}": np.zeros((30 + i, 7)) for i in range(6)}
+    card = describe(*prepare_dataset(write_libero(tmp_path / "a.hdf5", at_rest)))
     found = remarks(card)
     assert all(r.endswith(".") and "nan" not in r for r in found)
     assert any("Nothing moves" in r for r in found)
@@ -659,3 +660,40 @@ def test_data_named_sample_is_the_embedded_recordings(tmp_path: Path) -> None:
     assert resolve_data("sample") == SAMPLE
     assert resolve_data(str(tmp_path)) == tmp_path
     assert resolve_data("~/recordings") == Path.home() / "recordings"
+
+
+def test_linked_folders_are_followed_once_and_capitals_are_read(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_libero(elsewhere / "A_demo.HDF5", walks(0))
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "suite").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(data)
+    assert len(read_episodes(data)) == len(walks(0))
+
+
+def test_the_hash_tells_where_episodes_end() -> None:
+    actions = random_walk(np.random.default_rng(0), 40)
+
+    def sha256_of_cuts(*cuts: int) -> str:
+        episodes = tuple(Episode(part, "task", "file", "demo") for part in np.split(actions, cuts))
+        return Dataset(episodes, Split((0,), (1,), (2,)), Normaliser.fit(actions), 8, 8).sha256
+
+    assert sha256_of_cuts(10, 20) == sha256_of_cuts(10, 20) != sha256_of_cuts(12, 20)
+
+
+def test_a_card_does_not_outlive_its_data_set(tiny_data: Path, out: OutputFolder) -> None:
+    dataset, clipping = prepare_dataset(tiny_data)
+    write_stage(out, "data", {}, describe(dataset, clipping))
+    save_dataset(dataset, out)
+    with pytest.raises(InputError, match="run 01_data"):
+        read_stage(out, "data")
+
+
+def test_a_damaged_stage_names_the_notebook_to_run_again(out: OutputFolder) -> None:
+    write_stage(out, "data", {}, {})
+    path = out.stages / "data.json"
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(InputError, match="damaged; run 01_data again"):
+        read_stage(out, "data")

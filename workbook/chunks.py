@@ -73,11 +73,15 @@ class Normaliser:
 
     @property
     def moves(self) -> NDArray[np.bool_]:
-        return self.high > self.low
+        return self._half > 0
+
+    @property
+    def _half(self) -> Array:
+        return self.high / 2 - self.low / 2
 
     @property
     def half_width(self) -> Array:
-        return np.where(self.moves, (self.high - self.low) / 2, 1.0)
+        return np.where(self.moves, self._half, 1.0)
 
     def normalise(self, actions: Array) -> Array:
         return (actions - self.centre) / self.half_width

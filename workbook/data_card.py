@@ -48,9 +48,11 @@ def idle_steps(actions: Array) -> np.ndarray:
 def autocorrelation(episodes: list[Array], longest: int = LONGEST_LAG) -> Array:
     """Autocorrelation within episodes at lags 0..longest, pooled: (T, 7) each -> (longest + 1, 7).
 
-    A dimension that never moves has none and is NaN.
+    A dimension that never moves, and a lag that is longer than every episode, have none and are NaN.
     """
-    mean = np.concatenate(episodes).mean(axis=0)
+    everything = np.concatenate(episodes)
+    moves = np.ptp(everything, axis=0) > 0
+    mean = everything.mean(axis=0)
     centred = [episode - mean for episode in episodes]
     products = np.zeros((longest + 1, mean.size))
     counts = np.zeros(longest + 1)
@@ -59,7 +61,8 @@ def autocorrelation(episodes: list[Array], longest: int = LONGEST_LAG) -> Array:
             products[lag] += (episode[lag:] * episode[: len(episode) - lag]).sum(axis=0)
             counts[lag] += len(episode) - lag
     covariance = products / np.maximum(counts, 1)[:, None]
-    return np.where(covariance[0] > 0, covariance / np.where(covariance[0] > 0, covariance[0], 1), np.nan)
+    known = moves & (counts > 0)[:, None]
+    return np.where(known, covariance / np.where(moves, covariance[0], 1), np.nan)
 
 
 def describe(dataset: Dataset, clipping: Clipping) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from workbook.errors import InputError
 from workbook.libero_hdf5 import read_episodes
 from workbook.paths import OutputFolder, replacing
 from workbook.split import Split, split_episodes
+from workbook.stages import stage_path
 
 FILE_NAME = "dataset.h5"
 
@@ -48,6 +49,7 @@ class Dataset:
         """Hash of the actions, in order, as they are used."""
         digest = hashlib.sha256()
         for episode in self.episodes:
+            digest.update(f"{len(episode.actions)} steps".encode())
             digest.update(np.ascontiguousarray(episode.actions).tobytes())
         return digest.hexdigest()
 
@@ -71,8 +73,10 @@ def prepare_dataset(
 
 
 def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
+    """Write stages/dataset.h5; the card of the data set before it goes first, so that the two cannot be mixed up."""
     path = out.stages / FILE_NAME
     path.parent.mkdir(exist_ok=True)
+    stage_path(out, "data").unlink(missing_ok=True)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(chunk_len=dataset.chunk_len, stride=dataset.stride)
         for name, positions in dataset.split.parts().items():
@@ -96,9 +100,11 @@ def load_dataset(out: OutputFolder) -> Dataset:
         InputError: 01_data has not been run for this folder.
     """
     path = out.stages / FILE_NAME
-    if not path.exists():
-        raise InputError(f"{path}: not there yet; run 01_data with the same `out` first")
-    with h5py.File(path, "r") as file:
+    try:
+        file = h5py.File(path, "r")
+    except OSError:
+        raise InputError(f"{path}: not there, or damaged; run 01_data with the same `out` first") from None
+    with file:
         ends = np.cumsum(file["episodes/lengths"][()])[:-1]
         actions = np.split(file["episodes/actions"][()], ends)
         labels = zip(*(file[f"episodes/{name}"].asstr()[()] for name in ("task", "source", "key")), strict=True)

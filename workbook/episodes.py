@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,7 +57,7 @@ def check_episodes(episodes: list[Episode], chunk_len: int) -> None:
     """Refuse what cannot be encoded.
 
     Raises:
-        InputError: wrong width, NaN or infinite values, an episode shorter than a chunk.
+        InputError: wrong width, NaN or infinite values, an episode shorter than a chunk, or the same one twice.
     """
     for episode in episodes:
         shape = episode.actions.shape
@@ -76,6 +77,19 @@ def check_episodes(episodes: list[Episode], chunk_len: int) -> None:
             raise InputError(
                 f"{episode.place}: {shape[0]} steps are fewer than one chunk of {chunk_len}; "
                 "remove this episode or choose a shorter chunk"
+            )
+    _refuse_copies(episodes)
+
+
+def _refuse_copies(episodes: list[Episode]) -> None:
+    """The same recording twice could be trained on and held out at once."""
+    seen: dict[bytes, Episode] = {}
+    for episode in episodes:
+        first = seen.setdefault(hashlib.sha256(episode.actions.tobytes()).digest(), episode)
+        if first is not episode:
+            raise InputError(
+                f"{episode.place}: is the same recording as {first.place}; remove one, "
+                "or a held-out episode would be trained on"
             )
 
 

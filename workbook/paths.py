@@ -18,7 +18,19 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 
 def resolve_data(data: str) -> Path:
     """The folder or file that `data` names; 'sample' is the embedded recordings."""
-    return SAMPLE if data == "sample" else Path(data).expanduser()
+    return SAMPLE if data == "sample" else expand(data)
+
+
+def expand(path: str) -> Path:
+    """A path that a user typed, with ~ replaced.
+
+    Raises:
+        InputError: no such user, or a character that no path may hold.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"{path!r}: is not a path that can be followed ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class OutputFolder:
         Raises:
             InputError: the folder cannot be made or written to.
         """
-        folder = OutputFolder((Path(out).expanduser() if out else REPOSITORY / "out").resolve())
+        folder = OutputFolder(expand(out) if out else REPOSITORY / "out")
         try:
             folder.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder.root):

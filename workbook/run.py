@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from workbook.errors import InputError
-from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, resolve_data
+from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, resolve_data
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
@@ -115,8 +115,8 @@ def _check_before_start(options: argparse.Namespace) -> None:
 def _notebook_parameters(options: argparse.Namespace, work: OutputFolder) -> dict[str, dict[str, Any]]:
     """Notebook -> the parameters that it is given, in the order of execution."""
     out = str(work.root)
-    data = options.data if options.data == "sample" else str(resolve_data(options.data).resolve())
-    naive = options.naive_checkpoint and str(Path(options.naive_checkpoint).expanduser().resolve())
+    data = options.data if options.data == "sample" else str(resolve_data(options.data))
+    naive = options.naive_checkpoint and str(expand(options.naive_checkpoint))
     return {
         "01_data": {
             "out": out,

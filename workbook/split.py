@@ -33,13 +33,15 @@ def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
     that is furthest behind its share. Every run of episodes then holds the shares to within one episode.
 
     Raises:
-        InputError: fewer than 4 episodes.
+        InputError: fewer than 4 episodes, or a negative seed.
     """
     if len(episodes) < FEWEST_EPISODES:
         raise InputError(
             f"{len(episodes)} episode(s) cannot be split into train, validation and test; "
             f"give at least {FEWEST_EPISODES}"
         )
+    if seed < 0:
+        raise InputError(f"split_seed is {seed}; give 0 or a positive number")
     rng = np.random.default_rng(seed)
     strata = sorted({episode.stratum for episode in episodes})
     parts: dict[str, list[int]] = {name: [] for name in FRACTIONS}

@@ -33,12 +33,12 @@ def write_stage(out: OutputFolder, name: str, parameters: dict[str, Any], conten
     before = _stage_before(name)
     document = {
         "stage": name,
-        "made_from": None if before is None else _hash(_path(out, before)),
+        "made_from": None if before is None else _hash(stage_path(out, before)),
         "parameters": parameters,
         "provenance": provenance.collect(),
         "content": content,
     }
-    write_json(_path(out, name), document)
+    write_json(stage_path(out, name), document)
     return content
 
 
@@ -53,14 +53,17 @@ def read_stage(out: OutputFolder, name: str) -> dict[str, Any]:
 
 def read_document(out: OutputFolder, name: str) -> dict[str, Any]:
     """A whole stage file: 'parameters', 'provenance', 'content'; checked as in `read_stage`."""
-    path = _path(out, name)
+    path = stage_path(out, name)
     if not path.exists():
         raise InputError(f"{path}: not there yet; run {STAGES[name]} with the same `out` first")
-    document = json.loads(path.read_text(encoding="utf8"))
+    try:
+        document = json.loads(path.read_text(encoding="utf8"))
+    except ValueError:
+        raise InputError(f"{path}: damaged; run {STAGES[name]} again") from None
     before = _stage_before(name)
     if before is not None:
         read_document(out, before)
-        if document["made_from"] != _hash(_path(out, before)):
+        if document["made_from"] != _hash(stage_path(out, before)):
             raise InputError(f"{path}: was made before the newest run of {STAGES[before]}; run {STAGES[name]} again")
     return document
 
@@ -71,7 +74,7 @@ def _stage_before(name: str) -> str | None:
     return names[position - 1] if position else None
 
 
-def _path(out: OutputFolder, name: str) -> Path:
+def stage_path(out: OutputFolder, name: str) -> Path:
     return out.stages / f"{name}.json"
 
 

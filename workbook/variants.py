@@ -27,7 +27,7 @@ from workbook.dataset import Dataset
 from workbook.episodes import ACTION_DIM
 from workbook.errors import InputError
 from workbook.intervals import estimate_excess
-from workbook.paths import OutputFolder
+from workbook.paths import OutputFolder, expand
 from workbook.training import (
     Job,
     OnProgress,
@@ -60,7 +60,7 @@ def check_naive_checkpoint(path: str, config: TrainConfig) -> Checkpoint:
         InputError: it is no checkpoint, not naive, or of other sizes than the models that it is compared with.
     """
     try:
-        checkpoint = load_checkpoint(Path(path).expanduser())
+        checkpoint = load_checkpoint(expand(path))
     except CheckpointError as error:
         raise InputError(str(error)) from None
     model = checkpoint.model
@@ -103,7 +103,7 @@ def train_variants(
     check_seeds(seeds)
     chosen = choose_device(device)
     given = check_naive_checkpoint(naive_checkpoint, config) if naive_checkpoint else None
-    if Path(naive_checkpoint).expanduser().resolve().is_relative_to(out.checkpoints):
+    if expand(naive_checkpoint).is_relative_to(out.checkpoints):
         raise InputError(f"{naive_checkpoint}: lies where this run writes its own checkpoints; copy it elsewhere")
     out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)
@@ -153,7 +153,7 @@ def _save_trained(out: OutputFolder, dataset: Dataset, config: TrainConfig, trai
 
 def _save_given(out: OutputFolder, dataset: Dataset, given: Checkpoint, file: str) -> dict[str, Any]:
     path = out.seeds / "none_given.pt"
-    origin = {"given": Path(file).name, "given_sha256": provenance.sha256_of(Path(file).expanduser())}
+    origin = {"given": Path(file).name, "given_sha256": provenance.sha256_of(expand(file))}
     _save(path, dataset, Checkpoint(given.model, given.epoch, given.mse, given.normalization, origin))
     unknown: dict[str, Any] = {"seed": None, "epoch": given.epoch, "mse": given.mse, "curve": [], "seconds": None}
     return unknown | _describe_file(out, path, dataset, given.model)
