@@ -154,7 +154,7 @@ def test_bad_input_leaves_the_results_of_the_run_before(rehearsal: Rehearsal, tm
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--data", "nowhere"], "no such file or folder"),
+        (["--data", "nowhere"], "no such file or directory"),
         (["--epochs", "0"], "epochs is 0"),
         (["--seeds", "0"], "seeds is 0"),
         (["--num-episodes", "-1"], "--num-episodes is -1"),
