@@ -264,16 +264,18 @@ class RobustRFSQBlock(nn.Module):
         layer clips: d(out)/d(scale k) = (q_k - u_k [|u_k| <= 1]) * prod over j > k of [|u_j| > 1], with
         u = residual / scale and q its grid value. At the geometric scale nothing clips and little is left to learn.
         """
-        scales = torch.stack([layer.learned_scale() for layer in self.quantizers])
-        with torch.no_grad():
-            over = scales.view(-1, *[1] * residuals[0].ndim)
-            u = torch.stack(residuals[:-1]) / over
-            q = u - torch.stack(residuals[1:]) / over
+        total = torch.zeros_like(residuals[0])
+        reaches = torch.ones_like(residuals[0], dtype=torch.bool)  # where every later layer clips
+        for k in reversed(range(self.num_layers)):
+            scale = self.quantizers[k].learned_scale()
+            u = residuals[k] / scale.detach()
             clips = u.abs() > 1
-            all_clip_from = clips.flip(0).cumprod(0).flip(0)
-            later_clip = torch.cat([all_clip_from[1:], torch.ones_like(all_clip_from[:1])])
-            sensitivity = (q - u.masked_fill(clips, 0)) * later_clip
-        return torch.tensordot(scales, sensitivity, dims=1)
+            q = u - residuals[k + 1] / scale.detach()
+            total = total + scale * ((q - u.masked_fill(clips, 0)) * reaches)
+            reaches = reaches & clips
+            if not reaches.any():
+                break
+        return total
 
     def decode_from_indices(self, codes: Tensor, stats: Tensor | None = None) -> Tensor:
         """Sum of the layers' values: codes (..., H, k) of the first k <= K layers -> latent (..., H).

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rfsq_robust import ActionRFSQAE
-from workbook.chunks import Array, Normaliser
+from rfsq_robust import ActionRFSQAE, load_checkpoint
+from workbook.chunks import Array, Chunks, Normaliser
 
 SIDE_BITS = 16  # one transmitted statistic, as float16
 
@@ -132,24 +134,84 @@ class RFSQCodec:
         return self.normaliser.denormalise(normalised.double().numpy())
 
 
+@dataclass(frozen=True, eq=False)
+class RefittedDecoder:
+    """The codes of an RFSQ encoder with another decoder: linear in their grid values, by least squares on train chunks.
+
+    It shows what codes alone hold where the model's own decoder cannot read them. weights: (H * K + 1, A).
+    """
+
+    encoder: RFSQCodec
+    weights: Array
+
+    @property
+    def name(self) -> str:
+        return f"{self.encoder.name}, decoder refitted"
+
+    @staticmethod
+    def fit(encoder: RFSQCodec, train: Chunks) -> RefittedDecoder:
+        codes = encoder.encode(train.actions).codes[train.valid]
+        targets = encoder.normaliser.normalise(train.actions[train.valid])
+        weights, *_ = np.linalg.lstsq(_grid_values(encoder, codes), targets, rcond=None)
+        return RefittedDecoder(encoder, np.asarray(weights, dtype=np.float64))
+
+    def encode(self, chunks: Array) -> Tokens:
+        return Tokens(self.encoder.encode(chunks).codes)
+
+    def decode(self, tokens: Tokens) -> Array:
+        return self.encoder.normaliser.denormalise(_grid_values(self.encoder, tokens.codes) @ self.weights)
+
+    def bits(self, tokens: Tokens) -> float:
+        return self.encoder.bits(tokens)
+
+
+def _grid_values(encoder: RFSQCodec, codes: NDArray[np.int64]) -> Array:
+    """Codes (..., H, K) -> the grid values that they name and a 1: (..., H * K + 1)."""
+    values = codes.reshape(*codes.shape[:-2], -1) / (encoder.model.rfsq.num_levels - 1) * 2 - 1
+    return np.concatenate([values, np.ones((*values.shape[:-1], 1))], axis=-1)
+
+
+def load_codec(path: Path, normaliser: Normaliser) -> RFSQCodec:
+    """A checkpoint as a codec, with the normaliser it carries, or the given one where it carries none."""
+    checkpoint = load_checkpoint(path)
+    bounds = checkpoint.normalization
+    if bounds:
+        normaliser = Normaliser(bounds["min"].double().numpy(), bounds["max"].double().numpy())
+    return RFSQCodec(checkpoint.model.conditioning, checkpoint.model, normaliser)
+
+
+def reconstruction_sha256(codec: RFSQCodec, chunks: Chunks) -> str:
+    """Hash of the actions decoded from a codec's tokens; equal hashes mean equal to the last bit.
+
+    On one thread, because the order of sums, and with it the last bit, may depend on their number.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        decoded = codec.decode(codec.encode(chunks.actions))
+    finally:
+        torch.set_num_threads(threads)
+    return hashlib.sha256(np.ascontiguousarray(decoded).tobytes()).hexdigest()
+
+
 def first_layers(tokens: Tokens, count: int) -> Tokens:
     """The tokens of the first `count` RFSQ layers: codes (N, C, H, K) -> (N, C, H, count), side likewise."""
     side = None if tokens.side is None else tokens.side[..., :count, :]
     return replace(tokens, codes=tokens.codes[..., :count], side=side)
 
 
-def code_entropy(tokens: Tokens) -> Array:
-    """Empirical entropy in bits of each code of a step, over all chunks and steps: codes (N, C, ...) -> (...).
+def code_entropy(tokens: Tokens, valid: NDArray[np.bool_]) -> Array:
+    """Empirical entropy in bits of each code of a step, over all valid (N, C) steps: codes (N, C, ...) -> (...).
 
     Each code taken for itself (order 0), so a sum over codes is an upper bound of their joint entropy.
     """
-    codes = tokens.codes.reshape(-1, *tokens.codes.shape[2:])
+    codes = tokens.codes[valid]
     shares = np.stack([(codes == symbol).mean(axis=0) for symbol in range(int(codes.max()) + 1)])
     return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1.0)), axis=0) + 0.0
 
 
-def entropy_bits(tokens: Tokens) -> float:
+def entropy_bits(tokens: Tokens, valid: NDArray[np.bool_]) -> float:
     """Bits of one chunk if each code were stored at its empirical entropy; side information stays at full length."""
     steps = tokens.codes.shape[1]
     side_bits = 0 if tokens.side is None else np.prod(tokens.side.shape[1:]) * SIDE_BITS
-    return float(code_entropy(tokens).sum() * steps + side_bits)
+    return float(code_entropy(tokens, valid).sum() * steps + side_bits)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from rfsq_robust import CONDITIONINGS, load_checkpoint
+from rfsq_robust import CONDITIONINGS
 from workbook.chunks import Array, Chunks, Normaliser, join_chunks
-from workbook.codecs import Codec, RFSQCodec, Tokens, UniformBins, entropy_bits
+from workbook.codecs import (
+    Codec,
+    RefittedDecoder,
+    RFSQCodec,
+    Tokens,
+    UniformBins,
+    entropy_bits,
+    load_codec,
+    reconstruction_sha256,
+)
 from workbook.dataset import Dataset
 from workbook.evaluation import Metric, episode_metrics, summarise
 from workbook.intervals import Estimate, estimate_improvement
 from workbook.paths import OutputFolder
 
 BIN_COUNTS = (16, 64, 256)
+REFITTED = ("none", "layernorm")  # conditionings whose codes are also read by a decoder fitted anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,33 +56,9 @@ class HeldOut:
 def load_codecs(out: OutputFolder, training: dict[str, Any], dataset: Dataset) -> dict[str, list[RFSQCodec]]:
     """Conditioning -> one codec a seed, from the checkpoint files that 02_train_robust wrote."""
     return {
-        name: [load_codec(out, run["file"], dataset) for run in entry["runs"]]
+        name: [load_codec(out.checkpoints / run["file"], dataset.normaliser) for run in entry["runs"]]
         for name, entry in training["conditionings"].items()
     }
-
-
-def load_codec(out: OutputFolder, file: str, dataset: Dataset) -> RFSQCodec:
-    """A checkpoint as a codec, with the normaliser it carries, or the data set's where it carries none."""
-    checkpoint = load_checkpoint(out.checkpoints / file)
-    bounds = checkpoint.normalization
-    normaliser = (
-        Normaliser(bounds["min"].double().numpy(), bounds["max"].double().numpy()) if bounds else dataset.normaliser
-    )
-    return RFSQCodec(checkpoint.model.conditioning, checkpoint.model, normaliser)
-
-
-def reconstruction_sha256(codec: RFSQCodec, chunks: Chunks) -> str:
-    """Hash of the actions decoded from a codec's tokens; equal hashes mean equal to the last bit.
-
-    On one thread, because the order of sums, and with it the last bit, may depend on their number.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        decoded = codec.decode(codec.encode(chunks.actions))
-    finally:
-        torch.set_num_threads(threads)
-    return hashlib.sha256(np.ascontiguousarray(decoded).tobytes()).hexdigest()
 
 
 def compare(
@@ -88,11 +72,16 @@ def compare(
     for done, name in enumerate(CONDITIONINGS):
         on_progress(done, len(CONDITIONINGS))
         models[name] = _compare_model(all_codecs[name], training["conditionings"], test, naive_forward, naive_tokens)
+        if name in REFITTED:
+            refitted = [RefittedDecoder.fit(codec, dataset.train_chunks()) for codec in all_codecs[name]]
+            metrics = _metrics(refitted, test, _from_tokens)
+            models[name]["refitted"] = _evidence(metrics, refitted, test)
+            models[name]["refitted"]["improvement"] = _improvement(naive_tokens, metrics).as_json()
     baselines = {}
     for count in BIN_COUNTS:
         codec = UniformBins(count, dataset.normaliser)
         metrics = _metrics([codec], test, _from_tokens)
-        baselines[codec.name] = _evidence(metrics, codec, codec.encode(test.chunks.actions))
+        baselines[codec.name] = _evidence(metrics, [codec], test)
         baselines[codec.name]["improvement"] = _improvement(naive_tokens, metrics).as_json()
     on_progress(len(CONDITIONINGS), len(CONDITIONINGS))
     return {
@@ -113,7 +102,7 @@ def _compare_model(
     conditioning = codecs[0].model.conditioning
     runs = trained[conditioning]["runs"]
     forward, tokens = _metrics(codecs, test, _forward), _metrics(codecs, test, _from_tokens)
-    entry = _evidence(tokens, codecs[0], codecs[0].encode(test.chunks.actions))
+    entry = _evidence(tokens, codecs, test)
     digests = [reconstruction_sha256(codec, test.chunks) for codec in codecs]
     same = sum(digest == run["reconstruction_sha256"] for digest, run in zip(digests, runs, strict=True))
     entry |= {
@@ -131,19 +120,22 @@ def _compare_model(
     if conditioning == "layernorm":
         sent = [RFSQCodec("layernorm, statistics sent", c.model, c.normaliser, "sent") for c in codecs]
         metrics = _metrics(sent, test, _from_tokens)
-        entry["with_statistics"] = _evidence(metrics, sent[0], sent[0].encode(test.chunks.actions))
+        entry["with_statistics"] = _evidence(metrics, sent, test)
         entry["with_statistics"]["improvement"] = _improvement(naive_tokens, metrics).as_json()
     return entry
 
 
-def _evidence(metrics: list[dict[str, Metric]], codec: Codec, tokens: Tokens) -> dict[str, Any]:
-    """Errors from tokens alone, and the bits that they cost; bits of the first seed stand for all."""
+def _evidence(metrics: list[dict[str, Metric]], codecs: Sequence[Codec], test: HeldOut) -> dict[str, Any]:
+    """Errors from tokens alone, and the bits that they cost, entropy as the mean over seeds."""
     summary = {name: estimate.as_json() for name, estimate in summarise(metrics).items()}
-    side = 0.0 if tokens.side is None else codec.bits(tokens) - codec.bits(Tokens(tokens.codes))
+    tokens = [codec.encode(test.chunks.actions) for codec in codecs]
+    bits = codecs[0].bits(tokens[0])
+    side = 0.0 if tokens[0].side is None else bits - codecs[0].bits(Tokens(tokens[0].codes))
+    entropy = float(np.mean([entropy_bits(seed, test.chunks.valid) for seed in tokens]))
     return {
         "token_mse": summary["mse"],
         "token_errors": summary,
-        "bits": {"per_chunk": codec.bits(tokens), "side": side, "entropy": entropy_bits(tokens)},
+        "bits": {"per_chunk": bits, "side": side, "entropy": entropy},
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from workbook import guide
 from workbook.comparison import cheaper_rounding
-from workbook.wording import less_or_more, number
+from workbook.wording import equal_bins, less_or_more, number
 
 Status = Literal["met", "unmet", "not shown", "not run"]
 Word = Literal["PASS", "FAIL", "NOT SHOWN", "NOT RUN"]
@@ -70,7 +70,9 @@ def _of_model(model: str, entry: dict[str, Any], episodes: int) -> list[Criterio
     ) -> Criterion:
         interval = None if estimate["low"] is None else (estimate["low"], estimate["high"])
         unit = "normalised units squared" if key.startswith("mse") else "share"
-        n, n_of = (len(estimate["per_seed"]), "timed rounds") if key == "overhead" else (episodes, over_seeds)
+        n, n_of = (
+            (len(estimate["per_seed"]), "timed rounds of one process") if key == "overhead" else (episodes, over_seeds)
+        )
         status = judge(estimate, meets)
         return Criterion(key, name, model, threshold, estimate["mean"], interval, n, n_of, unit, status, required)
 
@@ -87,9 +89,9 @@ def _of_model(model: str, entry: dict[str, Any], episodes: int) -> list[Criterio
             "decodes", "Tokens decode exactly: largest |decode - forward|", model, "= 0", entry["decode_error"], None,
             seeds, "seeds", "normalised units", "met" if exact else "unmet", True,
         ),
-        estimated("mse_tokens", "MSE from tokens alone", mse_text, entry["token_mse"], low_mse, True),
+        estimated("mse_tokens", "MSE from tokens alone, own decoder", mse_text, entry["token_mse"], low_mse, True),
         estimated(
-            "improvement_tokens", "Improvement over naive from tokens alone", improvement_text,
+            "improvement_tokens", "Improvement over naive from tokens alone, own decoder", improvement_text,
             entry["improvement_tokens"], improves, True,
         ),
         estimated(
@@ -164,8 +166,9 @@ def _sentence(criteria: list[Criterion], model: str, comparison: dict[str, Any])
     bits = entry["bits"]["per_chunk"]
     if of_model["decodes"].status == "unmet":
         return (
-            f"its tokens do not decode: MSE {number(token)} from tokens alone, {token / forward:,.0f} times the "
-            f"{number(forward)} that forward shows."
+            f"its own decoder cannot read its tokens, for it lacks each vector's statistics: MSE {number(token)} with "
+            f"mean 0 and std 1 assumed, {token / forward:,.0f} times the {number(forward)} that forward shows."
+            f"{_refitted(entry)}"
         )
     gain = entry["improvement_tokens"]
     between = "" if gain["low"] is None else f" (95 % interval {gain['low']:.1%} to {gain['high']:.1%})"
@@ -175,12 +178,23 @@ def _sentence(criteria: list[Criterion], model: str, comparison: dict[str, Any])
     )
 
 
+def _refitted(entry: dict[str, Any]) -> str:
+    """What a decoder fitted anew makes of the same codes."""
+    if "refitted" not in entry:
+        return ""
+    refitted = entry["refitted"]
+    return (
+        f" A linear decoder refitted to the codes alone reaches {number(refitted['token_mse']['mean'])}, "
+        f"{less_or_more(refitted['improvement']['mean'])} than naive's."
+    )
+
+
 def _beaten_by(entry: dict[str, Any], baselines: dict[str, Any]) -> str:
     name = cheaper_rounding(entry, baselines)
     if name is None:
         return ""
     bits = baselines[name]["bits"]["per_chunk"]
-    return f" Yet rounding each number to {name.removeprefix('bins')} equal bins has less error at {bits:,.0f} bits."
+    return f" Yet {equal_bins(name)} has less error at {bits:,.0f} bits."
 
 
 def as_json(criteria: list[Criterion]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from workbook.errors import InputError
 from workbook.figures import comparison as figures
 from workbook.figures.style import LABELS
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, replacing
-from workbook.wording import number, with_interval
+from workbook.wording import bins_label, number, with_interval
 
 RESULTS = REPOSITORY / "docs" / "sample_results.json"
 VERDICT_FIGURE = REPOSITORY / "docs" / "verdict.png"
@@ -77,7 +77,9 @@ def overview(results: Results) -> str:
     entries = [(LABELS[name], models[name], models[name]["forward_mse"]) for name in CONDITIONINGS]
     sent = models[GUIDE_MODEL]["with_statistics"]
     entries.insert(2, ("layernorm, statistics sent and counted", sent, sent["token_mse"]))
-    entries += [(f"{name.removeprefix('bins')} equal bins", e, e["token_mse"]) for name, e in baselines.items()]
+    refitted = models[GUIDE_MODEL]["refitted"]
+    entries.insert(2, ("layernorm, linear decoder refitted", refitted, refitted["token_mse"]))
+    entries += [(bins_label(name), e, e["token_mse"]) for name, e in baselines.items()]
     rows = [
         [
             label,
@@ -93,7 +95,8 @@ def overview(results: Results) -> str:
     episodes, seeds = results["test"]["episodes"], len(results["provenance"]["seeds"])
     note = (
         f"{episodes} held-out episodes, {seeds} seeds, 95 % intervals in brackets; a chunk is 8 steps; MSE (mean "
-        "squared error) in normalised units; drift is how far the summed position error is at the end of an episode."
+        "squared error) in normalised units; layernorm with mean 0 and std 1 assumed; drift is how far the summed "
+        "position error is at the end of an episode."
     )
     return tables.Table(header, rows, note).markdown
 
@@ -139,12 +142,14 @@ def take_over(out: str) -> None:
     """Make the results of a run those that the documents quote.
 
     Raises:
-        InputError: there are none, they are no evidence, or not of the sample.
+        InputError: there are none, they are no evidence, not of the sample, or of code that is not committed.
     """
     path = OutputFolder.at(out).results
     if not path.exists():
         raise InputError(f"{path}: no results there; run ./run_all.sh --out {out} first")
     results = json.loads(path.read_text(encoding="utf8"))
+    if results["provenance"]["code"].endswith("-dirty"):
+        raise InputError(f"{path}: was made from files that are not committed; commit them and run again")
     if results["verdict"]["not_evidence"] or results["provenance"]["parameters"]["data"]["data"] != "sample":
         raise InputError(f"{path}: the documents quote a full run on the sample, and this is none")
     shutil.copyfile(path, RESULTS)

@@ -108,22 +108,28 @@ def method(results: dict[str, Any]) -> list[str]:
     return [
         f"{data['episodes']} episodes ({data['steps']:,} steps) split by episode, stratified by file and task: "
         f"{split['train']} train, {split['validation']} validation, {split['test']} test. The normaliser (min-max to "
-        "[-1, 1]) and every fit saw the train part, the epoch was chosen on the validation part, and every figure on "
+        "[-1, 1]) and every fit saw the train part, the epoch was chosen on the validation part, and every error on "
         "this page is of the test part.",
         f"{len(seeds)} seeds of each conditioning, {config['epochs']} epochs of AdamW at a learning rate of "
         f"{config['learning_rate']:g} and batches of {config['batch_size']} chunks of {data['chunks']['length']} "
         "steps; "
         f"{config['num_layers']} layers of {config['num_levels']} levels on {config['hidden_dim']} latents a step.",
         "Intervals are 95 % by bootstrap over test episodes and seeds; differences are paired by both.",
-        "'From tokens alone' means that the decoder got what encode returned and nothing else. Bits are counted at "
-        "fixed length with side information included.",
+        "'From tokens alone' means that the decoder got what encode returned and nothing else; that of layernorm then "
+        "has to assume mean 0 and std 1. Bits are counted at fixed length with side information included.",
         f"A run is evidence from {guide.EVIDENCE_EPOCHS} epochs, {guide.EVIDENCE_SEEDS} seeds and "
         f"{guide.EVIDENCE_TEST_EPISODES} test episodes; below that every page says NOT EVIDENCE.",
-        f"Naive models: {_naive_origin(results['training']['naive_checkpoint'])}",
+        f"Naive models: {_naive_origin(results['training'])}",
     ]
 
 
-def _naive_origin(checkpoint: str | None) -> str:
-    if checkpoint is None:
+def _naive_origin(training: dict[str, Any]) -> str:
+    file = training["naive_checkpoint"]
+    if file is None:
         return "trained here, on the same episodes and seeds as the others."
-    return f"the given file {checkpoint}; its train episodes are not known, and may be among the test ones."
+    normaliser = (
+        "it carries no normaliser, so that of this data set is assumed, and a wrong guess makes naive look worse"
+        if training["naive_normaliser_assumed"]
+        else "with the normaliser that it carries"
+    )
+    return f"the given file {file}; {normaliser}. Its train episodes are not known, and may be among the test ones."

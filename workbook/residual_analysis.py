@@ -29,17 +29,17 @@ def analyse(out: OutputFolder, dataset: Dataset, training: dict[str, Any]) -> di
 
 
 def _analyse_model(codecs: list[RFSQCodec], test: HeldOut) -> dict[str, Any]:
-    chunks = test.chunks.actions
+    chunks, valid = test.chunks.actions, test.chunks.valid
     prefixes = [_prefix_metrics(codec, test) for codec in codecs]
     layers = len(prefixes[0])
     prefix_mse = [summarise([{"mse": seed[k]["mse"]} for seed in prefixes])["mse"].as_json() for k in range(layers)]
     tokens = [codec.encode(chunks) for codec in codecs]
-    entropy = np.array([code_entropy(Tokens(seed.codes)).mean(axis=0) for seed in tokens])
+    entropy = np.array([code_entropy(Tokens(seed.codes), valid).mean(axis=0) for seed in tokens])
     return {
-        "residual_std": np.array([codec.residual_std(chunks) for codec in codecs]).tolist(),
+        "residual_std": np.array([codec.residual_std(chunks[valid]) for codec in codecs]).tolist(),
         "entropy": entropy.tolist(),
         "entropy_max": float(np.log2(codecs[0].model.rfsq.num_levels)),
-        "majority_share": np.array([majority_share(seed.codes) for seed in tokens]).tolist(),
+        "majority_share": np.array([majority_share(seed.codes[valid]) for seed in tokens]).tolist(),
         "dead_layers": [k for k in range(layers) if entropy[:, k].max() < DEAD_BELOW_BITS],
         "prefix_mse": prefix_mse,
         "prefix_needs_statistics": codecs[0].model.conditioning == "layernorm",
@@ -56,12 +56,11 @@ def _prefix_metrics(codec: RFSQCodec, test: HeldOut) -> list[Any]:
 
 
 def majority_share(codes: NDArray[np.int64]) -> Array:
-    """Share of each layer's codes that equal the most common code at their place: (N, C, H, K) -> (K,).
+    """Share of each layer's codes that equal the most common code at their place: (steps, H, K) -> (K,).
 
     What a policy scores as token accuracy if it always answers with the most common code.
     """
-    flat = codes.reshape(-1, *codes.shape[2:])
-    shares = np.stack([(flat == symbol).mean(axis=0) for symbol in range(int(codes.max()) + 1)])
+    shares = np.stack([(codes == symbol).mean(axis=0) for symbol in range(int(codes.max()) + 1)])
     return shares.max(axis=0).mean(axis=0)
 
 

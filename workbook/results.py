@@ -11,7 +11,7 @@ from workbook.paths import OutputFolder
 from workbook.residual_analysis import partings
 from workbook.stages import STAGES, read_document, write_json
 
-TRAINING_FIGURES = ("config", "device", "naive_checkpoint", "total_seconds", "best")
+TRAINING_FIGURES = ("config", "device", "naive_checkpoint", "naive_normaliser_assumed", "total_seconds", "best")
 
 
 def judge_comparison(training: dict[str, Any], comparison: dict[str, Any]) -> tuple[list[Criterion], dict[str, Any]]:

@@ -27,12 +27,14 @@ from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, resolve_
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
+STOPS = (signal.SIGINT, signal.SIGTERM)
 SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24}
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./run_all.sh",
+        allow_abbrev=False,
         description="Run the four notebooks headless and write the report that the verdict is read from.",
         epilog="Results go to OUT/reports/index.html, OUT/results.json and OUT/checkpoints/. "
         "Exit code 0: the run is complete, whatever the verdict; 2: bad input; 1: anything else; 130: interrupted.",
@@ -192,12 +194,24 @@ def _publish(work: OutputFolder, target: OutputFolder, executed: dict[str, Path]
 
     results = json.loads(work.results.read_text(encoding="utf8"))
     write_reports(work, results, executed)
-    target.results.unlink(missing_ok=True)  # from here to its return the folder holds no result
-    for part in PARTS:
-        shutil.rmtree(target.root / part, ignore_errors=True)
-        (work.root / part).rename(target.root / part)
-    work.results.rename(target.results)
+    with _not_to_be_stopped():
+        target.results.unlink(missing_ok=True)  # from here to its return the folder holds no result
+        for part in PARTS:
+            shutil.rmtree(target.root / part, ignore_errors=True)
+            (work.root / part).rename(target.root / part)
+        work.results.rename(target.results)
     return results["verdict"]
+
+
+@contextmanager
+def _not_to_be_stopped() -> Iterator[None]:
+    """Put off interruption for the moment in which old results make way for new ones."""
+    previous = {stop: signal.signal(stop, signal.SIG_IGN) for stop in STOPS}
+    try:
+        yield
+    finally:
+        for stop, handler in previous.items():
+            signal.signal(stop, handler)
 
 
 def _say(target: OutputFolder, verdict: dict[str, Any], seconds: float) -> None:
@@ -289,7 +303,7 @@ def _live_line(work: OutputFolder, label: str) -> Iterator[None]:
 
 if __name__ == "__main__":
     # Even where the shell started this in the background, with interrupts ignored, being stopped must clean up.
-    for stop in (signal.SIGINT, signal.SIGTERM):
+    for stop in STOPS:
         signal.signal(stop, signal.default_int_handler)
     # Kernels of this interpreter, before any that the user has installed under the same name.
     os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_stage(out: OutputFolder, name: str, parameters: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
-    """Write a stage file, tied to the stage before it by that file's hash; returns the content."""
+    """Write a stage file, tied to the stage before it by that file's hash; returns the content.
+
+    Results and reports of an earlier run go, for they no longer follow from what lies beside them.
+    """
+    out.results.unlink(missing_ok=True)
+    shutil.rmtree(out.reports, ignore_errors=True)
     before = _stage_before(name)
     document = {
         "stage": name,

@@ -15,7 +15,7 @@ from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Crite
 from workbook.data_card import published_statistics
 from workbook.episodes import DIMENSION_NAMES
 from workbook.figures.style import LABELS
-from workbook.wording import number, share, with_interval
+from workbook.wording import bins_label, number, share, with_interval
 
 Evidence = dict[str, Any]
 
@@ -148,10 +148,11 @@ def closing_table(training: Evidence, comparison: Evidence) -> Table:
     gain = f"> {guide.IMPROVEMENT_ABOVE:.0%}, expected {guide.EXPECTED_IMPROVEMENT:.1%}"
     rows = [
         ["Final MSE, from forward", target, *(with_interval(e["forward_mse"]) for e in (proposal, deployable))],
-        ["Final MSE, from tokens alone", target, *(with_interval(e["token_mse"]) for e in (proposal, deployable))],
+        ["Final MSE, from tokens alone, own decoder", target,
+         *(with_interval(e["token_mse"]) for e in (proposal, deployable))],
         ["Improvement over naive, from forward", gain,
          *(share(e["improvement_forward"]["mean"]) for e in (proposal, deployable))],
-        ["Improvement over naive, from tokens alone", gain,
+        ["Improvement over naive, from tokens alone, own decoder", gain,
          *(share(e["improvement_tokens"]["mean"]) for e in (proposal, deployable))],
         ["Training time of one model", f"about {guide.EXPECTED_TRAINING_HOURS:.0f} h",
          *(f"{hour * 3600:.0f} s" for hour in hours)],
@@ -182,16 +183,16 @@ def physical_table(comparison: Evidence) -> Table:
     """Errors in physical units, from tokens alone, with the guide's expectation of naive -> robust."""
     columns = {LABELS[name]: comparison["models"][name]["token_errors"] for name in CONDITIONINGS}
     columns["layernorm, statistics sent"] = comparison["models"]["layernorm"]["with_statistics"]["token_errors"]
-    columns |= {f"{name.removeprefix('bins')} bins": e["token_errors"] for name, e in comparison["baselines"].items()}
+    columns |= {bins_label(name): e["token_errors"] for name, e in comparison["baselines"].items()}
     rows = []
     for key, label in PHYSICAL:
         expected = guide.EXPECTED_ERRORS.get(key)
         said = f"{expected[0]:g} -> {expected[1]:g}" if expected else "-"
         rows.append([label, said, *(number(errors[key]["mean"]) for errors in columns.values())])
     note = (
-        "From tokens alone, held-out episodes, clipped to the controller's range (MSE rows: not clipped). Drift is the "
-        "length of the summed error; rotation is summed as axis-angle vectors, which is exact for small angles only. "
-        "A switch that is not found within 8 steps counts as 8."
+        "From tokens alone, held-out episodes, layernorm with mean 0 and std 1 assumed; clipped to the controller's "
+        "range (MSE rows: not clipped). Drift is the length of the summed error; rotation is summed as axis-angle "
+        "vectors, which is exact for small angles only. A switch that is not found within 8 steps counts as 8."
     )
     return Table(["", "guide: naive -> robust", *columns], rows, note)
 
@@ -211,14 +212,20 @@ def bits_table(comparison: Evidence) -> Table:
     models = comparison["models"]
     entries = [(LABELS[name], models[name]) for name in CONDITIONINGS]
     entries.insert(2, ("layernorm, statistics sent", models["layernorm"]["with_statistics"]))
-    entries += [(f"{name.removeprefix('bins')} bins", entry) for name, entry in comparison["baselines"].items()]
+    entries.insert(2, ("layernorm, linear decoder refitted", models["layernorm"]["refitted"]))
+    entries.insert(1, ("naive, linear decoder refitted", models["none"]["refitted"]))
+    entries += [(bins_label(name), entry) for name, entry in comparison["baselines"].items()]
     rows = [
         [label, f"{entry['bits']['per_chunk']:,.0f}", f"{entry['bits']['side']:,.0f}",
          f"{entry['bits']['entropy']:,.0f}", with_interval(entry["token_mse"])]
         for label, entry in entries
     ]  # fmt: skip
     header = ["codec", "bits a chunk", "of these side information", "entropy, bits", "MSE from tokens alone"]
-    return Table(header, rows, "Entropy: each code by itself at its empirical entropy, which coding could reach.")
+    return Table(
+        header,
+        rows,
+        "layernorm: with mean 0 and std 1 assumed. Entropy: each code by itself, an upper bound of their information.",
+    )
 
 
 def statistics_table(card: Evidence) -> Table:

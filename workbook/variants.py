@@ -21,8 +21,7 @@ from rfsq_robust import (
     save_checkpoint,
 )
 from workbook import provenance
-from workbook.codecs import RFSQCodec
-from workbook.comparison import load_codec, reconstruction_sha256
+from workbook.codecs import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.dataset import Dataset
 from workbook.episodes import ACTION_DIM
 from workbook.errors import InputError
@@ -108,7 +107,7 @@ def train_variants(
     out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)
     data = TrainData.of(dataset)
-    jobs = [Job(name, seed) for name in CONDITIONINGS for seed in range(seeds) if not (given and name == "none")]
+    jobs = [Job(name, seed) for seed in range(seeds) for name in CONDITIONINGS if not (given and name == "none")]
     started = time.perf_counter()
     trained = train_all(config, jobs, data, chosen, on_progress)
     total_seconds = time.perf_counter() - started
@@ -122,6 +121,7 @@ def train_variants(
         "config": asdict(config),
         "device": chosen,
         "naive_checkpoint": Path(naive_checkpoint).name if given else None,
+        "naive_normaliser_assumed": given is not None and given.normalization is None,
         "total_seconds": total_seconds,
         "conditionings": {
             name: {"runs": runs[name], "overhead": estimate_excess(steps[name], steps["none"]).as_json()}
@@ -160,12 +160,13 @@ def _save_given(out: OutputFolder, dataset: Dataset, given: Checkpoint, file: st
 
 
 def _save(path: Path, dataset: Dataset, checkpoint: Checkpoint) -> None:
-    """Save with the normaliser it was trained with, and where it comes from."""
+    """Save with where it comes from, and with this data set's normaliser where the checkpoint carries none."""
     bounds = checkpoint.normalization or {
         "min": torch.from_numpy(dataset.normaliser.low),
         "max": torch.from_numpy(dataset.normaliser.high),
     }
     origin = checkpoint.provenance | {
+        "normaliser": "of this data set" if checkpoint.normalization is None else "of the checkpoint",
         "dataset_sha256": dataset.sha256,
         "code": provenance.git_describe(),
         "torch": str(torch.__version__),
@@ -176,7 +177,7 @@ def _save(path: Path, dataset: Dataset, checkpoint: Checkpoint) -> None:
 def _describe_file(out: OutputFolder, path: Path, dataset: Dataset, model: ActionRFSQAE) -> dict[str, Any]:
     """Name, size, and what the model in memory decodes, for 03_compare to hold the file against."""
     file = str(path.relative_to(out.checkpoints))
-    normaliser = load_codec(out, file, dataset).normaliser
+    normaliser = load_codec(path, dataset.normaliser).normaliser
     in_memory = RFSQCodec("", model, normaliser)
     digest = reconstruction_sha256(in_memory, dataset.held_out_chunks("test"))
     return {"file": file, "bytes": path.stat().st_size, "reconstruction_sha256": digest}

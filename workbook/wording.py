@@ -36,3 +36,13 @@ def share(value: float | None) -> str:
 def less_or_more(gain: float) -> str:
     """'97.5% less' for a gain of 0.975, '50.0% more' for one of -0.5."""
     return f"{gain:.1%} less" if gain >= 0 else f"{-gain:.1%} more"
+
+
+def bins_label(name: str) -> str:
+    """'bins64' -> '64 bins'."""
+    return f"{name.removeprefix('bins')} bins"
+
+
+def equal_bins(name: str) -> str:
+    """'bins64' -> 'rounding each number to 64 equal bins'."""
+    return f"rounding each number to {name.removeprefix('bins')} equal bins"

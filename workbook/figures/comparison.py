@@ -13,7 +13,7 @@ from workbook import guide
 from workbook.comparison import cheaper_rounding
 from workbook.episodes import DIMENSION_NAMES
 from workbook.figures.style import BINS_COLOUR, COLOURS, LABELS, THRESHOLD, Plot, canvas
-from workbook.wording import less_or_more, number, share
+from workbook.wording import bins_label, less_or_more, number, share
 
 Evidence = dict[str, Any]
 GROUPS = (
@@ -49,7 +49,7 @@ def forward_and_tokens(comparison: Evidence) -> Plot:
         axis.legend(handles=_forward_token_legend(), fontsize=9, loc="upper right")
         layernorm = models["layernorm"]
         ratio = layernorm["token_mse"]["mean"] / layernorm["forward_mse"]["mean"]
-        c.title = f"Decoded from its tokens alone, layernorm has {ratio:,.0f} times the error that forward shows"
+        c.title = f"Its own decoder makes {ratio:,.0f} times the error of forward from layernorm's tokens alone"
         means = (f"{LABELS[name]} {number(models[name]['token_mse']['mean'])}" for name in CONDITIONINGS)
         c.description = f"MSE from tokens alone: {', '.join(means)}."
         return c.finish()
@@ -59,7 +59,7 @@ def _forward_token_legend() -> list[Line2D]:
     style: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "0.3"}
     return [
         Line2D([], [], markerfacecolor="white", label="from forward (what training reports)", **style),
-        Line2D([], [], markerfacecolor="0.3", label="from tokens alone (what a robot gets)", **style),
+        Line2D([], [], markerfacecolor="0.3", label="from tokens alone, own decoder", **style),
     ]
 
 
@@ -90,7 +90,7 @@ def improvements(comparison: Evidence) -> Plot:
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axis.set_ylabel("MSE below naive's,\nfrom tokens alone")
         gain = models["scale"]["improvement_tokens"]["mean"]
-        c.title = f"With the same bits, the fixed scale's tokens carry {less_or_more(gain)} error than naive's"
+        c.title = f"With as many codes, the fixed scale's tokens carry {less_or_more(gain)} error than naive's"
         means = (f"{LABELS[name]} {share(models[name]['improvement_tokens']['mean'])}" for name in shown)
         c.description = f"Improvement over naive: {', '.join(means)}."
         return c.finish()
@@ -100,17 +100,23 @@ def rate_distortion(comparison: Evidence) -> Plot:
     """Bits a chunk against MSE from tokens: where every codec lies (lower left is better)."""
     models, baselines = comparison["models"], comparison["baselines"]
     points = [(LABELS[name], COLOURS[name], "o", models[name]) for name in CONDITIONINGS]
+    points.append(("layernorm, decoder refitted", COLOURS["layernorm"], "^", models["layernorm"]["refitted"]))
     points.append(("layernorm, statistics sent", COLOURS["layernorm"], "D", models["layernorm"]["with_statistics"]))
-    points += [(f"{name.removeprefix('bins')} bins", BINS_COLOUR, "s", entry) for name, entry in baselines.items()]
+    points += [(bins_label(name), BINS_COLOUR, "s", entry) for name, entry in baselines.items()]
     with canvas(height=4.2) as c:
         axis = c.axes[0]
+        for name, entry in baselines.items():
+            at = (entry["bits"]["per_chunk"], entry["token_mse"]["mean"])
+            axis.annotate(bins_label(name), at, xytext=(8, 4), textcoords="offset points", fontsize=8)
         for label, colour, marker, entry in points:
             axis.plot(
                 [entry["bits"]["per_chunk"]], [entry["token_mse"]["mean"]], marker, color=colour, markersize=8,
                 linestyle="", label=label,
             )  # fmt: skip
         axis.axhline(guide.MSE_BELOW, **THRESHOLD)
-        axis.text(axis.get_xlim()[0], guide.MSE_BELOW * 1.2, f" target {guide.MSE_BELOW:g}", fontsize=9)
+        axis.text(
+            0.01, guide.MSE_BELOW * 1.2, f"target {guide.MSE_BELOW:g}", fontsize=9, transform=axis.get_yaxis_transform()
+        )
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -126,9 +132,9 @@ def _rate_title(models: Evidence, baselines: Evidence) -> str:
     deployable = models["scale"]
     name = cheaper_rounding(deployable, baselines)
     if name is None:
-        return "No plain rounding tried here has both less error and fewer bits than the fixed scale"
+        return "No plain rounding tried here has both less error and fewer bits than all layers of the fixed scale"
     ratio = deployable["bits"]["per_chunk"] / baselines[name]["bits"]["per_chunk"]
-    return f"Plain rounding has less error than the fixed scale with {ratio:.1f} times fewer bits"
+    return f"Plain rounding has less error than all layers of the fixed scale with {ratio:.1f} times fewer bits"
 
 
 def groups(comparison: Evidence) -> Plot:
@@ -141,7 +147,7 @@ def groups(comparison: Evidence) -> Plot:
         shown[name], colours[name], labels[name] = (
             entry["token_errors"],
             BINS_COLOUR,
-            f"{name.removeprefix('bins')} bins",
+            bins_label(name),
         )
     with canvas(2, 3, height=5.6, sharey=True) as c:
         for axis, (key, label) in zip(c.axes, GROUPS, strict=True):
@@ -158,7 +164,7 @@ def groups(comparison: Evidence) -> Plot:
         c.title = f"Position error a step is {naive:.2f} mm with naive tokens and {scale:.2f} mm with the fixed scale's"
         left_out = [LABELS[name] for name in CONDITIONINGS if name not in shown]
         if left_out:
-            c.title += f"; {', '.join(left_out)} does not decode and is left out"
+            c.title += f"; {', '.join(left_out)} does not decode exactly and is left out"
         c.description = "Bars with 95 % intervals for position, rotation, gripper, and drift of the accumulated motion."
         return c.finish()
 

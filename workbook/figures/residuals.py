@@ -9,7 +9,7 @@ import seaborn as sns
 
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
-from workbook.figures.style import COLOURS, LABELS, THRESHOLD, Plot, canvas
+from workbook.figures.style import COLOURS, LABELS, LINES, THRESHOLD, Plot, canvas
 
 Evidence = dict[str, Any]
 
@@ -23,7 +23,7 @@ def residual_std(residuals: Evidence) -> Plot:
             seeds = np.array(residuals[name]["residual_std"])[:, :layers]
             for seed in seeds:
                 axis.plot(seed, color=COLOURS[name], alpha=0.25, linewidth=0.8)
-            axis.plot(seeds.mean(axis=0), "o-", color=COLOURS[name], label=LABELS[name], markersize=4)
+            axis.plot(seeds.mean(axis=0), LINES[name], color=COLOURS[name], label=LABELS[name], markersize=4)
         for i, (span, (low, high)) in enumerate(guide.EXPECTED_NAIVE_STD.items()):
             if span[0] >= layers:
                 continue
@@ -38,8 +38,8 @@ def residual_std(residuals: Evidence) -> Plot:
         naive = np.mean(residuals["none"]["residual_std"], axis=0)
         scale = np.mean(residuals["scale"]["residual_std"], axis=0)
         c.title = (
-            f"The naive residual stays at {naive[layers - 1]:.3f} to the last layer; "
-            f"the fixed scale brings it to {scale[layers - 1]:.1g}"
+            f"The std of the residual that enters the last layer is {naive[layers - 1]:.2g} for naive "
+            f"and {scale[layers - 1]:.1g} for the fixed scale"
         )
         c.description = "Residual std by layer for each conditioning, on a logarithmic axis."
         return c.finish()
@@ -72,10 +72,11 @@ def prefixes(residuals: Evidence) -> Plot:
         for name in CONDITIONINGS:
             means = np.array([prefix["mean"] for prefix in residuals[name]["prefix_mse"]])
             label = LABELS[name] + (" (with statistics)" if residuals[name]["prefix_needs_statistics"] else "")
-            left.plot(range(1, layers + 1), means, "o-", color=COLOURS[name], label=label, markersize=4)
+            left.plot(range(1, layers + 1), means, LINES[name], color=COLOURS[name], label=label, markersize=4)
             share = (means[:-1] - means[1:]) / means[:-1]
-            right.plot(range(2, layers + 1), share, "o-", color=COLOURS[name], markersize=4)
+            right.plot(range(2, layers + 1), share, LINES[name], color=COLOURS[name], markersize=4)
         left.axhline(guide.MSE_BELOW, **THRESHOLD)
+        left.text(layers, guide.MSE_BELOW * 1.1, f"target {guide.MSE_BELOW:g}", ha="right", fontsize=8)
         left.set_yscale("log")
         left.set_xlabel("layers decoded")
         left.set_ylabel("held-out MSE\n(normalised units squared)")
@@ -84,6 +85,6 @@ def prefixes(residuals: Evidence) -> Plot:
         right.set_ylabel("share of the error that it takes away")
         right.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         enough = residuals["scale"]["layers_enough"]
-        c.title = f"The fixed scale reaches its final error with {enough} of {layers} layers"
+        c.title = f"The fixed scale comes within 5 % of its final error with {enough} of {layers} layers"
         c.description = "Left: error after each prefix of layers. Right: share of the error that each layer removes."
         return c.finish()

@@ -26,6 +26,8 @@ COLOURS = {
     "scale": "#0072b2",
 }
 BINS_COLOUR = "#b8860b"
+# The learned scale often lies on the fixed one: dashed over it, both are seen.
+LINES = {name: "o--" if name == "learned_scale" else "o-" for name in COLOURS}
 LABELS = {
     "none": "naive",
     "layernorm": "layernorm",
@@ -58,7 +60,7 @@ def escape(text: str) -> str:
 
 @dataclass(eq=False)
 class Canvas:
-    """A figure in the making. Its title becomes the alternative text, with what `describe` adds."""
+    """A figure in the making. Its title becomes the alternative text, with `description` after it."""
 
     figure: Figure
     axes: list[Axes]

@@ -23,7 +23,8 @@ def curves(training: dict[str, Any]) -> Plot:
             epochs = np.arange(1, len(seeds[0]) + 1)
             for curve in seeds:
                 axis.plot(epochs, curve, color=COLOURS[name], alpha=0.25, linewidth=0.8)
-            axis.plot(epochs, np.median(seeds, axis=0), color=COLOURS[name], label=LABELS[name], linewidth=1.8)
+            style = "--" if name == "learned_scale" else "-"
+            axis.plot(epochs, np.median(seeds, axis=0), style, color=COLOURS[name], label=LABELS[name], linewidth=1.8)
         expected = guide.EXPECTED_CURVE
         axis.plot(list(expected), list(expected.values()), "k^", markersize=7, label="guide expects (robust)")
         axis.axhline(guide.MSE_BELOW, label=f"target {guide.MSE_BELOW:g}", **THRESHOLD)
@@ -58,7 +59,7 @@ def costs(training: dict[str, Any]) -> Plot:
             left.plot(seconds, [i] * len(seconds), "o", color=COLOURS[name], alpha=0.7)
         left.set_yticks(range(len(CONDITIONINGS)), [LABELS[name] for name in CONDITIONINGS])
         left.set_xlim(left=0)
-        left.set_xlabel("training time of one model in s")
+        left.set_xlabel("training time of one model in s, other models beside it")
         for i, name in enumerate(names):
             entry = overheads[name]
             spread = [[entry["mean"] - entry["low"]], [entry["high"] - entry["mean"]]]
