@@ -95,7 +95,7 @@ def options(comparison: Evidence, residuals: Evidence) -> list[Evidence]:
     refit, own = (entry["token_mse"]["mean"] for entry in (naive["refitted"], naive))
     replace = (
         f"on the codec's side only: a linear decoder refitted to naive tokens has an MSE of {number(refit)}, "
-        f"{less_or_more(1 - refit / own)} than naive's own {number(own)}. Larger decoders were not tried, nor the robot."
+        f"{less_or_more(1 - refit / own)} than naive's own {number(own)}. No larger decoder was tried, nor the robot."
     )
     step = (
         f"first train a policy head on the coarse layers of '{DEPLOYABLE_MODEL}' with little data, and compare the "
