@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, load_checkpoint, save_checkpoint
-from workbook.chunks import Array, Normaliser
-from workbook.codecs import Codec, RFSQCodec, Tokens, UniformBins, code_entropy, entropy_bits, first_layers
+from workbook.chunks import Array, Chunks, Normaliser
+from workbook.codecs import (
+    Codec,
+    RefittedDecoder,
+    RFSQCodec,
+    Tokens,
+    UniformBins,
+    code_entropy,
+    entropy_bits,
+    first_layers,
+)
 
 A, H, K, L = 7, 6, 4, 5
 N, C = 9, 8
@@ -249,7 +258,7 @@ class TestEveryCodec:
     def test_entropy_is_at_most_the_fixed_length(self, workshop: Workshop, name: str) -> None:
         codec = workshop.codec(name)
         tokens = codec.encode(random_walks(6))
-        assert 0 <= entropy_bits(tokens) <= codec.bits(tokens) + 1e-9
+        assert 0 <= entropy_bits(tokens, all_valid(tokens)) <= codec.bits(tokens) + 1e-9
 
 
 class TestFirstLayers:
@@ -292,6 +301,14 @@ def tokens_of(symbols: list[int]) -> Tokens:
     return Tokens(np.array(symbols, dtype=np.int64).reshape(-1, 1, 1))
 
 
+def all_valid(tokens: Tokens) -> np.ndarray:
+    return np.ones(tokens.codes.shape[:2], dtype=bool)
+
+
+def entropy_of(tokens: Tokens) -> np.ndarray:
+    return code_entropy(tokens, all_valid(tokens))
+
+
 class TestEntropy:
     @pytest.mark.parametrize(
         ("symbols", "bits"),
@@ -304,24 +321,24 @@ class TestEntropy:
         ],
     )
     def test_by_hand(self, symbols: list[int], bits: float) -> None:
-        assert code_entropy(tokens_of(symbols)).ravel() == pytest.approx([bits], abs=1e-12)
+        assert entropy_of(tokens_of(symbols)).ravel() == pytest.approx([bits], abs=1e-12)
 
     def test_each_code_of_a_step_by_itself(self) -> None:
         codes = np.zeros((4, 2, 2, 3), dtype=np.int64)
         codes[..., 0, 1] = np.arange(8).reshape(4, 2) % 2
         codes[..., 1, 2] = np.arange(8).reshape(4, 2) % 4
-        assert code_entropy(Tokens(codes)) == pytest.approx(np.array([[0, 1, 0], [0, 0, 2]]), abs=1e-12)
+        assert entropy_of(Tokens(codes)) == pytest.approx(np.array([[0, 1, 0], [0, 0, 2]]), abs=1e-12)
 
     def test_of_a_chunk_counts_every_step_and_all_side_information(self) -> None:
         codes = np.arange(8, dtype=np.int64).reshape(4, 2, 1) % 4
         side = np.zeros((4, 2, 3, 2), dtype=np.uint16)
-        assert entropy_bits(Tokens(codes)) == pytest.approx(2 * 2.0)
-        assert entropy_bits(Tokens(codes, side)) == pytest.approx(2 * 2.0 + 2 * 3 * 2 * 16)
+        assert entropy_bits(Tokens(codes), all_valid(Tokens(codes))) == pytest.approx(2 * 2.0)
+        assert entropy_bits(Tokens(codes, side), all_valid(Tokens(codes))) == pytest.approx(2 * 2.0 + 2 * 3 * 2 * 16)
 
     @settings(deadline=None, max_examples=60)
     @given(codes=arrays(np.int64, (5, 2, 3), elements=st.integers(0, 6)))
     def test_is_never_below_zero_nor_above_the_fixed_length(self, codes: np.ndarray) -> None:
-        entropy = code_entropy(Tokens(codes))
+        entropy = entropy_of(Tokens(codes))
         assert entropy.shape == (3,)
         assert (entropy >= 0).all()
         assert (entropy <= np.log2(7) + 1e-12).all()
@@ -330,4 +347,47 @@ class TestEntropy:
         rename: Callable[[int], int] = [4, 0, 2, 1].__getitem__
         symbols = [0, 1, 1, 2, 3, 3, 3, 0, 0]
         renamed = [rename(symbol) for symbol in symbols]
-        assert code_entropy(tokens_of(symbols)) == pytest.approx(code_entropy(tokens_of(renamed)))
+        assert entropy_of(tokens_of(symbols)) == pytest.approx(entropy_of(tokens_of(renamed)))
+
+
+def test_padded_steps_do_not_count_in_the_entropy() -> None:
+    codes = np.array([[0, 1, 5], [1, 0, 5]]).reshape(2, 3, 1)
+    valid = np.array([[True, True, False]] * 2)
+    assert code_entropy(Tokens(codes), valid) == pytest.approx([1.0])
+
+
+class TestRefittedDecoder:
+    def test_reads_codes_that_are_linear_in_the_actions(self) -> None:
+        """With the decoder's least squares, no linear read of the same codes has less train error."""
+        chunks = whole_chunks(4)
+        encoder = make_codec("scale", chunks)
+        refitted = RefittedDecoder.fit(encoder, chunks)
+        error = np.mean((refitted.decode(refitted.encode(chunks.actions)) - chunks.actions)[chunks.valid] ** 2)
+        worse = replace(refitted, weights=refitted.weights * 1.05)
+        assert error < np.mean((worse.decode(worse.encode(chunks.actions)) - chunks.actions)[chunks.valid] ** 2)
+
+    def test_reads_layernorm_codes_better_than_assumed_statistics(self) -> None:
+        chunks = whole_chunks(4)
+        encoder = make_codec("layernorm", chunks)
+        refitted = RefittedDecoder.fit(encoder, chunks)
+        own, anew = (
+            np.mean((codec.decode(codec.encode(chunks.actions)) - chunks.actions) ** 2) for codec in (encoder, refitted)
+        )
+        assert anew < own
+
+    def test_gets_and_costs_the_codes_alone(self) -> None:
+        chunks = whole_chunks(2)
+        encoder = make_codec("layernorm", chunks)
+        refitted = RefittedDecoder.fit(replace(encoder, statistics="sent"), chunks)
+        tokens = refitted.encode(chunks.actions)
+        assert tokens.side is None
+        assert refitted.bits(tokens) == encoder.bits(Tokens(tokens.codes))
+
+
+def whole_chunks(seed: int) -> Chunks:
+    actions = random_walks(seed)
+    return Chunks(actions, np.ones((N, C), dtype=bool), np.zeros(N, dtype=np.int64))
+
+
+def make_codec(conditioning: Conditioning, chunks: Chunks) -> RFSQCodec:
+    return RFSQCodec(conditioning, make_model(conditioning), Normaliser.fit(chunks.actions[chunks.valid]))

@@ -59,6 +59,13 @@ def passing_comparison() -> Evidence:
         "token_errors": {key: estimate(0.5) for key in ERRORS},
         "bits": bits(4923.0, side=2048.0),
     }
+    for name in ("none", "layernorm"):
+        models[name]["refitted"] = {
+            "token_mse": estimate(5e-4),
+            "improvement": estimate(0.7),
+            "bits": bits(2875.0),
+            "token_errors": {key: estimate(0.5) for key in ERRORS},
+        }
     baselines = {
         f"bins{count}": {
             "token_mse": estimate(mse),
@@ -263,8 +270,9 @@ class TestVerdictWords:
         comparison = passing_comparison()
         comparison["models"]["layernorm"] |= {"decode_error": 0.3, "token_mse": estimate(0.2)}
         sentence = sentence_of(judged(comparison)[1], "layernorm")
-        assert "do not decode" in sentence
+        assert "its own decoder cannot read its tokens" in sentence
         assert "2,000 times" in sentence
+        assert "refitted to the codes alone reaches 5.0e-4, 70.0% less than naive's" in sentence
         assert "decode exactly" in sentence_of(judged(comparison)[1], "scale")
 
     def test_gives_the_gain_and_its_interval(self) -> None:
@@ -414,13 +422,21 @@ class TestOptions:
     def test_nothing_is_claimed_to_have_been_run(self) -> None:
         found = options(passing_comparison(), some_residuals())
         assert [option["option"][0] for option in found] == ["A", "B", "C"]
-        assert {option["word"] for option in found} == {"NOT RUN"}
+        assert {option["word"] for option in found} == {"NOT RUN", "NOT SHOWN"}
+
+    def test_the_decode_rule_is_named_where_retraining_is(self) -> None:
+        assert "given the layers before it" in options(passing_comparison(), some_residuals())[0]["sentence"]
+
+    def test_option_b_has_the_measured_refit(self) -> None:
+        comparison = passing_comparison()
+        comparison["models"]["none"]["refitted"]["token_mse"] = estimate(0.03)
+        assert "has an MSE of 0.03, 50.0% more than" in options(comparison, some_residuals())[1]["sentence"]
 
     def test_unusable_tokens_are_not_recommended(self) -> None:
         comparison = passing_comparison()
-        assert "do not decode" not in options(comparison, some_residuals())[0]["sentence"]
+        assert "cannot read" not in options(comparison, some_residuals())[0]["sentence"]
         comparison["models"]["layernorm"]["decode_error"] = 0.2
-        assert "do not decode" in options(comparison, some_residuals())[0]["sentence"]
+        assert "cannot read" in options(comparison, some_residuals())[0]["sentence"]
 
 
 class TestPartings:
@@ -486,14 +502,14 @@ class TestLayers:
         assert layers_enough(prefix_mse) == enough
 
     def test_majority_share_by_hand(self) -> None:
-        codes = np.zeros((4, 1, 2, 2), dtype=np.int64)
-        codes[:, 0, 0, 1] = [1, 1, 1, 2]
-        codes[:, 0, 1, 1] = [0, 1, 2, 3]
+        codes = np.zeros((4, 2, 2), dtype=np.int64)
+        codes[:, 0, 1] = [1, 1, 1, 2]
+        codes[:, 1, 1] = [0, 1, 2, 3]
         assert majority_share(codes) == pytest.approx([1.0, (0.75 + 0.25) / 2])
 
     def test_the_most_common_code_is_taken_place_by_place(self) -> None:
-        codes = np.zeros((4, 2, 2, 1), dtype=np.int64)
-        codes[:, :, 1] = 5
+        codes = np.zeros((4, 2, 1), dtype=np.int64)
+        codes[:, 1] = 5
         assert majority_share(codes) == pytest.approx([1.0])
 
 
@@ -572,10 +588,10 @@ class TestTables:
         comparison = passing_comparison()
         comparison["models"]["scale"] |= {"improvement_tokens": estimate(-4.0, 1.0), "token_mse": estimate(0.5, 0.1)}
         rows = {str(row[0]): [str(cell) for cell in row] for row in self.scale_rows(comparison)}
-        gain = rows["Improvement over naive from tokens alone"]
+        gain = rows["Improvement over naive from tokens alone, own decoder"]
         assert gain[2:4] == ["5 times the error", "4 to 6 times the error"]
         assert gain[5:] == ["unmet", "yes"]
-        assert rows["MSE from tokens alone"][2:4] == ["0.5", "0.4 to 0.6"]
+        assert rows["MSE from tokens alone, own decoder"][2:4] == ["0.5", "0.4 to 0.6"]
         assert rows["Checkpoints load and decode to the same bits"][2] == "5 of 5"
 
     def scale_rows(self, comparison: Evidence) -> Sequence[Sequence[Any]]:
@@ -602,7 +618,7 @@ class TestTables:
 
     def test_the_bits_table_counts_side_information(self) -> None:
         rows = {row[0]: row for row in tables.bits_table(passing_comparison()).rows}
-        assert len(rows) == len(CONDITIONINGS) + 1 + 3
+        assert len(rows) == len(CONDITIONINGS) + 3 + 3
         assert rows["layernorm, statistics sent"][1:3] == ["4,923", "2,048"]
         assert rows["16 bins"][1:3] == ["224", "0"]
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
-from workbook import documents, run
+from workbook import criteria, documents, findings, run
 from workbook.errors import InputError
 from workbook.paths import NOTEBOOKS, REPOSITORY
+from workbook.residual_analysis import partings
 
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
 
@@ -44,6 +45,22 @@ def test_committed_results_are_of_a_full_run_on_the_sample() -> None:
     assert results["verdict"]["not_evidence"] == []
     assert results["provenance"]["parameters"]["data"]["data"] == "sample"
     assert set(results["models"]) == set(CONDITIONINGS)
+
+
+def test_sentences_of_the_committed_results_follow_from_their_figures() -> None:
+    """A change of wording or of a rule needs a new run, or the documents would quote what no code says."""
+    results = documents.load_results()
+    comparison = documents.comparison_of(results) | {"test_episodes": results["test"]["episodes"]}
+    judged = criteria.evaluate(comparison)
+    assert json.loads(json.dumps(criteria.as_json(judged))) == results["criteria"]
+    assert criteria.decide(judged, comparison, []) == results["verdict"]
+    assert findings.against(comparison, results["models"]) == results["against"]
+    assert findings.options(comparison, results["models"]) == results["options"]
+    assert partings(comparison, results["models"]) == results["partings"]
+
+
+def test_committed_results_are_of_committed_code() -> None:
+    assert not documents.load_results()["provenance"]["code"].endswith("-dirty")
 
 
 def test_committed_results_name_no_path_of_a_machine() -> None:

@@ -62,7 +62,7 @@ def set_log_gains(block: RobustRFSQBlock, log_gains: list[float]) -> None:
 def log_gain_gradients(block: RobustRFSQBlock, z: Tensor) -> list[float]:
     block(z)[0].sum().backward()
     gradients = [layer.log_gain.grad for layer in block.quantizers]
-    return [float(gradient) for gradient in gradients if gradient is not None]
+    return [0.0 if gradient is None else float(gradient) for gradient in gradients]
 
 
 def frozen_state(block: RobustRFSQBlock) -> dict[str, Tensor]:

@@ -325,11 +325,8 @@ def test_a_full_run_on_the_sample_decides(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_run_on_human_teleoperation_ends(tmp_path: Path) -> None:
-    data = REPOSITORY.parent / "shared" / "data" / "human_teleop"
-    if not data.is_dir():
-        pytest.skip(f"{data} is not here")
-    done = run_workbook("--data", str(data), "--out", "out", cwd=tmp_path)
+def test_a_full_run_on_human_teleoperation_ends(tmp_path: Path, human_teleop: Path) -> None:
+    done = run_workbook("--data", str(human_teleop), "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["verdict"]["not_evidence"] == []

@@ -248,6 +248,13 @@ def statistics_table(card: Evidence) -> Table:
     return Table(header, rows, "Controller units. LIBERO: published statistics of 1,693 demonstrations of four suites.")
 
 
+def normaliser_table(card: Evidence) -> Table:
+    """What the normaliser maps to -1 and 1, fitted on the train episodes."""
+    bounds = card["normaliser"]
+    rows = [[name, *(f"{bounds[end][i]:.4f}" for end in ("low", "high"))] for i, name in enumerate(DIMENSION_NAMES)]
+    return Table(["", "maps to -1", "maps to 1"], rows, "Controller units; least and greatest value of the train part.")
+
+
 def tasks_table(card: Evidence) -> Table:
     return Table(["task", "episodes"], [[task, f"{count}"] for task, count in card["tasks"].items()])
 
