@@ -18,6 +18,7 @@ from workbook.evaluation import SWITCH_WINDOW
 from workbook.findings import against, options
 from workbook.residual_analysis import layers_enough, majority_share, partings
 from workbook.tables import Badge, Bullets, Table, number, share, with_interval
+from workbook.wording import less_or_more
 
 Evidence = dict[str, Any]
 LAYERS = 4
@@ -633,3 +634,8 @@ def test_judging_changes_no_number() -> None:
     judged(comparison)
     against(comparison, some_residuals())
     assert comparison == before
+
+
+@pytest.mark.parametrize(("gain", "text"), [(0.975, "97.5% less"), (-0.5, "50.0% more"), (-64.6, "65 times more")])
+def test_a_gain_in_words(gain: float, text: str) -> None:
+    assert less_or_more(gain) == text

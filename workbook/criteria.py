@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from workbook import guide
 from workbook.comparison import cheaper_rounding
-from workbook.wording import equal_bins, less_or_more, number
+from workbook.wording import equal_bins, less_or_more, number, share
 
 Status = Literal["met", "unmet", "not shown", "not run"]
 Word = Literal["PASS", "FAIL", "NOT SHOWN", "NOT RUN"]
@@ -171,7 +171,7 @@ def _sentence(criteria: list[Criterion], model: str, comparison: dict[str, Any])
             f"{_refitted(entry)}"
         )
     gain = entry["improvement_tokens"]
-    between = "" if gain["low"] is None else f" (95 % interval {gain['low']:.1%} to {gain['high']:.1%})"
+    between = "" if gain["low"] is None else f" (95 % interval {share(gain['low'])} to {share(gain['high'])})"
     return (
         f"its tokens decode exactly, with held-out MSE {number(token)} at {bits:,.0f} bits a chunk: "
         f"{less_or_more(gain['mean'])} than naive's{between}.{_beaten_by(entry, comparison['baselines'])}"

@@ -34,7 +34,9 @@ def share(value: float | None) -> str:
 
 
 def less_or_more(gain: float) -> str:
-    """'97.5% less' for a gain of 0.975, '50.0% more' for one of -0.5."""
+    """'97.5% less' for a gain of 0.975, '50.0% more' for one of -0.5, '3 times more' for one of -3."""
+    if gain < -1:
+        return f"{-gain:,.0f} times more"
     return f"{gain:.1%} less" if gain >= 0 else f"{-gain:.1%} more"
 
 
