@@ -106,6 +106,16 @@ def comparison_of(results: Results) -> Results:
     return {"models": results["models"], "baselines": results["baselines"]}
 
 
+def timing(results: Results) -> str:
+    """How long a run takes, from the one whose figures are quoted."""
+    models = sum(len(entry["seeds"]) for entry in results["models"].values())
+    seconds, cores = results["training"]["total_seconds"], results["provenance"]["cores"]
+    return (
+        f"On {cores} CPU cores, training the {models} models of the sample took {seconds:.0f} s; everything else is under "
+        f"a minute. The time grows with the steps recorded: the sample has {results['data']['steps']:,}."
+    )
+
+
 def layers_needed(results: Results) -> str:
     entry = results["models"][DEPLOYABLE_MODEL]
     bits = entry["bits"]["per_chunk"] / len(entry["prefix_mse"])
@@ -124,6 +134,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "colab": colab_links,
     "verdict": verdict,
     "overview": overview,
+    "timing": timing,
     "criteria_layernorm": lambda r: tables.criteria_table(r["criteria"], GUIDE_MODEL).markdown,
     "criteria_scale": lambda r: tables.criteria_table(r["criteria"], DEPLOYABLE_MODEL).markdown,
     "physical": lambda r: tables.physical_table(comparison_of(r)).markdown,
