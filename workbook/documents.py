@@ -111,8 +111,8 @@ def timing(results: Results) -> str:
     models = sum(len(entry["seeds"]) for entry in results["models"].values())
     seconds, cores = results["training"]["total_seconds"], results["provenance"]["cores"]
     return (
-        f"On {cores} CPU cores, training the {models} models of the sample took {seconds:.0f} s; everything else is under "
-        f"a minute. The time grows with the steps recorded: the sample has {results['data']['steps']:,}."
+        f"On {cores} CPU cores, training the {models} models of the sample took {seconds:.0f} s, most of the run. "
+        f"It grows with the number of recorded steps: the sample has {results['data']['steps']:,}."
     )
 
 
