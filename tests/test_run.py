@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -187,25 +188,44 @@ def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--epoch-count" in capsys.readouterr().err
 
 
+Break = Callable[[str], None]
+
+
 @pytest.fixture
-def broken_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the notebooks of which the first fails after its parameters."""
-    copies = tmp_path / "notebooks"
-    shutil.copytree(NOTEBOOKS, copies)
-    notebook = nbformat.read(copies / "01_data.ipynb", as_version=4)
-    notebook.cells.insert(3, nbformat.v4.new_code_cell("1 / 0"))
-    nbformat.write(notebook, copies / "01_data.ipynb")
-    monkeypatch.setattr(run, "NOTEBOOKS", copies)
-    return tmp_path / "out"
+def break_first_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Break:
+    """Let the runner take copies of the notebooks, the first with a cell of code after its parameters."""
+
+    def insert(code: str) -> None:
+        copies = tmp_path / "notebooks"
+        shutil.copytree(NOTEBOOKS, copies)
+        notebook = nbformat.read(copies / "01_data.ipynb", as_version=4)
+        notebook.cells.insert(3, nbformat.v4.new_code_cell(code))
+        nbformat.write(notebook, copies / "01_data.ipynb")
+        monkeypatch.setattr(run, "NOTEBOOKS", copies)
+
+    return insert
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("1 / 0", ["error: 01_data failed: ZeroDivisionError: division by zero"]),
+        (
+            'import os\nos.write(2, b"out of luck")\nos._exit(1)',
+            ["out of luck", "error: 01_data failed: its kernel died"],
+        ),
+    ],
+    ids=["a cell fails", "the kernel dies"],
+)
 def test_a_failing_notebook_leaves_nothing_that_looks_like_a_result(
-    broken_notebook: Path, capfd: pytest.CaptureFixture[str]
+    code: str, words: list[str], break_first_notebook: Break, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.main(["--smoke", "--out", str(broken_notebook)]) == 1
+    break_first_notebook(code)
+    out = tmp_path / "out"
+    assert run.main(["--smoke", "--out", str(out)]) == 1
     said = capfd.readouterr().err
-    assert "error: 01_data failed: ZeroDivisionError: division by zero" in said
-    assert not [path for path in broken_notebook.rglob("*") if path.name != ".lock"]
+    assert all(word in said for word in words)
+    assert not [path for path in out.rglob("*") if path.name != ".lock"]
 
 
 def test_a_notebook_without_a_parameter_that_it_is_given_fails(tmp_path: Path) -> None:

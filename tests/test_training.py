@@ -655,6 +655,13 @@ class TestGivenNaive:
         with pytest.raises(InputError, match=f"mine.pt: has num_layers {layers} where the others have 4"):
             train_into(tmp_path / "out", naive=str(tmp_path / "mine.pt"))
 
+    def test_without_one_the_folder_one_stands_in_does_not_matter(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "checkpoints").mkdir()
+        monkeypatch.chdir(tmp_path / "checkpoints")
+        assert train_into(tmp_path, replace(SMALL, epochs=1))["naive_checkpoint"] is None
+
     def test_its_mse_may_be_a_tensor(self, tmp_path: Path) -> None:
         state = build_model(SMALL, 7, Job("none", 42)).state_dict()
         torch.save({"model": state, "epoch": 3, "mse": torch.tensor(0.01)}, tmp_path / "mine.pt")

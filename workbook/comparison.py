@@ -165,5 +165,5 @@ def _metrics(codecs: Sequence[Any], test: HeldOut, way: Callable[[Any, Array], A
 def _improvement(naive: list[dict[str, Metric]], candidate: list[dict[str, Metric]]) -> Estimate:
     baseline, values = (np.stack([metrics["mse"].values for metrics in group]) for group in (naive, candidate))
     if len(baseline) != len(values):  # one naive checkpoint of the user's own, or one baseline without seeds
-        baseline = np.broadcast_to(baseline.mean(axis=0, keepdims=True), values.shape)
+        baseline = baseline.mean(axis=0, keepdims=True)
     return estimate_improvement(baseline, values, candidate[0]["mse"].weights)

@@ -89,8 +89,8 @@ def options(comparison: Evidence, residuals: Evidence) -> list[Evidence]:
     retrain = (
         f"if at all, then for the tokens of '{DEPLOYABLE_MODEL}', {enough} of {layers} layers"
         + ("" if usable else f", and not for those of '{GUIDE_MODEL}', which its decoder cannot read")
-        + ". Several live layers want heads that predict layer k given the layers before it; independent heads, one "
-        "argmax a layer, can make a worse policy of a better codec. What it gains on the robot was not measured."
+        + ". Live layers lean on each other: whether independent heads, one argmax a layer, can predict them, or layer "
+        "k must be given the layers before it, has to be tried first. What it gains on the robot was not measured."
     )
     refit, own = (entry["token_mse"]["mean"] for entry in (naive["refitted"], naive))
     replace = (

@@ -27,6 +27,7 @@ from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, resolve_
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
+KERNEL_LOG = "kernels.log"
 STOPS = (signal.SIGINT, signal.SIGTERM)
 SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24}
 
@@ -91,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
             with _kernel_noise(work), _live_line(work, f"{position}/4 {stem}"):
                 error = _execute(stem, path, parameters)
             if error is not None:
-                return _explain(stem, error)
+                return _explain(stem, error, work)
             executed[stem] = path
         verdict = _publish(work, target, executed)
     _say(target, verdict, time.monotonic() - started)
@@ -171,11 +172,13 @@ def _execute(stem: str, path: Path, parameters: dict[str, Any]) -> Exception | N
     return None
 
 
-def _explain(stem: str, error: Exception) -> int:
+def _explain(stem: str, error: Exception, work: OutputFolder) -> int:
     """Say why a notebook failed: one sentence for bad input, the traceback for anything else."""
     name, value = getattr(error, "ename", None), getattr(error, "evalue", None)
     if name is None:
-        print(f"error: {stem} failed: its kernel died, most often for want of memory", file=sys.stderr)  # noqa: T201
+        last_words = (work.root / KERNEL_LOG).read_text(encoding="utf8", errors="replace")[-2000:]
+        sentence = f"error: {stem} failed: its kernel died, most often for want of memory"
+        print(f"{last_words}\n{sentence}", file=sys.stderr)  # noqa: T201
         return 1
     if name == "InputError":
         print(f"error: {value}", file=sys.stderr)  # noqa: T201
@@ -260,7 +263,7 @@ def _kernel_noise(work: OutputFolder) -> Iterator[None]:
     """
     terminal = os.dup(2)
     previous = sys.stderr
-    with (work.root / "kernels.log").open("a") as log, os.fdopen(terminal, "w") as sys.stderr:
+    with (work.root / KERNEL_LOG).open("a") as log, os.fdopen(terminal, "w") as sys.stderr:
         os.dup2(log.fileno(), 2)
         try:
             yield

@@ -102,7 +102,7 @@ def train_variants(
     check_seeds(seeds)
     chosen = choose_device(device)
     given = check_naive_checkpoint(naive_checkpoint, config) if naive_checkpoint else None
-    if expand(naive_checkpoint).is_relative_to(out.checkpoints):
+    if given and expand(naive_checkpoint).is_relative_to(out.checkpoints):
         raise InputError(f"{naive_checkpoint}: lies where this run writes its own checkpoints; copy it elsewhere")
     out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)
