@@ -111,7 +111,7 @@ def timing(results: Results) -> str:
     models = sum(len(entry["seeds"]) for entry in results["models"].values())
     seconds, cores = results["training"]["total_seconds"], results["provenance"]["cores"]
     return (
-        f"On {cores} CPU cores, training the {models} models of the sample took {seconds:.0f} s, most of the run. "
+        f"On {cores} CPU cores, training the {models} models of the sample took {seconds:.0f} s. "
         f"It grows with the number of recorded steps: the sample has {results['data']['steps']:,}."
     )
 
