@@ -1,30 +1,15 @@
 """Recordings to test with: small ones written on the spot, and the real ones where they are at hand."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from writers import TASK, write_libero
 
 from workbook.paths import REPOSITORY
 
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
-TASK = "put the bowl on the plate"
-
-
-def write_libero(path: Path, demos: Mapping[str, ArrayLike], task: str | None = TASK) -> Path:
-    """Write {demo key: actions} in LIBERO's HDF5 layout; without a task, the file does not say what was done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        data = file.create_group("data")
-        if task is not None:
-            data.attrs["problem_info"] = json.dumps({"problem_name": "test", "language_instruction": task})
-        for key, actions in demos.items():
-            data.create_dataset(f"{key}/actions", data=actions)
-    return path
 
 
 def random_walk(rng: np.random.Generator, steps: int) -> NDArray[np.float64]:

@@ -8,20 +8,21 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import walks, write_libero
+from conftest import walks
+from writers import write_libero
 
-from workbook.dataset import prepare_dataset
-from workbook.episodes import DIMENSION_NAMES
+from workbook.dataset import DataConfig, prepare_dataset
 from workbook.errors import InputError
+from workbook.layout import LIBERO
 
 Spoil = Callable[[h5py.Group], object]
 GOOD, BAD, DEMO = "good.hdf5", "bad.hdf5", "demo_3"
 
 
-def refusal(path: Path, **options: int) -> str:
+def refusal(path: Path, **options: int | str) -> str:
     """The message with which `path` is refused, checked to be a sentence on one line."""
     with pytest.raises(InputError) as raised:
-        prepare_dataset(path, **options)
+        prepare_dataset(path, DataConfig(**options))
     message = str(raised.value)
     assert "\n" not in message
     assert "Traceback" not in message
@@ -117,7 +118,7 @@ def test_a_link_to_itself(tmp_path: Path) -> None:
 def test_a_folder_linked_into_itself_is_read_once(tmp_path: Path) -> None:
     write_libero(tmp_path / "deep" / GOOD, walks(0))
     (tmp_path / "deep" / "up").symlink_to(tmp_path, target_is_directory=True)
-    dataset, _ = prepare_dataset(tmp_path)
+    dataset = prepare_dataset(tmp_path).dataset
     assert [episode.source for episode in dataset.episodes] == [f"deep/{GOOD}"] * 6
 
 
@@ -238,7 +239,7 @@ def test_a_value_that_is_not_finite(tmp_path: Path, value: float, dimension: int
         data[f"{DEMO}/actions"][5, dimension] = value
 
     path = write_spoilt(tmp_path / BAD, spoil)
-    refusal_naming(path, f"{DEMO}, step 5, {DIMENSION_NAMES[dimension]}", str(value))
+    refusal_naming(path, f"{DEMO}, step 5, {LIBERO.names[dimension]}", str(value))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
@@ -249,7 +250,7 @@ def test_an_episode_shorter_than_a_chunk(tmp_path: Path, steps: int) -> None:
 
 def test_an_episode_as_long_as_a_chunk_is_taken(tmp_path: Path) -> None:
     path = write_spoilt(tmp_path / BAD, with_actions(data=np.zeros((8, 7))))
-    dataset, _ = prepare_dataset(path)
+    dataset = prepare_dataset(path).dataset
     assert len(dataset.episodes) == 6
 
 
@@ -275,16 +276,22 @@ def test_too_few_episodes_to_split(tmp_path: Path, count: int) -> None:
         ({"chunk_len": 4, "stride": 8}, "stride 8"),
         ({"stride": 0}, "stride 0"),
         ({"stride": -1}, "stride -1"),
+        ({"split_seed": -1}, "split_seed is -1"),
+        ({"layout": ""}, "''"),
+        ({"layout": "position:3 wheels:4"}, "'wheels:4'"),
+        ({"layout": "position:7"}, "position has 7 numbers"),
+        ({"layout": "joint:6"}, "expected (steps, 6) for the layout 'joint:6'"),
+        ({"gripper_open": "wide"}, "'wide'"),
     ],
 )
-def test_parameters_that_cannot_be(tiny_data: Path, options: dict[str, int], said: str) -> None:
+def test_parameters_that_cannot_be(tiny_data: Path, options: dict[str, int | str], said: str) -> None:
     assert said in refusal(tiny_data, **options)
 
 
-def test_the_same_recording_twice(tmp_path: Path) -> None:
-    write_libero(tmp_path / "a.hdf5", walks(0))
+def test_too_few_episodes_to_split_once_copies_are_left_out(tmp_path: Path) -> None:
+    write_libero(tmp_path / "a.hdf5", walks(0, 3))
     (tmp_path / BAD).symlink_to(tmp_path / "a.hdf5")
-    assert "bad.hdf5, demo_0: is the same recording as a.hdf5, demo_0" in refusal(tmp_path)
+    assert "3 episode" in refusal(tmp_path)
 
 
 def test_a_link_to_nothing_beside_good_files(tmp_path: Path) -> None:

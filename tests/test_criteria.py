@@ -13,16 +13,16 @@ from rfsq_robust import CONDITIONINGS
 from workbook import guide, tables
 from workbook.comparison import cheaper_rounding
 from workbook.criteria import Criterion, as_json, decide, evaluate, judge, shortfalls
-from workbook.episodes import DIMENSION_NAMES
 from workbook.evaluation import SWITCH_WINDOW
 from workbook.findings import against, options
+from workbook.layout import LIBERO
 from workbook.residual_analysis import layers_enough, majority_share, partings
 from workbook.tables import Badge, Bullets, Table, number, share, with_interval
 from workbook.wording import less_or_more
 
 Evidence = dict[str, Any]
 LAYERS = 4
-ERRORS = [key for key, _ in tables.PHYSICAL] + [f"mse_{name}" for name in DIMENSION_NAMES]
+ERRORS = [key for key, _ in tables.PHYSICAL] + [f"mse_{name}" for name in LIBERO.names]
 
 
 def estimate(mean: float, around: float | None = 0.0, seeds: int = 5) -> Evidence:
@@ -75,7 +75,13 @@ def passing_comparison() -> Evidence:
         }
         for count, mse, per_chunk in ((16, 0.05, 224.0), (64, 0.03, 336.0), (256, 0.025, 448.0))
     }
-    return {"test_episodes": 28, "test_steps": 5000, "models": models, "baselines": baselines}
+    return {
+        "test_episodes": 28,
+        "test_steps": 5000,
+        "layout": LIBERO.spec,
+        "models": models,
+        "baselines": baselines,
+    }
 
 
 def judged(comparison: Evidence, missing: Sequence[str] = ()) -> tuple[list[Criterion], Evidence]:
@@ -608,6 +614,20 @@ class TestTables:
         assert len(table.header) == 2 + len(CONDITIONINGS) + 1 + 3
         assert {len(row) for row in table.rows} == {len(table.header)}
         assert f"{SWITCH_WINDOW} steps" in table.note
+
+    def test_the_physical_table_leaves_out_what_the_data_have_no_dimension_for(self) -> None:
+        comparison = passing_comparison()
+        whole = [row[0] for row in tables.physical_table(comparison).rows]
+        entries = [*comparison["models"].values(), comparison["models"]["layernorm"]["with_statistics"]]
+        for entry in [*entries, *comparison["baselines"].values()]:
+            entry["token_errors"]["joint_length"] = {"mean": None, "low": None, "high": None, "per_seed": []}
+        left = [row[0] for row in tables.physical_table(comparison).rows]
+        assert left == [label for label in whole if label != "joints, length of the error in their own units"]
+        assert len(left) == len(whole) - 1
+
+    def test_the_dimension_table_has_the_dimensions_of_the_layout(self) -> None:
+        comparison = passing_comparison() | {"layout": "position:2 gripper:1"}
+        assert [row[0] for row in tables.dimension_table(comparison).rows] == ["x", "y", "gripper"]
 
     def test_what_does_not_decode_has_no_column_of_dimensions(self) -> None:
         comparison = passing_comparison()

@@ -9,28 +9,39 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import TASK, random_walk, walks, write_libero
+from conftest import random_walk, walks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from writers import TASK, write_libero
 
 from workbook.chunks import Normaliser, cut_chunks, join_chunks
-from workbook.data_card import LATTICE_STEP, autocorrelation, describe, idle_steps, lattice_share, remarks
-from workbook.dataset import Dataset, load_dataset, prepare_dataset, save_dataset
-from workbook.episodes import Episode, clip_episodes, take_evenly
+from workbook.conventions import clip_episodes, noop_steps
+from workbook.data_card import autocorrelation, describe
+from workbook.data_remarks import remarks
+from workbook.dataset import DataConfig, Dataset, load_dataset, prepare_dataset, save_dataset
+from workbook.episodes import Episode, take_evenly
 from workbook.errors import InputError
-from workbook.libero_hdf5 import read_episodes
-from workbook.paths import SAMPLE, OutputFolder, replacing, resolve_data
+from workbook.layout import LIBERO
+from workbook.paths import SAMPLE, OutputFolder, replacing
+from workbook.plausibility import LIBERO_LATTICE, lattice_share
+from workbook.sources.recordings import read_recordings
 from workbook.split import FRACTIONS, Split, split_episodes
 from workbook.stages import STAGES, read_document, read_stage, write_json, write_stage
 
 Array = NDArray[np.float64]
 HYPOTHESIS = settings(deadline=None, max_examples=60)
 STEPS = np.zeros((8, 7))
+LATTICE_STEP = np.array([0.9375 / 350] * 3 + [0.375 / 350] * 3)  # position, rotation
 
 
 def episode(actions: Array = STEPS, task: str = TASK, source: str = "a.hdf5", key: str = "demo_0") -> Episode:
-    return Episode(np.asarray(actions, dtype=np.float64), task, source, key)
+    """An episode of a LIBERO file, which is a session."""
+    return Episode(np.asarray(actions, dtype=np.float64), task, source, key, session=source)
+
+
+def read_episodes(path: Path) -> list[Episode]:
+    return read_recordings(path).episodes
 
 
 def recorded_alike(sizes: list[int]) -> list[Episode]:
@@ -134,7 +145,7 @@ def test_clipping_is_exact_and_counted() -> None:
     first[1, :2] = np.nextafter(1, 2), -69.3  # one step, two dimensions
     second[4, 1] = -2.5
     second[5, 6] = 1.5
-    clipped, clipping = clip_episodes([episode(first), episode(second, key="demo_1")])
+    clipped, clipping = clip_episodes([episode(first), episode(second, key="demo_1")], LIBERO)
 
     np.testing.assert_array_equal(clipped[0].actions[:2, :3], [[1, -1, 0.3], [1, -1, 0]])
     assert (clipped[1].actions[4, 1], clipped[1].actions[5, 6]) == (-1, 1)
@@ -148,7 +159,7 @@ def test_clipping_is_exact_and_counted() -> None:
 @given(st.integers(0, 2**32), st.floats(0.1, 10))
 def test_clipping_changes_what_lies_outside_and_nothing_else(seed: int, spread: float) -> None:
     recorded = np.random.default_rng(seed).normal(0, spread, (20, 7))
-    [clipped], clipping = clip_episodes([episode(recorded)])
+    [clipped], clipping = clip_episodes([episode(recorded)], LIBERO)
     np.testing.assert_array_equal(clipped.actions, np.clip(recorded, -1, 1))
     np.testing.assert_array_equal(clipping.steps, (clipped.actions != recorded).sum(axis=0))
     assert clipping.steps_any == (clipped.actions != recorded).any(axis=1).sum()
@@ -220,6 +231,14 @@ def test_a_split_depends_on_the_seed_alone() -> None:
     splits = [split_episodes(recorded_alike([10, 10]), seed) for seed in range(10)]
     assert splits == [split_episodes(recorded_alike([10, 10]), seed) for seed in range(10)]
     assert len({split.test for split in splits}) > 5
+
+
+def test_a_split_does_not_depend_on_what_files_and_tasks_are_called() -> None:
+    episodes = recorded_alike([10, 7, 5])
+    names = {"0.hdf5": "z.hdf5", "1.hdf5": "m.hdf5", "2.hdf5": "a.hdf5"}
+    renamed = [episode(task=names[e.source], source=names[e.source], key=e.key) for e in episodes]
+    for seed in range(10):
+        assert split_episodes(renamed, seed) == split_episodes(episodes, seed)
 
 
 @pytest.mark.parametrize("count", range(4, 12))
@@ -307,14 +326,14 @@ def test_the_normaliser_spans_minus_one_to_one_and_back(thousandths: list[list[i
 
 
 def test_the_train_part_touches_both_ends(tiny_data: Path) -> None:
-    dataset, _ = prepare_dataset(tiny_data)
+    dataset = prepare_dataset(tiny_data).dataset
     train = dataset.normaliser.normalise(np.concatenate([e.actions for e in dataset.part("train")]))
     np.testing.assert_allclose(train.min(axis=0), -1, rtol=0, atol=1e-12)
     np.testing.assert_allclose(train.max(axis=0), 1, rtol=0, atol=1e-12)
 
 
 def test_values_outside_the_train_range_come_back(tiny_data: Path) -> None:
-    dataset, _ = prepare_dataset(tiny_data)
+    dataset = prepare_dataset(tiny_data).dataset
     actions = np.random.default_rng(0).uniform(-1, 1, (50, 7))
     back = dataset.normaliser.denormalise(dataset.normaliser.normalise(actions))
     np.testing.assert_allclose(back, actions, rtol=0, atol=1e-12)
@@ -333,10 +352,10 @@ def test_a_constant_dimension_stays_finite_and_decodes_to_its_constant(constant:
 
 @pytest.mark.parametrize(("part", "changes"), [("train", True), ("validation", False), ("test", False)])
 def test_the_normaliser_is_fitted_on_the_train_part_alone(tiny_data: Path, part: str, changes: bool) -> None:
-    before, _ = prepare_dataset(tiny_data)
+    before = prepare_dataset(tiny_data).dataset
     for held in before.part(part):
         overwrite(tiny_data, held, step=3, value=0.99)
-    after, _ = prepare_dataset(tiny_data)
+    after = prepare_dataset(tiny_data).dataset
     assert after.split == before.split
     assert after.sha256 != before.sha256
     np.testing.assert_array_equal(after.normaliser.low, before.normaliser.low)
@@ -350,7 +369,8 @@ def test_the_normaliser_is_fitted_on_the_train_part_alone(tiny_data: Path, part:
 def test_preparing_clips_before_it_fits_and_cuts_every_part(tiny_data: Path) -> None:
     [first, *_] = read_episodes(tiny_data)
     overwrite(tiny_data, first, step=0, value=40.0)
-    dataset, clipping = prepare_dataset(tiny_data, chunk_len=6, stride=2)
+    prepared = prepare_dataset(tiny_data, DataConfig(chunk_len=6, stride=2))
+    dataset, clipping = prepared.dataset, prepared.changes.clipping
     actions = np.concatenate([e.actions for e in dataset.episodes])
     assert (len(dataset.episodes), dataset.chunk_len, dataset.stride) == (12, 6, 2)
     assert (np.abs(actions).max(), clipping.steps_any, clipping.largest[0]) == (1.0, 1, 40.0)
@@ -362,15 +382,27 @@ def test_preparing_clips_before_it_fits_and_cuts_every_part(tiny_data: Path) -> 
 
 
 def test_num_episodes_are_taken_from_every_file(tiny_data: Path) -> None:
-    dataset, _ = prepare_dataset(tiny_data, num_episodes=6)
+    dataset = prepare_dataset(tiny_data, DataConfig(num_episodes=6)).dataset
     assert Counter(e.source for e in dataset.episodes).most_common() == [
         ("open_the_drawer_demo.hdf5", 3),
         ("put_the_bowl_on_the_plate_demo.hdf5", 3),
     ]
 
 
+def test_the_same_recording_twice_is_taken_once_and_named(tmp_path: Path) -> None:
+    write_libero(tmp_path / "a.hdf5", walks(0))
+    (tmp_path / "b.hdf5").symlink_to(tmp_path / "a.hdf5")
+    prepared = prepare_dataset(tmp_path)
+    copies = [f"b.hdf5, demo_{i} is the same recording as a.hdf5, demo_{i}" for i in range(6)]
+    assert [e.place for e in prepared.dataset.episodes] == [f"a.hdf5, demo_{i}" for i in range(6)]
+    assert prepared.changes.copies == tuple(copies)
+    card = describe(prepared)
+    assert card["copies"] == copies
+    assert f"6 episode(s) were left out because they are there twice; the first: {copies[0]}." in remarks(card)
+
+
 def test_preparing_twice_gives_the_same_and_another_split_seed_another_split(tiny_data: Path) -> None:
-    first, second, other = (prepare_dataset(tiny_data, split_seed=seed)[0] for seed in (0, 0, 1))
+    first, second, other = (prepare_dataset(tiny_data, DataConfig(split_seed=seed)).dataset for seed in (0, 0, 1))
     assert (first.sha256, first.split) == (second.sha256, second.split)
     assert (first.sha256, first.split) != (other.sha256, other.split)
     assert first.sha256 == other.sha256
@@ -378,18 +410,24 @@ def test_preparing_twice_gives_the_same_and_another_split_seed_another_split(tin
 
 def test_saving_and_loading_changes_nothing(tmp_path: Path, out: OutputFolder) -> None:
     for number, task in enumerate(("öffne die Schublade", "把碗放在盘子上", "naïve 🤖 „task“")):
-        write_libero(tmp_path / "data" / f"Datei_{task[:4]}.hdf5", walks(number), task)
-    saved, _ = prepare_dataset(tmp_path / "data", chunk_len=5, stride=3, split_seed=4)
+        path = write_libero(tmp_path / "data" / f"Datei_{task[:4]}.hdf5", walks(number), task)
+        with h5py.File(path, "r+") as file:
+            file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": 10 + number}})
+    config = DataConfig(chunk_len=5, stride=3, split_seed=4, layout="joint:6 gripper:1")
+    saved = prepare_dataset(tmp_path / "data", config).dataset
+    assert len({e.session for e in saved.episodes}) == len({e.control_rate_hz for e in saved.episodes}) == 3
     assert save_dataset(saved, out).parent == out.stages
     loaded = load_dataset(out)
 
     for a, b in zip(loaded.episodes, saved.episodes, strict=True):
-        assert (a.task, a.source, a.key) == (b.task, b.source, b.key)
+        assert (a.task, a.source, a.key, a.stratum) == (b.task, b.source, b.key, b.stratum)
+        assert a.control_rate_hz == b.control_rate_hz
         assert a.actions.dtype == b.actions.dtype
         np.testing.assert_array_equal(a.actions, b.actions)
     np.testing.assert_array_equal(loaded.normaliser.low, saved.normaliser.low)
     np.testing.assert_array_equal(loaded.normaliser.high, saved.normaliser.high)
     assert (loaded.split, loaded.sha256, loaded.chunk_len, loaded.stride) == (saved.split, saved.sha256, 5, 3)
+    assert (loaded.layout, loaded.layout.spec) == (saved.layout, "joint:6 gripper:1")
 
 
 def test_loading_before_01_data_was_run_names_it(out: OutputFolder) -> None:
@@ -402,7 +440,7 @@ def test_the_hash_changes_with_any_action() -> None:
 
     def hash_of(actions: list[Array]) -> str:
         normaliser = Normaliser.fit(np.concatenate(actions))
-        return Dataset(tuple(map(episode, actions)), Split((0, 1), (2,), (3,)), normaliser, 8, 8).sha256
+        return Dataset(LIBERO, tuple(map(episode, actions)), Split((0, 1), (2,), (3,)), normaliser, 8, 8).sha256
 
     original = hash_of(actions)
     nudged = [a.copy() for a in actions]
@@ -417,30 +455,33 @@ def test_the_hash_changes_with_any_action() -> None:
 def test_every_multiple_of_the_lattice_step_is_on_the_lattice() -> None:
     steps = np.random.default_rng(0).integers(-350, 351, (500, 6))
     actions = np.column_stack([steps * LATTICE_STEP, np.ones(500)])
-    assert lattice_share(actions).tolist() == [1.0] * 6
-    assert lattice_share(actions.astype(np.float32).astype(float)).tolist() == [1.0] * 6
+    for recorded in (actions, actions.astype(np.float32).astype(float)):
+        np.testing.assert_array_equal(lattice_share(recorded, LIBERO), [1.0] * 6 + [np.nan])
 
 
 def test_other_values_are_off_the_lattice() -> None:
     rng = np.random.default_rng(0)
     between = (rng.integers(-350, 350, (500, 6)) + 0.5) * LATTICE_STEP
-    assert lattice_share(np.column_stack([between, np.ones(500)])).tolist() == [0.0] * 6
-    assert (lattice_share(rng.uniform(-0.3, 0.3, (2000, 7))) < 0.02).all()
+    share = lattice_share(np.column_stack([between, np.ones(500)]), LIBERO)
+    np.testing.assert_array_equal(share, [0.0] * 6 + [np.nan])
+    assert (lattice_share(rng.uniform(-0.3, 0.3, (2000, 7)), LIBERO)[:6] < 0.02).all()
 
 
 def test_zero_proves_nothing_about_the_lattice() -> None:
     actions = np.zeros((10, 7))
     actions[:4, 1] = LATTICE_STEP[1] * np.array([3, 5, 1.5, 2.5])
-    share = lattice_share(actions)
+    share = lattice_share(actions, LIBERO)
     assert share[1] == 0.5
     assert np.isnan(np.delete(share, 1)).all()
 
 
-def test_idle_steps_by_hand() -> None:
-    actions = np.zeros((6, 7))
-    actions[:, 6] = [-1, -1, 1, 1, 1, 1]  # 0: nothing before it, 2: closes
-    actions[4, 2] = 1e-9  # moves, however little
-    assert idle_steps(actions).tolist() == [False, True, False, True, False, True]
+def test_noop_steps_by_hand() -> None:
+    actions = np.zeros((8, 7))
+    actions[:, 6] = [-1, 1, 1, 1, 1, 1, -1, -1]  # 1: closes before anything is kept, 6: opens
+    actions[2, 2] = 0.5  # the first kept step
+    actions[4, :2] = 6e-5  # a length of 8.5e-5
+    actions[5, :2] = 8e-5  # a length of 1.1e-4
+    assert noop_steps(actions, LIBERO).tolist() == [True, True, False, True, True, False, False, True]
 
 
 def test_autocorrelation_is_numpys_on_one_episode() -> None:
@@ -467,10 +508,13 @@ def test_autocorrelation_of_a_dimension_at_rest_is_nan() -> None:
 
 
 def test_the_card_counts_what_is_there(tiny_data: Path) -> None:
-    dataset, clipping = prepare_dataset(tiny_data)
-    card = describe(dataset, clipping)
+    prepared = prepare_dataset(tiny_data)
+    dataset, card = prepared.dataset, describe(prepared)
     actions = np.concatenate([e.actions for e in read_episodes(tiny_data)])
     assert (card["episodes"], card["steps"], sum(card["lengths"])) == (12, len(actions), len(actions))
+    assert card["origin"] == {"kind": "LIBERO HDF5", "name": str(tiny_data), "notes": []}
+    assert (card["layout"], card["control_rates_hz"], card["files"]) == ("position:3 rotation:3 gripper:1", [20.0], 2)
+    assert (card["copies"], card["noops_dropped"]) == ([], 0)
     assert card["tasks"] == {"open the drawer": 6, TASK: 6}
     assert card["dataset_sha256"] == dataset.sha256
     assert sum(card["split"].values()) == 12
@@ -486,14 +530,14 @@ def test_the_remarks_say_how_much_was_clipped(tiny_data: Path) -> None:
     [first, *_] = read_episodes(tiny_data)
     for step in (0, 5):
         overwrite(tiny_data, first, step, value=-12.34)
-    card = describe(*prepare_dataset(tiny_data))
+    card = describe(prepare_dataset(tiny_data))
     [remark] = [r for r in remarks(card) if "clipped" in r]
     assert remark.startswith(f"2 of {card['steps']:,} steps ({2 / card['steps']:.1%})")
     assert "12.3" in remark
 
 
 def test_the_remarks_say_that_nothing_was_clipped(tiny_data: Path) -> None:
-    found = remarks(describe(*prepare_dataset(tiny_data)))
+    found = remarks(describe(prepare_dataset(tiny_data)))
     assert [r for r in found if "clipped" in r] == ["No step left [-1, 1]; nothing was clipped."]
 
 
@@ -501,15 +545,15 @@ def test_the_remarks_name_a_dimension_that_never_moves(tmp_path: Path) -> None:
     demos = walks(0)
     for actions in demos.values():
         actions[:, 3] = 0.0
-    card = describe(*prepare_dataset(write_libero(tmp_path / "a.hdf5", demos)))
+    card = describe(prepare_dataset(write_libero(tmp_path / "a.hdf5", demos)))
     assert card["constant_dimensions"] == ["roll"]
     assert "These dimensions never move: roll." in remarks(card)
-    assert np.isnan(card["lattice_share"]).tolist() == [False, False, False, True, False, False]
+    assert np.isnan(card["lattice_share"]).tolist() == [False, False, False, True, False, False, True]
 
 
 def test_the_remarks_of_a_recording_at_rest_are_whole_sentences(tmp_path: Path) -> None:
     at_rest = {f"demo_{i}": np.zeros((30 + i, 7)) for i in range(6)}
-    card = describe(*prepare_dataset(write_libero(tmp_path / "a.hdf5", at_rest)))
+    card = describe(prepare_dataset(write_libero(tmp_path / "a.hdf5", at_rest)))
     found = remarks(card)
     assert all(r.endswith(".") and "nan" not in r for r in found)
     assert any("Nothing moves" in r for r in found)
@@ -519,32 +563,38 @@ def test_a_card_read_back_gives_the_same_remarks(tmp_path: Path, out: OutputFold
     demos = walks(0)
     for actions in demos.values():
         actions[:, 3] = 0.0
-    card = describe(*prepare_dataset(write_libero(tmp_path / "a.hdf5", demos)))
+    card = describe(prepare_dataset(write_libero(tmp_path / "a.hdf5", demos)))
     write_stage(out, "data", {}, card)
     assert read_stage(out, "data")["lattice_share"][3] is None
     assert remarks(read_stage(out, "data")) == remarks(card)
 
 
 def test_the_embedded_sample_is_what_it_is_said_to_be() -> None:
-    card = describe(*prepare_dataset(SAMPLE))
+    card = describe(prepare_dataset(SAMPLE))
     assert (card["episodes"], card["steps"], len(card["tasks"])) == (140, 19_278, 6)
-    assert card["lattice_share"] == [1.0] * 6
+    assert card["lattice"] == LIBERO_LATTICE
+    np.testing.assert_array_equal(card["lattice_share"], [1.0] * 6 + [np.nan])
     assert card["clipping"]["steps_any"] == 0
+    assert remarks(card)[0] == "140 episodes of 19,278 steps, read as LIBERO HDF5."
     assert any("nothing was clipped" in r for r in remarks(card))
 
 
 def test_human_teleoperation_is_read_and_clipped(human_teleop: Path) -> None:
-    card = describe(*prepare_dataset(human_teleop))
+    card = describe(prepare_dataset(human_teleop))
     assert (card["episodes"], card["steps"]) == (50, 62_399)
     assert card["clipping"]["steps_any"] == 1_059
     assert f"{max(card['clipping']['largest']):.3g}" == "69.3"
     assert max(card["statistics"]["max"]) == -min(card["statistics"]["min"]) == 1.0
-    assert max(card["lattice_share"]) < 0.02
-    assert remarks(card)[0].startswith("1,059 of 62,399 steps (1.7%)")
+    assert max(card["lattice_share"][:6]) < 0.02
+    assert card["lattice"] is None
+    found = remarks(card)
+    assert found[0] == "50 episodes of 62,399 steps, read as LIBERO HDF5."
+    [clipped] = [r for r in found if "clipped" in r]
+    assert clipped.startswith("1,059 of 62,399 steps (1.7%)")
 
 
 def test_spacemouse_demonstrations_are_read(spacemouse: Path) -> None:
-    card = describe(*prepare_dataset(spacemouse))
+    card = describe(prepare_dataset(spacemouse))
     assert (card["episodes"], card["steps"]) == (5, 3_723)
     assert card["split"] == {"train": 3, "validation": 1, "test": 1}
 
@@ -634,7 +684,7 @@ def test_a_stage_that_cannot_be_written_leaves_the_old_one(out: OutputFolder) ->
 
 
 def test_saving_a_data_set_leaves_nothing_else_behind(tiny_data: Path, out: OutputFolder) -> None:
-    dataset, _ = prepare_dataset(tiny_data)
+    dataset = prepare_dataset(tiny_data).dataset
     for written in (dataset, replace(dataset, stride=2)):
         path = save_dataset(written, out)
         assert list(out.stages.iterdir()) == [path]
@@ -656,10 +706,18 @@ def test_an_output_folder_that_cannot_be_is_named(tmp_path: Path, where: str) ->
     assert "--out" in str(raised.value)
 
 
-def test_data_named_sample_is_the_embedded_recordings(tmp_path: Path) -> None:
-    assert resolve_data("sample") == SAMPLE
-    assert resolve_data(str(tmp_path)) == tmp_path
-    assert resolve_data("~/recordings") == Path.home() / "recordings"
+def test_data_named_sample_is_the_embedded_recordings() -> None:
+    named, given = read_recordings("sample"), read_recordings(SAMPLE)
+    assert [e.place for e in named.episodes] == [e.place for e in given.episodes]
+    for one, other in zip(named.episodes, given.episodes, strict=True):
+        np.testing.assert_array_equal(one.actions, other.actions)
+    assert (named.origin.name, given.origin.name) == ("sample", str(SAMPLE))
+
+
+def test_data_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_libero(tmp_path / "recordings" / "a.hdf5", walks(0))
+    assert read_recordings("~/recordings").origin.name == str(tmp_path / "recordings")
 
 
 def test_linked_folders_are_followed_once_and_capitals_are_read(tmp_path: Path) -> None:
@@ -678,15 +736,15 @@ def test_the_hash_tells_where_episodes_end() -> None:
 
     def sha256_of_cuts(*cuts: int) -> str:
         episodes = tuple(Episode(part, "task", "file", "demo") for part in np.split(actions, cuts))
-        return Dataset(episodes, Split((0,), (1,), (2,)), Normaliser.fit(actions), 8, 8).sha256
+        return Dataset(LIBERO, episodes, Split((0,), (1,), (2,)), Normaliser.fit(actions), 8, 8).sha256
 
     assert sha256_of_cuts(10, 20) == sha256_of_cuts(10, 20) != sha256_of_cuts(12, 20)
 
 
 def test_a_card_does_not_outlive_its_data_set(tiny_data: Path, out: OutputFolder) -> None:
-    dataset, clipping = prepare_dataset(tiny_data)
-    write_stage(out, "data", {}, describe(dataset, clipping))
-    save_dataset(dataset, out)
+    prepared = prepare_dataset(tiny_data)
+    write_stage(out, "data", {}, describe(prepared))
+    save_dataset(prepared.dataset, out)
     with pytest.raises(InputError, match="run 01_data"):
         read_stage(out, "data")
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from workbook.chunks import Array, Normaliser
-from workbook.episodes import DIMENSION_NAMES
 from workbook.evaluation import Metric, episode_metrics, gripper_shifts, summarise
 from workbook.intervals import Estimate, estimate_excess, estimate_improvement, estimate_mean
+from workbook.layout import LIBERO, ActionLayout
 
 UNIT = Normaliser(np.full(7, -1.0), np.full(7, 1.0))
 VARIANCE = np.full(7, 0.25)
@@ -39,26 +39,26 @@ def moved(original: Array, dimension: int, by: Array | float) -> Array:
 
 
 def measure(original: Array, decoded: Array, normaliser: Normaliser = UNIT) -> dict[str, float]:
-    metrics = episode_metrics([original], [decoded], normaliser, VARIANCE)
+    metrics = episode_metrics([original], [decoded], LIBERO, normaliser, VARIANCE)
     return {name: float(metric.values[0]) for name, metric in metrics.items()}
 
 
 class TestIdenticalEpisodes:
     def test_have_no_error(self) -> None:
         episodes = [random_episode(seed) for seed in range(3)]
-        metrics = episode_metrics(episodes, [episode.copy() for episode in episodes], UNIT, VARIANCE)
+        metrics = episode_metrics(episodes, [episode.copy() for episode in episodes], LIBERO, UNIT, VARIANCE)
         good_at_one = {"gripper_on_time", "zeros_kept"}
         for name, metric in metrics.items():
             assert metric.values == pytest.approx(np.full(3, float(name in good_at_one)), abs=0), name
 
     def test_have_one_value_and_weight_an_episode(self) -> None:
         episodes = [random_episode(seed, steps) for seed, steps in enumerate((20, 31, 45))]
-        for metric in episode_metrics(episodes, episodes, UNIT, VARIANCE).values():
+        for metric in episode_metrics(episodes, episodes, LIBERO, UNIT, VARIANCE).values():
             assert metric.values.shape == metric.weights.shape == (3,)
 
     def test_another_number_of_decoded_episodes_is_refused(self) -> None:
         with pytest.raises(ValueError, match="argument"):
-            episode_metrics([still_episode(9)] * 2, [still_episode(9)], UNIT, VARIANCE)
+            episode_metrics([still_episode(9)] * 2, [still_episode(9)], LIBERO, UNIT, VARIANCE)
 
 
 class TestPhysicalUnits:
@@ -126,12 +126,13 @@ class TestZeros:
 
     def test_weigh_as_many_as_there_are(self) -> None:
         moving = np.full((10, 7), 0.5)
-        metric = episode_metrics([still_episode(10), moving], [still_episode(10), moving], UNIT, VARIANCE)["zeros_kept"]
-        assert metric.weights.tolist() == [60.0, 0.0]
+        episodes = [still_episode(10), moving]
+        metrics = episode_metrics(episodes, episodes, LIBERO, UNIT, VARIANCE)
+        assert metrics["zeros_kept"].weights.tolist() == [60.0, 0.0]
 
     def test_none_in_the_data_gives_no_figure(self) -> None:
         moving = np.full((10, 7), 0.5)
-        summary = summarise([episode_metrics([moving], [moving], UNIT, VARIANCE)])
+        summary = summarise([episode_metrics([moving], [moving], LIBERO, UNIT, VARIANCE)])
         assert summary["zeros_kept"].mean is None
         assert summary["gripper_on_time"].mean is None
         assert summary["gripper_shift_steps"].mean is None
@@ -150,13 +151,13 @@ class TestNormalisedErrors:
         original = random_episode(1)
         decoded = original + np.random.default_rng(2).normal(0, 0.1, original.shape)
         found = measure(original, decoded)
-        assert found["mse"] == pytest.approx(np.mean([found[f"mse_{name}"] for name in DIMENSION_NAMES]))
+        assert found["mse"] == pytest.approx(np.mean([found[f"mse_{name}"] for name in LIBERO.names]))
 
     def test_relative_mse_by_hand(self) -> None:
         variance = np.array([0.1, 0.2, 0.4, 0.0, 0.1, 0.1, 1.0])
         original = still_episode(10)
         decoded = moved(moved(original, 0, 0.1), 2, 0.2)
-        metrics = episode_metrics([original], [decoded], UNIT, variance)
+        metrics = episode_metrics([original], [decoded], LIBERO, UNIT, variance)
         assert metrics["relative_mse"].values == pytest.approx([(0.01 / 0.1 + 0.04 / 0.4) / 6])
 
     def test_values_outside_the_range_are_clipped_for_the_controller_but_not_for_mse(self) -> None:
@@ -167,6 +168,66 @@ class TestNormalisedErrors:
         assert found["position_mm"] == pytest.approx(0.1 * 50)
         assert found["max_abs"] == pytest.approx(0.1)
         assert found["drift_mm"] == pytest.approx(0.1 * 50 * 10)
+
+
+def measure_as(spec: str, original: Array, decoded: Array, normaliser: Normaliser) -> dict[str, float | None]:
+    """Figures of one episode in another layout, None where it has no dimension for them."""
+    layout = ActionLayout.parse(spec)
+    metrics = episode_metrics([original], [decoded], layout, normaliser, np.full(layout.dim, 0.25))
+    return {name: estimate.mean for name, estimate in summarise([metrics]).items()}
+
+
+class TestOtherLayouts:
+    TWO_ARMS = "position:3 rotation:3 gripper:1 position:3 rotation:3 gripper:1"
+    UNIT_OF_TWO = Normaliser(np.full(14, -1.0), np.full(14, 1.0))
+
+    def test_lengths_are_means_over_the_arms(self) -> None:
+        original = np.hstack([still_episode(10)] * 2)
+        decoded = moved(moved(moved(original, 0, 0.1), 8, 0.3), 12, -0.2)
+        found = measure_as(self.TWO_ARMS, original, decoded, self.UNIT_OF_TWO)
+        assert found["position_mm"] == pytest.approx((5 + 15) / 2)
+        assert found["rotation_deg"] == pytest.approx(0.2 * HALF_RADIAN_IN_DEGREES / 2)
+        assert found["drift_mm"] == pytest.approx(10 * (5 + 15) / 2)
+        assert found["drift_deg"] == pytest.approx(10 * 0.2 * HALF_RADIAN_IN_DEGREES / 2)
+        assert (found["mse_x 1"], found["mse_y 2"]) == pytest.approx((0.01, 0.09))
+
+    def test_every_gripper_and_its_switches_count(self) -> None:
+        original = np.hstack([still_episode(40)] * 2)
+        original[:, 6], original[:, 13] = gripper(10, 30), gripper(5, 40)
+        decoded = original.copy()
+        decoded[:, 13] = gripper(7, 40)
+        found = measure_as(self.TWO_ARMS, original, decoded, self.UNIT_OF_TWO)
+        assert found["gripper_error_rate"] == pytest.approx(2 / 80)
+        assert found["gripper_abs"] == pytest.approx(2 * 2 / 80)
+        assert found["gripper_on_time"] == pytest.approx(2 / 3)
+        assert found["gripper_shift_steps"] == pytest.approx(2 / 3)
+
+    def test_joints_are_not_clipped_and_have_no_millimetres(self) -> None:
+        original = np.tile([50.0, -70.0, 0.0], (10, 1))
+        normaliser = Normaliser(np.full(3, -90.0), np.full(3, 90.0))
+        decoded = moved(moved(original, 0, 30.0), 1, -40.0)
+        found = measure_as("joint:3", original, decoded, normaliser)
+        assert (found["joint_length"], found["max_abs"]) == pytest.approx((50.0, 40.0))
+        assert found["mse"] == pytest.approx(((30 / 90) ** 2 + (40 / 90) ** 2) / 3)
+        assert found["zeros_kept"] == 1.0
+        lacking = {name for name, value in found.items() if value is None}
+        assert lacking == {
+            *("position_mm", "rotation_deg", "drift_mm", "drift_deg"),
+            *("gripper_abs", "gripper_error_rate", "gripper_on_time", "gripper_shift_steps"),
+        }
+
+    def test_libero_has_no_joints(self) -> None:
+        found = measure_as(LIBERO.spec, random_episode(0), random_episode(0), UNIT)
+        assert {name for name, value in found.items() if value is None} == {"joint_length"}
+
+    def test_the_sides_of_a_gripper_meet_in_the_middle_of_its_train_range(self) -> None:
+        original = np.tile([0.5, 0.0], (10, 1))
+        decoded = original.copy()
+        decoded[:3, 1], decoded[3:, 1] = 0.05, 0.03
+        normaliser = Normaliser(np.array([0.0, 0.0]), np.array([1.0, 0.08]))
+        found = measure_as("joint:1 gripper:1", original, decoded, normaliser)
+        assert found["gripper_error_rate"] == pytest.approx(0.3)
+        assert found["gripper_abs"] == pytest.approx((3 * 0.05 + 7 * 0.03) / 10)
 
 
 def gripper(closed_from: int, closed_to: int, steps: int = 40) -> Array:
@@ -206,7 +267,7 @@ class TestGripperShifts:
         decodeds = [still_episode(40) for _ in range(2)]
         originals[0][:, 6], decodeds[0][:, 6] = gripper(10, 30), gripper(10, 32)
         originals[1][:, 6], decodeds[1][:, 6] = gripper(5, 40), gripper(5, 40)
-        summary = summarise([episode_metrics(originals, decodeds, UNIT, VARIANCE)])
+        summary = summarise([episode_metrics(originals, decodeds, LIBERO, UNIT, VARIANCE)])
         assert summary["gripper_on_time"].mean == pytest.approx(2 / 3)
         assert summary["gripper_shift_steps"].mean == pytest.approx(2 / 3)
 
@@ -216,7 +277,7 @@ class TestSummarise:
         originals = [random_episode(seed, steps) for seed, steps in enumerate((12, 50, 90))]
         rng = np.random.default_rng(5)
         decodeds = [episode + rng.normal(0, 0.05 * k, episode.shape) for k, episode in enumerate(originals, start=1)]
-        summary = summarise([episode_metrics(originals, decodeds, UNIT, VARIANCE)])
+        summary = summarise([episode_metrics(originals, decodeds, LIBERO, UNIT, VARIANCE)])
         error = np.concatenate(decodeds) - np.concatenate(originals)
         assert summary["mse"].mean == pytest.approx((error**2).mean())
         played = np.clip(np.concatenate(decodeds), -1, 1) - np.concatenate(originals)

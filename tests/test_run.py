@@ -1,5 +1,6 @@
 """The runner and the pages it writes, on a rehearsal of a real run; and what interruption and failure leave behind."""
 
+import ast
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import pytest
 
 from workbook import run
 from workbook.errors import InputError
+from workbook.layout import LIBERO_SPEC
 from workbook.paths import NOTEBOOKS, REPOSITORY, SAMPLE
 from workbook.report import PAGES
 
@@ -37,7 +39,8 @@ def run_workbook(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
     """A rehearsal from another folder, into a path with a space that is given relative to it."""
     cwd = tmp_path_factory.mktemp("elsewhere")
-    done = run_workbook("--smoke", "--num-episodes", "12", "--out", "my results", cwd=cwd)
+    data = ["--num-episodes", "12", "--layout", LIBERO_SPEC, "--gripper-open", "low", "--drop-noops"]
+    done = run_workbook("--smoke", *data, "--out", "my results", cwd=cwd)
     return cwd / "my results", done
 
 
@@ -82,7 +85,26 @@ def test_every_override_reached_its_notebook(rehearsal: Rehearsal) -> None:
     training = json.loads((stages / "training.json").read_text())
     assert training["content"]["config"]["epochs"] == 2
     assert training["parameters"]["seeds"] == 2
-    assert json.loads((stages / "data.json").read_text())["content"]["episodes"] == 12
+    data = json.loads((stages / "data.json").read_text())
+    assert data["content"]["episodes"] == 12
+    assert data["content"]["noops_dropped"] > 0
+    assert data["parameters"] == {
+        "data": "sample",
+        "num_episodes": 12,
+        "chunk_len": 8,
+        "stride": 8,
+        "split_seed": 0,
+        "layout": LIBERO_SPEC,
+        "gripper_open": "low",
+        "drop_noops": True,
+    }
+
+
+def test_where_nothing_is_fetched_no_line_says_so(rehearsal: Rehearsal) -> None:
+    notebook = nbformat.read(rehearsal[0] / "notebooks" / "01_data.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert outputs
+    assert "Fetching actions" not in json.dumps(outputs)
 
 
 class PageReader(HTMLParser):
@@ -160,6 +182,9 @@ def test_bad_input_leaves_the_results_of_the_run_before(rehearsal: Rehearsal, tm
         (["--seeds", "0"], "seeds is 0"),
         (["--num-episodes", "-1"], "--num-episodes is -1"),
         (["--stride", "9"], "stride 9"),
+        (["--layout", "wheels:4"], "'wheels:4'"),
+        (["--layout", "joint:6"], "expected (steps, 6) for the layout 'joint:6'"),
+        (["--gripper-open", "wide"], "gripper_open is 'wide'"),
         (["--device", "tpu"], "device 'tpu'"),
         (["--naive-checkpoint", "nowhere.pt"], "nowhere.pt: no such checkpoint file"),
         (["--out", "file/below"], "cannot write results here"),
@@ -309,11 +334,12 @@ def test_a_notebook_is_committed_bare(source: Path) -> None:
 def test_production_values_stand_in_the_notebooks() -> None:
     """The parameters cells hold the values of a full run, the same that the command line has."""
     options = run.parse_arguments([])
-    for stem, parameters in run._notebook_parameters(options, run.OutputFolder(Path("/nowhere"))).items():
+    out = run.OutputFolder(Path("/nowhere"))
+    for stem, parameters in run._notebook_parameters(options, options.data, out).items():
         written = papermill.inspect_notebook(str(NOTEBOOKS / f"{stem}.ipynb"))
         for name, value in parameters.items():
             if name != "out":
-                assert json.loads(written[name]["default"].replace("'", '"')) == value, (stem, name)
+                assert ast.literal_eval(written[name]["default"]) == value, (stem, name)
 
 
 def test_help_needs_nothing_installed() -> None:
@@ -321,7 +347,8 @@ def test_help_needs_nothing_installed() -> None:
     command = [sys.executable, "-S", "-m", "workbook.run", "--help"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for option in ("--data", "--out", "--epochs", "--seeds", "--num-episodes", "--smoke", "--help"):
+    options = ["--data", "--out", "--epochs", "--seeds", "--num-episodes", "--smoke", "--help"]
+    for option in [*options, "--layout", "--gripper-open", "--drop-noops"]:
         assert option in done.stdout
 
 
@@ -332,7 +359,7 @@ def test_the_shell_passes_paths_with_spaces_and_the_exit_code_on(tmp_path: Path)
     command = [str(REPOSITORY / "run_all.sh"), "--data", str(data), "--out", str(tmp_path / "my out")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 2, done.stderr
-    assert f"error: {data}: holds no .hdf5 file" in done.stderr
+    assert f"error: {data}: holds no .hdf5 file and no meta/info.json" in done.stderr
 
 
 @pytest.mark.slow

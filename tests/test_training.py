@@ -22,14 +22,16 @@ from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Conditioning, load_checkpoi
 from workbook import data_card, tables, training, variants
 from workbook.chunks import Normaliser
 from workbook.comparison import compare, load_codecs
-from workbook.dataset import Dataset, load_dataset, save_dataset
-from workbook.episodes import Episode, clip_episodes
+from workbook.conventions import Changes, clip_episodes
+from workbook.dataset import Dataset, Prepared, load_dataset, save_dataset
+from workbook.episodes import Episode, Origin
 from workbook.errors import InputError
 from workbook.figures import comparison as comparison_figures
 from workbook.figures import data as data_figures
 from workbook.figures import residuals as residual_figures
 from workbook.figures import training as training_figures
 from workbook.figures.style import Plot
+from workbook.layout import LIBERO, ActionLayout
 from workbook.paths import OutputFolder
 from workbook.residual_analysis import analyse
 from workbook.results import assemble, judge_comparison
@@ -63,12 +65,12 @@ def random_walk(number: int, rng: np.random.Generator) -> Episode:
     return Episode(np.column_stack([motion, gripper]), f"task {number % 2}", "walks.hdf5", f"demo_{number}")
 
 
-def make_dataset(episodes: int = 10) -> Dataset:
+def make_dataset(episodes: int = 10, layout: ActionLayout = LIBERO) -> Dataset:
     rng = np.random.default_rng(0)
     walks = tuple(random_walk(number, rng) for number in range(episodes))
     split = split_episodes(walks, 0)
     normaliser = Normaliser.fit(np.concatenate([walks[position].actions for position in split.train]))
-    return Dataset(walks, split, normaliser, 8, 8)
+    return Dataset(layout, walks, split, normaliser, 8, 8)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -302,13 +304,13 @@ def train_into(folder: Path, config: TrainConfig = SMALL, seeds: int = 1, naive:
         return train_variants(OutputFolder.at(str(folder)), make_dataset(), config, seeds, "cpu", naive)
 
 
-def run_notebooks(folder: Path, config: TrainConfig, seeds: int, naive: str = "") -> Run:
+def run_notebooks(folder: Path, config: TrainConfig, seeds: int, naive: str = "", layout: ActionLayout = LIBERO) -> Run:
     """The calls of the four notebooks, in their order."""
     out = OutputFolder.at(str(folder))
-    prepared = make_dataset()
-    save_dataset(prepared, out)
+    save_dataset(make_dataset(layout=layout), out)
     dataset = load_dataset(out)
-    card = data_card.describe(dataset, clip_episodes(list(prepared.episodes))[1])
+    changes = Changes((), (), 0, clip_episodes(list(dataset.episodes), dataset.layout)[1])
+    card = data_card.describe(Prepared(dataset, changes, Origin("random walks", "walks")))
     write_stage(out, "data", {"data": "walks"}, card)
     with quickly():
         content = train_variants(out, dataset, config, seeds, "cpu", naive)
@@ -380,6 +382,7 @@ class TestResults:
     def test_hold_where_they_come_from(self, run: Run) -> None:
         provenance = run.written["provenance"]
         assert provenance["dataset_sha256"] == run.dataset.sha256
+        assert provenance["data"] == "walks (random walks)"
         assert (provenance["seeds"], provenance["device"]) == ([0, 1], "cpu")
         assert list(provenance["parameters"]) == list(STAGES)
         assert {"code", "rfsq_robust_sha256", "python", "packages", "command", "written"} <= provenance.keys()
@@ -530,6 +533,17 @@ def test_every_figure_is_a_picture_with_words(run: Run, part: str, name: str) ->
     assert_is_picture(FIGURES[part][name](getattr(run, part)))
 
 
+@pytest.fixture(scope="module")
+def without_position(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    layout = ActionLayout.parse("joint:3 rotation:3 joint:1")
+    return run_notebooks(tmp_path_factory.mktemp("joints"), replace(SMALL, epochs=1), seeds=1, layout=layout)
+
+
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part, named in FIGURES.items() for name in named])
+def test_every_figure_does_without_position_and_gripper(without_position: Run, part: str, name: str) -> None:
+    assert_is_picture(FIGURES[part][name](getattr(without_position, part)))
+
+
 def test_a_picture_carries_its_words_into_notebook_and_report() -> None:
     plot = Plot(PNG, 'a "b" < c & d')
     data, metadata = plot._repr_mimebundle_()
@@ -545,10 +559,13 @@ def test_the_title_does_not_say_that_an_error_falls_when_it_rises(run: Run) -> N
     assert "falls from 1.00" not in comparison_figures.groups(comparison).alt
 
 
-def test_every_table_of_the_notebooks_has_its_columns(run: Run) -> None:
+@pytest.mark.parametrize("of", ["run", "without_position"])
+def test_every_table_of_the_notebooks_has_its_columns(of: str, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(of)
     shown = [
         tables.statistics_table(run.written["data"]),
         tables.tasks_table(run.written["data"]),
+        tables.normaliser_table(run.written["data"]),
         tables.training_table(run.training),
         tables.guide_epochs_table(run.training),
         tables.closing_table(run.training, run.comparison),
@@ -653,6 +670,11 @@ class TestGivenNaive:
     def test_with_another_number_of_layers_is_refused(self, tmp_path: Path, layers: int) -> None:
         save_bare(tmp_path / "mine.pt", num_layers=layers)
         with pytest.raises(InputError, match=f"mine.pt: has num_layers {layers} where the others have 4"):
+            train_into(tmp_path / "out", naive=str(tmp_path / "mine.pt"))
+
+    def test_for_actions_of_another_width_is_refused(self, tmp_path: Path) -> None:
+        torch.save(build_model(SMALL, 5, Job("none", 42)).state_dict(), tmp_path / "mine.pt")
+        with pytest.raises(InputError, match=r"mine\.pt: has action_dim 5 where the others have 7"):
             train_into(tmp_path / "out", naive=str(tmp_path / "mine.pt"))
 
     def test_without_one_the_folder_one_stands_in_does_not_matter(

@@ -23,6 +23,7 @@ from workbook.codecs import (
 from workbook.dataset import Dataset
 from workbook.evaluation import Metric, episode_metrics, summarise
 from workbook.intervals import Estimate, estimate_improvement
+from workbook.layout import ActionLayout
 from workbook.paths import OutputFolder
 
 BIN_COUNTS = (16, 64, 256)
@@ -35,6 +36,7 @@ class HeldOut:
 
     chunks: Chunks
     episodes: list[Array]
+    layout: ActionLayout
     normaliser: Normaliser
     train_variance: Array
 
@@ -44,13 +46,15 @@ class HeldOut:
         return HeldOut(
             dataset.held_out_chunks("test"),
             [episode.actions for episode in dataset.part("test")],
+            dataset.layout,
             dataset.normaliser,
             dataset.normaliser.normalise(train).var(axis=0),
         )
 
     def measure(self, decoded: Array) -> dict[str, Metric]:
         """Metrics of decoded chunks (N, C, A)."""
-        return episode_metrics(self.episodes, join_chunks(self.chunks, decoded), self.normaliser, self.train_variance)
+        joined = join_chunks(self.chunks, decoded)
+        return episode_metrics(self.episodes, joined, self.layout, self.normaliser, self.train_variance)
 
 
 def load_codecs(out: OutputFolder, training: dict[str, Any], dataset: Dataset) -> dict[str, list[RFSQCodec]]:
@@ -87,6 +91,7 @@ def compare(
     return {
         "test_episodes": len(test.episodes),
         "test_steps": int(test.chunks.valid.sum()),
+        "layout": dataset.layout.spec,
         "models": models,
         "baselines": baselines,
     }

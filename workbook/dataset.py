@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from workbook.checks import check_actions, check_lengths
 from workbook.chunks import Chunks, Normaliser, cut_chunks
-from workbook.episodes import Clipping, Episode, check_episodes, clip_episodes, take_evenly
+from workbook.conventions import Changes, clip_episodes, drop_noops, leave_out_copies, unify_grippers
+from workbook.episodes import Episode, Origin, take_evenly
 from workbook.errors import InputError
-from workbook.libero_hdf5 import read_episodes
+from workbook.layout import LIBERO_NAME, ActionLayout
 from workbook.paths import OutputFolder, replacing
+from workbook.sources.recordings import read_recordings
 from workbook.split import Split, split_episodes
 from workbook.stages import stage_path
 
 FILE_NAME = "dataset.h5"
+LABELS = ("task", "source", "key", "session")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How recordings become a data set; the parameters of 01_data.
+
+    num_episodes: taken in turn from every task, 0 for all; chunk_len, stride: steps; split_seed: which episodes are
+    held out; layout: what the numbers of an action are; gripper_open: which end of the recorded gripper is open,
+    'auto', 'low' or 'high'; drop_noops: leave out steps that command nothing, by OpenVLA's rule.
+    """
+
+    num_episodes: int = 0
+    chunk_len: int = 8
+    stride: int = 8
+    split_seed: int = 0
+    layout: str = LIBERO_NAME
+    gripper_open: str = "auto"
+    drop_noops: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Episodes in controller units, clipped; the split; the normaliser fitted on its train part."""
 
+    layout: ActionLayout
     episodes: tuple[Episode, ...]
     split: Split
     normaliser: Normaliser
@@ -45,6 +68,11 @@ class Dataset:
         return cut_chunks([episode.actions for episode in self.part(name)], self.chunk_len, stride)
 
     @property
+    def control_rate_hz(self) -> float:
+        """Steps a second, of the first episode where they differ."""
+        return self.episodes[0].control_rate_hz
+
+    @property
     def sha256(self) -> str:
         """Hash of the actions, in order, as they are used."""
         digest = hashlib.sha256()
@@ -54,22 +82,48 @@ class Dataset:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A data set, what was changed on the way to it, and where it comes from."""
+
+    dataset: Dataset
+    changes: Changes
+    origin: Origin
+
+
 def prepare_dataset(
-    data: Path, num_episodes: int = 0, chunk_len: int = 8, stride: int = 8, split_seed: int = 0
-) -> tuple[Dataset, Clipping]:
-    """Read, check, clip, split, and fit the normaliser on the train episodes.
+    data: str | Path, config: DataConfig | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Prepared:
+    """Read, check, bring to one convention, clip, split, and fit the normaliser on the train episodes.
 
     Raises:
         InputError: anything in the data that would make the results meaningless.
     """
-    recorded = take_evenly(read_episodes(data), num_episodes)
-    check_episodes(recorded, chunk_len)
-    episodes, clipping = clip_episodes(recorded)
-    split = split_episodes(episodes, split_seed)
+    config = config or DataConfig()
+    layout = ActionLayout.parse(config.layout)
+    recordings = read_recordings(data, on_progress)
+    distinct, copies = leave_out_copies(recordings.episodes)
+    episodes = take_evenly(distinct, config.num_episodes)
+    check_actions(episodes, layout)
+    check_lengths(episodes, config.chunk_len)
+    episodes, changes = _to_one_convention(episodes, layout, config, copies)
+    split = split_episodes(episodes, config.split_seed)
     normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
-    dataset = Dataset(tuple(episodes), split, normaliser, chunk_len, stride)
+    dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride)
     dataset.train_chunks()  # a wrong stride is refused here, not two stages later
-    return dataset, clipping
+    return Prepared(dataset, changes, recordings.origin)
+
+
+def _to_one_convention(
+    episodes: list[Episode], layout: ActionLayout, config: DataConfig, copies: tuple[str, ...]
+) -> tuple[list[Episode], Changes]:
+    episodes, grippers = unify_grippers(episodes, layout, config.gripper_open)
+    dropped = 0
+    if config.drop_noops:
+        episodes, dropped = drop_noops(episodes, layout)
+        check_lengths(episodes, config.chunk_len, " that command something")
+    episodes, clipping = clip_episodes(episodes, layout)
+    return episodes, Changes(copies, grippers, dropped, clipping)
 
 
 def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
@@ -78,7 +132,7 @@ def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
     path.parent.mkdir(exist_ok=True)
     stage_path(out, "data").unlink(missing_ok=True)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(chunk_len=dataset.chunk_len, stride=dataset.stride)
+        file.attrs.update(chunk_len=dataset.chunk_len, stride=dataset.stride, layout=dataset.layout.spec)
         for name, positions in dataset.split.parts().items():
             file[f"split/{name}"] = np.array(positions, dtype=np.int64)
         file["normaliser/low"] = dataset.normaliser.low
@@ -88,7 +142,8 @@ def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
         file.create_dataset(
             "episodes/actions", data=np.concatenate([e.actions for e in dataset.episodes]), compression="gzip"
         )
-        for name in ("task", "source", "key"):
+        file["episodes/control_rate_hz"] = [episode.control_rate_hz for episode in dataset.episodes]
+        for name in LABELS:
             _write_strings(file, f"episodes/{name}", [getattr(e, name) for e in dataset.episodes])
     return path
 
@@ -105,16 +160,23 @@ def load_dataset(out: OutputFolder) -> Dataset:
     except OSError:
         raise InputError(f"{path}: not there, or damaged; run 01_data with the same `out` first") from None
     with file:
-        ends = np.cumsum(file["episodes/lengths"][()])[:-1]
-        actions = np.split(file["episodes/actions"][()], ends)
-        labels = zip(*(file[f"episodes/{name}"].asstr()[()] for name in ("task", "source", "key")), strict=True)
+        if "layout" not in file.attrs:
+            raise InputError(f"{path}: was written by an earlier version; run 01_data again")
         return Dataset(
-            tuple(Episode(a, *label) for a, label in zip(actions, labels, strict=True)),
+            ActionLayout.parse(file.attrs["layout"]),
+            tuple(_read_saved_episodes(file["episodes"])),
             Split(**{name: tuple(map(int, file[f"split/{name}"][()])) for name in ("train", "validation", "test")}),
             Normaliser(file["normaliser/low"][()], file["normaliser/high"][()]),
             int(file.attrs["chunk_len"]),
             int(file.attrs["stride"]),
         )
+
+
+def _read_saved_episodes(group: h5py.Group) -> list[Episode]:
+    actions = np.split(group["actions"][()], np.cumsum(group["lengths"][()])[:-1])
+    task, source, key, session = (group[name].asstr()[()] for name in LABELS)
+    rates = map(float, group["control_rate_hz"][()])
+    return [Episode(*row) for row in zip(actions, task, source, key, session, rates, strict=True)]
 
 
 def _write_strings(file: h5py.File, name: str, values: Sequence[str]) -> None:

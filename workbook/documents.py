@@ -18,7 +18,7 @@ from typing import Any
 from rfsq_robust import CONDITIONINGS
 from workbook import tables
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL
-from workbook.data_card import remarks
+from workbook.data_remarks import remarks
 from workbook.errors import InputError
 from workbook.figures import comparison as figures
 from workbook.figures.style import LABELS
@@ -103,7 +103,7 @@ def overview(results: Results) -> str:
 
 def comparison_of(results: Results) -> Results:
     """Results in the form that tables of the comparison stage take."""
-    return {"models": results["models"], "baselines": results["baselines"]}
+    return {"models": results["models"], "baselines": results["baselines"], "layout": results["data"]["layout"]}
 
 
 def timing(results: Results) -> str:

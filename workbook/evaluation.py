@@ -8,20 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbook.chunks import Array, Normaliser
-from workbook.episodes import (
-    CONTROLLER_LIMIT,
-    DIMENSION_NAMES,
-    GRIPPER,
-    POSITION,
-    POSITION_MM_PER_UNIT,
-    ROTATION,
-    ROTATION_DEG_PER_UNIT,
-)
 from workbook.intervals import Estimate, estimate_mean
+from workbook.layout import POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT, ActionLayout, Kind
 
 SWITCH_WINDOW = 8  # steps; a gripper switch not found within it counts as missed
 ZERO_TOLERANCE = 1e-9  # controller units; far below the lattice step of 1e-3, above float64 rounding
-MOTION = slice(0, 6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +24,20 @@ class Metric:
 
 
 def episode_metrics(
-    originals: Sequence[Array], decodeds: Sequence[Array], normaliser: Normaliser, train_variance: Array
+    originals: Sequence[Array],
+    decodeds: Sequence[Array],
+    layout: ActionLayout,
+    normaliser: Normaliser,
+    train_variance: Array,
 ) -> dict[str, Metric]:
-    """Compare E decoded episodes (T, 7) with the originals, both in controller units.
+    """Compare E decoded episodes (T, A) with the originals, both in controller units.
 
     MSE and its parts are in the normaliser's units, of the decoder's output as it is. All other figures are of what
-    the controller would do with it, which clips it to [-1, 1] first. train_variance: (7,) of normalised train actions.
+    the controller would do with it, which clips it first; with several arms they are means over them. What the layout
+    has no dimension for weighs nothing. train_variance: (A,) of normalised train actions.
     """
     rows = [
-        _one_episode(original, decoded, normaliser, train_variance)
+        _one_episode(original, decoded, layout, normaliser, train_variance)
         for original, decoded in zip(originals, decodeds, strict=True)
     ]
     return {
@@ -51,46 +47,63 @@ def episode_metrics(
 
 
 def _one_episode(
-    original: Array, decoded: Array, normaliser: Normaliser, train_variance: Array
+    original: Array, decoded: Array, layout: ActionLayout, normaliser: Normaliser, train_variance: Array
 ) -> dict[str, tuple[float, float]]:
     """Name -> (value, weight) for one episode."""
     steps = float(len(original))
     squared = ((decoded - original) / normaliser.half_width) ** 2
     moves = train_variance > 0
     relative = squared.mean(axis=0)[moves] / train_variance[moves]
-    played = np.clip(decoded, -CONTROLLER_LIMIT, CONTROLLER_LIMIT)
+    played = np.clip(decoded, -layout.limit, layout.limit)
     error = played - original
-    travelled = np.cumsum(error, axis=0)[-1]
-    zeros = original[:, MOTION] == 0
-    kept = np.abs(played[:, MOTION][zeros]) <= ZERO_TOLERANCE
-    shifts = gripper_shifts(original[:, GRIPPER].ravel(), played[:, GRIPPER].ravel())
+    travelled = error.sum(axis=0, keepdims=True)
+    zeros = original[:, layout.motion] == 0
+    kept = np.abs(played[:, layout.motion][zeros]) <= ZERO_TOLERANCE
     per_dimension = {
-        f"mse_{name}": (float(value), steps) for name, value in zip(DIMENSION_NAMES, squared.mean(axis=0), strict=True)
+        f"mse_{name}": (float(value), steps) for name, value in zip(layout.names, squared.mean(axis=0), strict=True)
     }
+    position, rotation, joints = (_mean_length(error, layout, kind) for kind in ("position", "rotation", "joint"))
+    drift, turned = (_mean_length(travelled, layout, kind) for kind in ("position", "rotation"))
+    has_position, has_rotation, has_joints = (
+        float(bool(layout.of_kind(kind))) for kind in ("position", "rotation", "joint")
+    )
     return {
         "mse": (float(squared.mean()), steps),
         "relative_mse": (float(relative.mean()), steps),
-        "position_mm": (_mean_length(error[:, POSITION]) * POSITION_MM_PER_UNIT, steps),
-        "rotation_deg": (_mean_length(error[:, ROTATION]) * ROTATION_DEG_PER_UNIT, steps),
-        "gripper_abs": (float(np.abs(error[:, GRIPPER]).mean()), steps),
-        "gripper_error_rate": (float(_differs_in_side(original, played).mean()), steps),
-        "gripper_on_time": (float(np.mean(shifts == 0)) if len(shifts) else 0.0, float(len(shifts))),
-        "gripper_shift_steps": (float(np.mean(shifts)) if len(shifts) else 0.0, float(len(shifts))),
+        "position_mm": (position * POSITION_MM_PER_UNIT, steps * has_position),
+        "rotation_deg": (rotation * ROTATION_DEG_PER_UNIT, steps * has_rotation),
+        "joint_length": (joints, steps * has_joints),
+        **_gripper_metrics(original, played, layout, normaliser),
         "max_abs": (float(np.abs(error).max()), 1.0),
-        "drift_mm": (float(np.linalg.norm(travelled[POSITION])) * POSITION_MM_PER_UNIT, 1.0),
-        "drift_deg": (float(np.linalg.norm(travelled[ROTATION])) * ROTATION_DEG_PER_UNIT, 1.0),
+        "drift_mm": (drift * POSITION_MM_PER_UNIT, has_position),
+        "drift_deg": (turned * ROTATION_DEG_PER_UNIT, has_rotation),
         "zeros_kept": (float(kept.mean()) if zeros.any() else 0.0, float(zeros.sum())),
         **per_dimension,
     }
 
 
-def _mean_length(error: Array) -> float:
-    return float(np.linalg.norm(error, axis=1).mean())
+def _mean_length(error: Array, layout: ActionLayout, kind: Kind) -> float:
+    """Mean length of the error of one kind, over steps and over the groups of that kind."""
+    lengths = [np.linalg.norm(error[:, group], axis=1).mean() for group in layout.of_kind(kind)]
+    return float(np.mean(lengths)) if lengths else 0.0
 
 
-def _differs_in_side(original: Array, played: Array) -> np.ndarray:
-    """Steps at which one gripper command closes and the other does not."""
-    return (original[:, GRIPPER] > 0) != (played[:, GRIPPER] > 0)
+def _gripper_metrics(
+    original: Array, played: Array, layout: ActionLayout, normaliser: Normaliser
+) -> dict[str, tuple[float, float]]:
+    """Error, side and timing of the grippers. A gripper's two sides meet in the middle of its range in training."""
+    grippers = layout.indices("gripper")
+    weight = float(len(original)) if len(grippers) else 0.0
+    middle = np.where(normaliser.moves, normaliser.centre, 0.0)[grippers]
+    wanted, found = original[:, grippers] - middle, played[:, grippers] - middle
+    shifts = np.concatenate([np.zeros(0), *map(gripper_shifts, wanted.T, found.T)])
+    on_time, shift = (float(np.mean(shifts == 0)), float(np.mean(shifts))) if len(shifts) else (0.0, 0.0)
+    return {
+        "gripper_abs": (float(np.abs(wanted - found).mean()) if weight else 0.0, weight),
+        "gripper_error_rate": (float(((wanted > 0) != (found > 0)).mean()) if weight else 0.0, weight),
+        "gripper_on_time": (on_time, float(len(shifts))),
+        "gripper_shift_steps": (shift, float(len(shifts))),
+    }
 
 
 def gripper_shifts(original: Array, played: Array) -> Array:

@@ -10,6 +10,7 @@ from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES
 from workbook.wording import equal_bins, less_or_more, number
 
 Evidence = dict[str, Any]
+ORIENTATION = " The controller holds an orientation on an exact zero and resets it on a small value."
 
 
 def against(comparison: Evidence, residuals: Evidence | None = None) -> list[str]:
@@ -33,15 +34,17 @@ def against(comparison: Evidence, residuals: Evidence | None = None) -> list[str
     if residuals:
         found += _layers_to_spare(models, residuals)
     kept = {name: models[name]["token_errors"]["zeros_kept"]["mean"] for name in ("none", DEPLOYABLE_MODEL)}
+    turns = models[DEPLOYABLE_MODEL]["token_errors"]["rotation_deg"]["mean"] is not None
     if kept[DEPLOYABLE_MODEL] is not None:
         found.append(
             f"Of the motion commands that are exactly zero, the {MODEL_TITLES[DEPLOYABLE_MODEL]} gives back "
-            f"{kept[DEPLOYABLE_MODEL]:.1%} as exactly zero, naive {kept['none']:.1%}. The controller holds an "
-            "orientation on an exact zero and resets it on a small value."
+            f"{kept[DEPLOYABLE_MODEL]:.1%} as exactly zero, naive {kept['none']:.1%}.{ORIENTATION if turns else ''}"
         )
+    drift = models[DEPLOYABLE_MODEL]["token_errors"]["drift_mm"]["mean"]
+    beside = "" if drift is None else "The drift of the accumulated motion stands beside it; "
     found.append(
-        "Mean squared error does not rank task success: it is blind to error that accumulates. The drift of the "
-        "accumulated motion stands beside it; success itself was not measured."
+        "Mean squared error does not rank task success: it is blind to error that accumulates. "
+        f"{beside}{'success' if beside else 'Success'} itself was not measured."
     )
     return [sentence for sentence in found if sentence]
 

@@ -16,19 +16,14 @@ SAMPLE = REPOSITORY / "sample"
 NOTEBOOKS = REPOSITORY / "notebooks"
 
 
-def resolve_data(data: str) -> Path:
-    """The folder or file that `data` names; 'sample' is the embedded recordings."""
-    return SAMPLE if data == "sample" else expand(data)
-
-
 def expand(path: str) -> Path:
-    """A path that a user typed, with ~ replaced.
+    """A path that a user typed, from the root and with ~ replaced; links in it stay, for a file is known by its name.
 
     Raises:
         InputError: no such user, or a character that no path may hold.
     """
     try:
-        return Path(path).expanduser().resolve()
+        return Path(path).expanduser().absolute()
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(f"{path!r}: is not a path that can be followed ({error})") from None
 

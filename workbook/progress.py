@@ -16,13 +16,16 @@ FILE_VARIABLE = "WORKBOOK_PROGRESS"  # set by the runner
 
 
 class Progress:
-    """Call it with what is done and what there is to do; the line it leaves behind reads well in a report."""
+    """Call it with what is done and what there is to do; the line it leaves behind reads well in a report.
+
+    Without a call there is no line.
+    """
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.started = time.monotonic()
         self.shown = -1.0
-        self.handle: DisplayHandle | None = display(Markdown(f"{label} ..."), display_id=True)
+        self.handle: DisplayHandle | None = None
         name = os.environ.get(FILE_VARIABLE)
         self.file = Path(name) if name else None
 
@@ -34,8 +37,11 @@ class Progress:
         if self.file:
             with replacing(self.file) as temporary:
                 temporary.write_text(json.dumps({"label": self.label, "done": done, "total": total}), encoding="utf8")
+        line = Markdown(self._line(done, total, elapsed))
         if self.handle:
-            self.handle.update(Markdown(self._line(done, total, elapsed)))
+            self.handle.update(line)
+        else:
+            self.handle = display(line, display_id=True)
 
     def _line(self, done: int, total: int, elapsed: float) -> str:
         if done >= total:

@@ -18,7 +18,18 @@ import torch
 import rfsq_robust
 from workbook.paths import REPOSITORY
 
-PACKAGES = ("torch", "numpy", "h5py", "matplotlib", "seaborn", "papermill", "nbconvert", "jupyterlab")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "h5py",
+    "pyarrow",
+    "huggingface_hub",
+    "matplotlib",
+    "seaborn",
+    "papermill",
+    "nbconvert",
+    "jupyterlab",
+)
 # Set by the runner; notebooks run by hand have neither.
 COMMAND_VARIABLE = "WORKBOOK_COMMAND"
 PREFIX_VARIABLE = "WORKBOOK_PREFIX"

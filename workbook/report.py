@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 
 from workbook import guide, tables
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL
-from workbook.data_card import remarks
+from workbook.data_remarks import remarks
 from workbook.figures import comparison as comparison_figures
 from workbook.figures import residuals as residual_figures
 from workbook.paths import OutputFolder, replacing

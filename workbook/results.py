@@ -45,6 +45,7 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
         "training": {name: training[name] for name in TRAINING_FIGURES},
         "provenance": documents["residuals"]["provenance"]
         | {
+            "data": "{name} ({kind})".format(**content["data"]["origin"]),
             "dataset_sha256": content["data"]["dataset_sha256"],
             "seeds": comparison["models"]["scale"]["seeds"],
             "device": training["device"],

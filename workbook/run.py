@@ -17,18 +17,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbook.errors import InputError
-from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, resolve_data
+from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
 KERNEL_LOG = "kernels.log"
 STOPS = (signal.SIGINT, signal.SIGTERM)
+DATA_HELP = (
+    "'sample' (default); a LIBERO HDF5 file or a folder of them; a LeRobot data set's folder (v2, v3); a .pt file of "
+    "normalised chunks; or, fetched without images, libero_spatial, libero_object, libero_goal, libero_10, libero (all "
+    "four), or hf://owner/name"
+)
+DATA_OPTIONS = ("num_episodes", "chunk_len", "stride", "layout", "gripper_open", "drop_noops")
 SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24}
 
 
@@ -40,7 +46,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Results go to OUT/reports/index.html, OUT/results.json and OUT/checkpoints/. "
         "Exit code 0: the run is complete, whatever the verdict; 2: bad input; 1: anything else; 130: interrupted.",
     )
-    parser.add_argument("--data", default="sample", help="a LIBERO HDF5 file, a folder of them, or 'sample' (default)")
+    parser.add_argument("--data", default="sample", help=DATA_HELP)
     parser.add_argument("--out", default="", help="folder for results; default: out/ in the repository")
     parser.add_argument("--epochs", type=int, default=100, help="passes over the train episodes; default: 100")
     parser.add_argument("--seeds", type=int, default=5, help="models of each conditioning; default: 5")
@@ -48,6 +54,17 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--chunk-len", type=int, default=8, help="steps in a chunk; default: 8")
     parser.add_argument(
         "--stride", type=int, default=0, help="steps between train chunks; default: 0, the chunk length"
+    )
+    parser.add_argument(
+        "--layout",
+        default="libero",
+        help="what the numbers of an action are; default: libero, which is 'position:3 rotation:3 gripper:1'",
+    )
+    parser.add_argument(
+        "--gripper-open", default="auto", help="the end of the recorded gripper that is open: auto (default), low, high"
+    )
+    parser.add_argument(
+        "--drop-noops", action="store_true", help="leave out steps that command nothing, by OpenVLA's rule"
     )
     parser.add_argument("--hidden-dim", type=int, default=16, help="latent numbers a step; default: 16")
     parser.add_argument("--num-layers", type=int, default=8, help="residual layers; default: 8")
@@ -84,10 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     target = OutputFolder.at(options.out)
-    _check_before_start(options)
+    data = _check_before_start(options)
     with _locked(target), _work_folder(target) as work:
         executed = {}
-        for position, (stem, parameters) in enumerate(_notebook_parameters(options, work).items(), start=1):
+        for position, (stem, parameters) in enumerate(_notebook_parameters(options, data, work).items(), start=1):
             path = work.root / "notebooks" / f"{stem}.ipynb"
             with _kernel_noise(work), _live_line(work, f"{position}/4 {stem}"):
                 error = _execute(stem, path, parameters)
@@ -99,34 +116,65 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_before_start(options: argparse.Namespace) -> None:
-    """Meet bad input before the first kernel starts; the notebooks check the same things for those run by hand."""
-    from workbook.dataset import prepare_dataset
+def _check_before_start(options: argparse.Namespace) -> str:
+    """Meet bad input before the first kernel starts; the notebooks check the same things for those run by hand.
+
+    Returns what names the data, with the revision that was fetched where it comes from the hub.
+    """
+    from workbook.dataset import DataConfig, prepare_dataset
+    from workbook.layout import ActionLayout
+    from workbook.sources.mirror import CACHE_VARIABLE
     from workbook.training import TrainConfig, choose_device
     from workbook.variants import check_naive_checkpoint, check_seeds
 
+    if os.environ.get(CACHE_VARIABLE):  # the kernels start in another folder
+        os.environ[CACHE_VARIABLE] = str(expand(os.environ[CACHE_VARIABLE]))
     config = TrainConfig(
         options.epochs, hidden_dim=options.hidden_dim, num_layers=options.num_layers, num_levels=options.num_levels
     )
     check_seeds(options.seeds)
     choose_device(options.device)
     if options.naive_checkpoint:
-        check_naive_checkpoint(options.naive_checkpoint, config)
-    prepare_dataset(resolve_data(options.data), options.num_episodes, options.chunk_len, options.stride)
+        check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
+    with _fetching() as on_progress:
+        prepared = prepare_dataset(
+            options.data, DataConfig(**{name: getattr(options, name) for name in DATA_OPTIONS}), on_progress
+        )
+    origin = prepared.origin
+    if "@" in origin.name and origin.name != options.data:  # the notebooks read the commit, and cannot say how it came
+        print(f"data: {origin.name}. {' '.join(origin.notes)}", flush=True)  # noqa: T201
+    return origin.name
 
 
-def _notebook_parameters(options: argparse.Namespace, work: OutputFolder) -> dict[str, dict[str, Any]]:
+@contextmanager
+def _fetching() -> Iterator[Callable[[int, int], None]]:
+    """A bar that shows only where something is fetched."""
+    from tqdm import tqdm
+
+    bar: tqdm | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, desc="fetching actions", unit="file", disable=None)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _notebook_parameters(options: argparse.Namespace, data: str, work: OutputFolder) -> dict[str, dict[str, Any]]:
     """Notebook -> the parameters that it is given, in the order of execution."""
     out = str(work.root)
-    data = options.data if options.data == "sample" else str(resolve_data(options.data))
     naive = options.naive_checkpoint and str(expand(options.naive_checkpoint))
     return {
         "01_data": {
             "out": out,
             "data": data,
-            "num_episodes": options.num_episodes,
-            "chunk_len": options.chunk_len,
-            "stride": options.stride,
+            **{name: getattr(options, name) for name in DATA_OPTIONS},
         },
         "02_train_robust": {
             "out": out,

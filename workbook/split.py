@@ -29,7 +29,8 @@ class Split:
 def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
     """Split 60 / 20 / 20, each stratum in these proportions as near as whole episodes allow.
 
-    Episodes are shuffled within their stratum, strata are laid end to end, and each next episode goes to the part
+    The same episodes in the same order are split alike, whatever the files they lie in are called. Episodes are
+    shuffled within their stratum, strata are laid end to end, and each next episode goes to the part
     that is furthest behind its share. Every run of episodes then holds the shares to within one episode.
 
     Raises:
@@ -43,12 +44,14 @@ def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
     if seed < 0:
         raise InputError(f"split_seed is {seed}; give 0 or a positive number")
     rng = np.random.default_rng(seed)
-    strata = sorted({episode.stratum for episode in episodes})
+    members: dict[tuple[str, str], list[int]] = {}
+    for position, episode in enumerate(episodes):
+        members.setdefault(episode.stratum, []).append(position)
+    strata = list(members.values())
     parts: dict[str, list[int]] = {name: [] for name in FRACTIONS}
     dealt = 0
     for stratum in (strata[i] for i in rng.permutation(len(strata))):
-        members = [i for i, episode in enumerate(episodes) if episode.stratum == stratum]
-        for position in rng.permutation(members):
+        for position in rng.permutation(stratum):
             dealt += 1
             behind = {name: share * dealt - len(parts[name]) for name, share in FRACTIONS.items()}
             parts[max(behind, key=behind.__getitem__)].append(int(position))

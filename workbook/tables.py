@@ -12,9 +12,9 @@ import numpy as np
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Criterion
-from workbook.data_card import published_statistics
-from workbook.episodes import DIMENSION_NAMES
 from workbook.figures.style import LABELS
+from workbook.layout import ActionLayout
+from workbook.published import ALL_SUITES, published_statistics
 from workbook.wording import bins_label, number, share, with_interval
 
 Evidence = dict[str, Any]
@@ -166,11 +166,12 @@ def closing_table(training: Evidence, comparison: Evidence) -> Table:
 PHYSICAL = (
     ("position_mm", "position, mm a step"),
     ("rotation_deg", "rotation, degrees a step"),
+    ("joint_length", "joints, length of the error in their own units"),
     ("gripper_abs", "gripper, mean absolute error"),
     ("gripper_error_rate", "gripper on the wrong side, share of steps"),
     ("gripper_on_time", "gripper switches on the exact step, share"),
     ("gripper_shift_steps", "gripper switch off by, steps"),
-    ("max_abs", "largest error, controller units"),
+    ("max_abs", "largest error, units of an action"),
     ("drift_mm", "drift at the end of an episode, mm"),
     ("drift_deg", "drift at the end of an episode, degrees"),
     ("zeros_kept", "exact zeros kept, share"),
@@ -180,20 +181,29 @@ PHYSICAL = (
 
 
 def physical_table(comparison: Evidence) -> Table:
-    """Errors in physical units, from tokens alone, with the guide's expectation of naive -> robust."""
+    """Errors in physical units, from tokens alone, with the guide's expectation of naive -> robust.
+
+    What the data have no dimension, switch or zero for is left out.
+    """
     columns = {LABELS[name]: comparison["models"][name]["token_errors"] for name in CONDITIONINGS}
     columns["layernorm, statistics sent"] = comparison["models"]["layernorm"]["with_statistics"]["token_errors"]
     columns |= {bins_label(name): e["token_errors"] for name, e in comparison["baselines"].items()}
     rows = []
     for key, label in PHYSICAL:
+        if all(errors[key]["mean"] is None for errors in columns.values()):
+            continue
         expected = guide.EXPECTED_ERRORS.get(key)
         said = f"{expected[0]:g} -> {expected[1]:g}" if expected else "-"
         rows.append([label, said, *(number(errors[key]["mean"]) for errors in columns.values())])
     note = (
         "From tokens alone, held-out episodes, layernorm with mean 0 and std 1 assumed; clipped to the controller's "
-        "range (MSE rows: not clipped). Drift is the length of the summed error; rotation is summed as axis-angle "
-        "vectors, which is exact for small angles only. A switch that is not found within 8 steps counts as 8."
+        "range (MSE rows: not clipped; joints: never). A switch that is not found within 8 steps counts as 8."
     )
+    if any(label.startswith("drift") for label, *_ in rows):
+        note += (
+            " Drift is the length of the summed error; rotation is summed as axis-angle vectors, which is exact for "
+            "small angles only."
+        )
     return Table(["", "guide: naive -> robust", *columns], rows, note)
 
 
@@ -202,7 +212,7 @@ def dimension_table(comparison: Evidence) -> Table:
     shown = [name for name in CONDITIONINGS if comparison["models"][name]["decode_error"] == 0]
     rows = [
         [name, *(with_interval(comparison["models"][model]["token_errors"][f"mse_{name}"]) for model in shown)]
-        for name in DIMENSION_NAMES
+        for name in ActionLayout.parse(comparison["layout"]).names
     ]
     return Table(["dimension", *(LABELS[name] for name in shown)], rows, "MSE in normalised units squared.")
 
@@ -228,30 +238,38 @@ def bits_table(comparison: Evidence) -> Table:
     )
 
 
+STATISTICS = ("mean", "std", "min", "max")
+
+
 def statistics_table(card: Evidence) -> Table:
-    """Per-dimension statistics beside LIBERO's published ones."""
-    published = published_statistics()["all_suites"]
-    ours = card["statistics"]
+    """Per-dimension statistics, beside LIBERO's published ones where the layout is LIBERO's."""
+    layout = ActionLayout.parse(card["layout"])
+    pooled = published_statistics()[ALL_SUITES]
     rows = []
-    for i, name in enumerate(DIMENSION_NAMES):
-        lattice = card["lattice_share"][i] if i < 6 else None
-        zero = card["zero_share"][i] if i < 6 else None
+    for i, name in enumerate(layout.names):
+        published = [f"{pooled[key][i]:.3f}" for key in STATISTICS] if layout.is_libero else []
+        lattice = card["lattice_share"][i]
+        zero = card["zero_share"][i] if i in layout.motion else None
         rows.append([
             name,
-            *(f"{ours[key][i]:.3f}" for key in ("mean", "std", "min", "max")),
-            *(f"{published[key][i]:.3f}" for key in ("mean", "std", "min", "max")),
+            *(f"{card['statistics'][key][i]:.3f}" for key in STATISTICS),
+            *published,
             "-" if lattice is None or lattice != lattice else f"{lattice:.1%}",
             "-" if zero is None else f"{zero:.1%}",
             f"{card['clipping']['steps'][i]:,}",
         ])  # fmt: skip
-    header = ["", "mean", "std", "min", "max", "LIBERO mean", "std", "min", "max", "on lattice", "exactly 0", "clipped"]
-    return Table(header, rows, "Controller units. LIBERO: published statistics of 1,693 demonstrations of four suites.")
+    header = ["", *STATISTICS, *(["LIBERO mean", *STATISTICS[1:]] if layout.is_libero else [])]
+    note = "Controller units; joints in their own."
+    if layout.is_libero:
+        note = "Controller units. LIBERO: published statistics of 1,693 demonstrations of four suites."
+    return Table([*header, "on lattice", "exactly 0", "clipped"], rows, note)
 
 
 def normaliser_table(card: Evidence) -> Table:
     """What the normaliser maps to -1 and 1, fitted on the train episodes."""
     bounds = card["normaliser"]
-    rows = [[name, *(f"{bounds[end][i]:.4f}" for end in ("low", "high"))] for i, name in enumerate(DIMENSION_NAMES)]
+    names = ActionLayout.parse(card["layout"]).names
+    rows = [[name, *(f"{bounds[end][i]:.4f}" for end in ("low", "high"))] for i, name in enumerate(names)]
     return Table(["", "maps to -1", "maps to 1"], rows, "Controller units; least and greatest value of the train part.")
 
 
@@ -318,6 +336,7 @@ def provenance_table(provenance: Evidence) -> Table:
     rows = [
         ["code", provenance["code"]],
         ["rfsq_robust.py, SHA-256", provenance["rfsq_robust_sha256"][:16]],
+        ["data", provenance["data"]],
         ["data, SHA-256 of the actions", provenance["dataset_sha256"][:16]],
         ["seeds", ", ".join(map(str, provenance["seeds"]))],
         ["device, cores, threads", f"{provenance['device']}, {provenance['cores']}, {provenance['threads']}"],

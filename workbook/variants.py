@@ -23,7 +23,6 @@ from rfsq_robust import (
 from workbook import provenance
 from workbook.codecs import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.dataset import Dataset
-from workbook.episodes import ACTION_DIM
 from workbook.errors import InputError
 from workbook.intervals import estimate_excess
 from workbook.paths import OutputFolder, expand
@@ -52,7 +51,7 @@ def check_seeds(seeds: int) -> None:
         raise InputError(f"seeds is {seeds}; give 1 to {MOST_SEEDS}")
 
 
-def check_naive_checkpoint(path: str, config: TrainConfig) -> Checkpoint:
+def check_naive_checkpoint(path: str, config: TrainConfig, action_dim: int) -> Checkpoint:
     """Load the user's own naive model.
 
     Raises:
@@ -66,16 +65,17 @@ def check_naive_checkpoint(path: str, config: TrainConfig) -> Checkpoint:
     if model.conditioning != "none":
         raise InputError(f"{path}: is a '{model.conditioning}' model; give a naive one, with use_layernorm=False")
     wanted = {
-        "action_dim": ACTION_DIM,
+        "action_dim": action_dim,
         "hidden_dim": config.hidden_dim,
         "num_layers": config.num_layers,
         "num_levels": config.num_levels,
     }
     for name, size in wanted.items():
         if model.config[name] != size:
+            mend = "give it data of that width" if name == "action_dim" else f"set {name} to match"
             raise InputError(
                 f"{path}: has {name} {model.config[name]} where the others have {size}; "
-                f"models of equal size are compared, so set {name} to match"
+                f"models of equal size are compared, so {mend}"
             )
     return checkpoint
 
@@ -101,8 +101,8 @@ def train_variants(
     """
     check_seeds(seeds)
     chosen = choose_device(device)
-    given = check_naive_checkpoint(naive_checkpoint, config) if naive_checkpoint else None
-    if given and expand(naive_checkpoint).is_relative_to(out.checkpoints):
+    given = check_naive_checkpoint(naive_checkpoint, config, dataset.layout.dim) if naive_checkpoint else None
+    if given and expand(naive_checkpoint).resolve().is_relative_to(out.checkpoints.resolve()):
         raise InputError(f"{naive_checkpoint}: lies where this run writes its own checkpoints; copy it elsewhere")
     out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)

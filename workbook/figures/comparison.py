@@ -11,14 +11,15 @@ from matplotlib.lines import Line2D
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
 from workbook.comparison import cheaper_rounding
-from workbook.episodes import DIMENSION_NAMES
 from workbook.figures.style import BINS_COLOUR, COLOURS, LABELS, THRESHOLD, Plot, canvas
+from workbook.layout import ActionLayout
 from workbook.wording import bins_label, less_or_more, number, share
 
 Evidence = dict[str, Any]
 GROUPS = (
     ("position_mm", "position error\nin mm a step"),
     ("rotation_deg", "rotation error\nin degrees a step"),
+    ("joint_length", "joint error\nin its own units"),
     ("gripper_error_rate", "steps with the gripper\non the wrong side"),
     ("drift_mm", "position drift at the\nend of an episode, mm"),
     ("drift_deg", "rotation drift at the\nend of an episode, degrees"),
@@ -156,24 +157,37 @@ def groups(comparison: Evidence) -> Plot:
             BINS_COLOUR,
             bins_label(name),
         )
-    with canvas(2, 3, height=5.6, sharey=True) as c:
-        for axis, (key, label) in zip(c.axes, GROUPS, strict=True):
+    measured = [(key, label) for key, label in GROUPS if any(e[key]["mean"] is not None for e in shown.values())]
+    columns = min(3, len(measured))
+    rows = -(-len(measured) // columns)
+    with canvas(rows, columns, height=2.8 * rows, sharey=True) as c:
+        for axis in c.axes[len(measured) :]:
+            axis.set_axis_off()
+        for axis, (key, label) in zip(c.axes, measured, strict=False):
             for i, (name, errors) in enumerate(shown.items()):
                 _interval_bar(axis, i, errors[key], colours[name])
             axis.set_xlabel(label, fontsize=9)
             axis.set_xlim(left=0)
+            axis.locator_params(axis="x", nbins=5)
             axis.set_yticks(range(len(shown)), labels.values(), fontsize=9)
             if not any(errors[key]["mean"] for errors in shown.values()):
                 axis.text(0.5, 0.5, "0 for all of them", ha="center", transform=axis.transAxes, fontsize=9)
                 axis.set_xticks([0])
         c.axes[0].invert_yaxis()
-        scale, naive = (shown[name]["position_mm"]["mean"] for name in ("scale", "none"))
-        c.title = f"Position error a step is {naive:.2f} mm with naive tokens and {scale:.2f} mm with the fixed scale's"
+        first, label = measured[0]
+        scale, naive = (number(shown[name][first]["mean"]) for name in ("scale", "none"))
+        c.title = f"{_one_line(label)}: {naive} with naive tokens and {scale} with the fixed scale's"
         left_out = [LABELS[name] for name in CONDITIONINGS if name not in shown]
         if left_out:
             c.title += f"; {', '.join(left_out)} does not decode exactly and is left out"
-        c.description = "Bars with 95 % intervals for position, rotation, gripper, and drift of the accumulated motion."
+        c.description = f"Bars with 95 % intervals: {'; '.join(_one_line(label) for _, label in measured)}."
         return c.finish()
+
+
+def _one_line(label: str) -> str:
+    """'Position error in mm a step'."""
+    words = label.replace("\n", " ")
+    return words[0].upper() + words[1:]
 
 
 def _spread(estimate: Evidence) -> np.ndarray | None:
@@ -193,20 +207,21 @@ def _interval_bar(axis: Axes, row: int, estimate: Evidence, colour: str) -> None
 def dimensions(comparison: Evidence) -> Plot:
     """MSE of each dimension from tokens alone."""
     models = comparison["models"]
+    names = ActionLayout.parse(comparison["layout"]).names
     shown = [name for name in CONDITIONINGS if models[name]["decode_error"] == 0]
     with canvas(height=3.4) as c:
         axis = c.axes[0]
         for i, name in enumerate(shown):
             errors = models[name]["token_errors"]
-            means = [errors[f"mse_{dimension}"]["mean"] for dimension in DIMENSION_NAMES]
-            at = np.arange(7) + (i - (len(shown) - 1) / 2) * 0.15
+            means = [errors[f"mse_{dimension}"]["mean"] for dimension in names]
+            at = np.arange(len(names)) + (i - (len(shown) - 1) / 2) * 0.15
             axis.plot(at, means, "o", color=COLOURS[name], label=LABELS[name])
         axis.set_yscale("log")
-        axis.set_xticks(range(7), DIMENSION_NAMES)
+        axis.set_xticks(range(len(names)), names, rotation=0 if len(names) < 9 else 45)
         axis.set_ylabel("held-out MSE from tokens\n(normalised units squared)")
         axis.legend(fontsize=8, ncols=len(shown))
         naive = models["none"]["token_errors"]
-        worst = max(DIMENSION_NAMES, key=lambda name: naive[f"mse_{name}"]["mean"])
+        worst = max(names, key=lambda name: naive[f"mse_{name}"]["mean"])
         c.title = f"Naive loses most in {worst}"
         c.description = "MSE of each action dimension for every conditioning that decodes."
         return c.finish()

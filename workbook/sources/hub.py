@@ -1,0 +1,229 @@
+"""LeRobot data sets of the Hugging Face hub, without their images.
+
+Of every data/*.parquet only the footer and the byte ranges of the wanted columns are read; videos are never touched.
+What was read is kept as a mirror that is read like any LeRobot folder.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi, HfFileSystem
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import logging
+
+from workbook.errors import InputError
+from workbook.sources import lerobot, mirror
+from workbook.sources.mirror import Mirror
+
+WORKERS = 8  # files fetched at once; most of the time goes into waiting for answers
+TIMEOUT_SECONDS = 30
+FOOTER_READ = 64 * 1024  # bytes at the end of a file that pyarrow asks for first
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """One commit of a data set."""
+
+    repository: str
+    commit: str
+    files: HfFileSystem
+
+    @property
+    def name(self) -> str:
+        return f"hf://{self.repository}@{self.commit}"
+
+    def path(self, file: str) -> str:
+        return f"datasets/{self.repository}@{self.commit}/{file}"
+
+
+def fetch(repository: str, revision: str = "", on_progress: OnProgress | None = None) -> Mirror:
+    """Mirror a data set's actions, or take the mirror of an earlier call; a broken-off one is gone on with.
+
+    revision: a branch, tag or commit; "" is the newest. Where the hub cannot be reached, what was the newest in an
+    earlier call will do, which the notes say.
+
+    Raises:
+        InputError: no such data set, not one of LeRobot's, no connection and no mirror, no place to keep it.
+    """
+    logging.set_verbosity_error()  # its retries are told by what comes of them
+    cache = mirror.cache_of(repository)
+    pinned = mirror.whole(cache / revision) if _is_commit(revision) else None
+    if pinned:
+        return pinned
+    try:
+        commit = _commit(repository, revision)
+    except Exception as error:
+        earlier = mirror.newest(cache) if not revision and _is_no_answer(error) else None
+        if earlier is None:
+            _refuse(f"hf://{repository}{'@' + revision if revision else ''}", error)
+        return Mirror(earlier.folder, earlier.revision, (*earlier.notes, _unreached(earlier)))
+    found = mirror.whole(cache / commit) or _mirror(repository, commit, cache / commit, on_progress)
+    if not revision:
+        mirror.store(cache / mirror.NEWEST, commit.encode())
+    return found
+
+
+def _commit(repository: str, revision: str) -> str:
+    api = HfApi(endpoint=_endpoint())
+    commit = api.dataset_info(repository, revision=revision or None, timeout=TIMEOUT_SECONDS).sha
+    if commit is None:
+        raise InputError(f"hf://{repository}: the hub names no commit for '{revision or 'main'}'; try again later")
+    return commit
+
+
+def _mirror(repository: str, commit: str, folder: Path, on_progress: OnProgress | None) -> Mirror:
+    remote = _Remote(repository, commit, HfFileSystem(endpoint=_endpoint()))
+    try:
+        read, total = _copy(remote, folder, on_progress)
+    except InputError:
+        raise
+    except Exception as error:
+        _refuse(remote.name, error)
+    mirror.finish(folder, read, total)
+    return mirror.whole(folder) or _refuse(remote.name, FileNotFoundError())
+
+
+def _copy(remote: _Remote, folder: Path, on_progress: OnProgress | None) -> tuple[int, int]:
+    """Copy what is not there yet; returns the bytes read of the data files, about, and the bytes that they have."""
+    _copy_whole(remote, lerobot.INFO, folder)
+    lerobot.read_info(folder / lerobot.INFO)  # an unknown version is refused before anything else is fetched
+    for name in lerobot.TASK_FILES:
+        if remote.files.exists(remote.path(name)):
+            _copy_whole(remote, name, folder)
+    sizes = _data_files(remote)
+    read = 0
+    stopped = threading.Event()
+    pool = ThreadPoolExecutor(WORKERS)
+    jobs = [pool.submit(_copy_columns, remote, name, size, folder, stopped) for name, size in sizes.items()]
+    try:
+        for done, job in enumerate(as_completed(jobs), start=1):
+            read += job.result()
+            if on_progress:
+                on_progress(done, len(jobs))
+    except BaseException as error:
+        stopped.set()
+        # One who interrupts does not wait for files that are waiting to be asked for again.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
+    return read, sum(sizes.values())
+
+
+def _data_files(remote: _Remote) -> dict[str, int]:
+    """Name and size in bytes of every data file."""
+    listing: Any = remote.files.find(remote.path("data"), detail=True)
+    root = remote.path("")
+    sizes = {path.removeprefix(root): int(entry["size"]) for path, entry in listing.items()}
+    parquet = {name: size for name, size in sizes.items() if name.endswith(".parquet")}
+    if not parquet:
+        raise InputError(f"{remote.name}: has no data/*.parquet, so it is not a LeRobot data set of v2 or v3")
+    return parquet
+
+
+def _copy_whole(remote: _Remote, name: str, folder: Path) -> None:
+    if (folder / name).exists():
+        return
+    content = remote.files.cat_file(remote.path(name))
+    if len(content) != remote.files.info(remote.path(name))["size"]:
+        raise ConnectionError(f"{name} came cut short")
+    mirror.store(folder / name, content)
+
+
+def _copy_columns(remote: _Remote, name: str, size: int, folder: Path, stopped: threading.Event) -> int:
+    """Copy the wanted columns of one file; returns about how many of its `size` bytes were read, now or earlier."""
+    if (folder / name).exists() or stopped.is_set():
+        return 0 if stopped.is_set() else (folder / name).stat().st_size
+    place = f"{remote.name}, {name}"
+    try:
+        # No read-ahead: pyarrow asks for the very ranges that it needs, neighbouring ones together.
+        source = remote.files.open(remote.path(name), "rb", cache_type="none")
+        with source, pq.ParquetFile(source, pre_buffer=True) as parquet:
+            columns = lerobot.wanted_columns(parquet.schema_arrow.names, place)
+            table = parquet.read(columns=columns)
+            read = min(size, _bytes_of(parquet.metadata, set(columns)))
+    except pa.ArrowInvalid as error:
+        detail = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{place}: came cut short, or is damaged on the hub ({detail}); run it again, or name another revision"
+        ) from None
+    mirror.store_table(folder / name, table)
+    return read
+
+
+def _bytes_of(metadata: pq.FileMetaData, columns: set[str]) -> int:
+    """Bytes that reading some columns takes: theirs, and the end of the file, where the footer is."""
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    wanted = (chunk.total_compressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
+    return int(max(metadata.serialized_size, FOOTER_READ) + sum(wanted))
+
+
+def _endpoint() -> str | None:
+    """Another hub than the public one, asked for when it is needed and not when this is imported."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _is_commit(revision: str) -> bool:
+    return len(revision) == 40 and all(letter in "0123456789abcdef" for letter in revision)
+
+
+def _unreached(found: Mirror) -> str:
+    return f"The hub could not be asked for a newer revision; {found.revision[:12]}, fetched earlier, was used."
+
+
+def _is_no_answer(error: Exception) -> bool:
+    """The hub could not be reached, or is out of order: neither says anything of the data set."""
+    status = _status(error)
+    if status is None:
+        return not isinstance(error, (HFValidationError, InputError))
+    return status >= 429
+
+
+def _status(error: Exception) -> int | None:
+    response: Any = getattr(error, "response", None)
+    return getattr(response, "status_code", None)
+
+
+def _refuse(name: str, error: Exception) -> NoReturn:
+    if isinstance(error, InputError):
+        raise error
+    raise InputError(f"{name}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    detail = " ".join(str(error).split())[:120]
+    status = _status(error)
+    if isinstance(error, GatedRepoError):
+        return "its terms have to be accepted on its page first, and `hf auth login` run"
+    if isinstance(error, RepositoryNotFoundError) and "credentials" not in detail.lower():
+        return "no such data set on the hub, or it is private; check the name, or run `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return "the data set has no such revision; leave out what stands after @"
+    if isinstance(error, HFValidationError):
+        return "is not a data set's name; write hf://owner/name"
+    if status in (401, 403):
+        return f"the hub refused ({status}); run `hf auth login`, or unset HF_TOKEN where it is an old one"
+    if isinstance(error, (FileNotFoundError, EntryNotFoundError)):
+        return f"is not a LeRobot data set (no {lerobot.INFO}); of HDF5 files, download them and give their folder"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "the hub is switched off by HF_HUB_OFFLINE, and nothing was fetched earlier"
+    if status is not None:
+        return f"the hub answered {status} ({detail}); run it again, and what was fetched stays"
+    return f"the hub could not be reached or broke off ({detail}); run it again, and what was fetched stays"
