@@ -1,28 +1,20 @@
 """Recordings to test with: small ones written on the spot, and the real ones where they are at hand."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from writers import TASK, write_libero
+from made_up import TASK, walks
+from writers import write_libero
 
-from workbook.paths import REPOSITORY
+from workbook.episodes import Episode
+from workbook.paths import REPOSITORY, OutputFolder
+from workbook.sources.recordings import read_recordings
 
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
-
-
-def random_walk(rng: np.random.Generator, steps: int) -> NDArray[np.float64]:
-    """(steps, 7) actions that wander within [-0.9, 0.9], the gripper -1 or +1."""
-    motion = np.clip(np.cumsum(rng.normal(0, 0.1, (steps, 6)), axis=0), -0.9, 0.9)
-    gripper = np.where(np.arange(steps) < rng.integers(1, steps), -1.0, 1.0)
-    return np.column_stack([motion, gripper])
-
-
-def walks(seed: int, count: int = 6) -> dict[str, NDArray[np.float64]]:
-    """{demo_0, demo_1, ...: random walks of 24..60 steps}."""
-    rng = np.random.default_rng(seed)
-    return {f"demo_{i}": random_walk(rng, int(rng.integers(24, 61))) for i in range(count)}
+pytest_plugins = ["hub_fixtures"]
+pytest.register_assert_rewrite("reading", "small_runs", "spoiling")
 
 
 @pytest.fixture
@@ -32,6 +24,26 @@ def tiny_data(tmp_path: Path) -> Path:
     write_libero(folder / "open_the_drawer_demo.hdf5", walks(1), "open the drawer")
     write_libero(folder / "put_the_bowl_on_the_plate_demo.hdf5", walks(2), TASK)
     return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OutputFolder:
+    monkeypatch.delenv("WORKBOOK_PREFIX", raising=False)
+    return OutputFolder.at(str(tmp_path / "out"))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everyone can look into, which tmp_path is not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def sample() -> list[Episode]:
+    """The embedded recordings, 140 episodes."""
+    return read_recordings("sample").episodes
 
 
 @pytest.fixture

@@ -160,6 +160,13 @@ class TestNormalisedErrors:
         metrics = episode_metrics([original], [decoded], LIBERO, UNIT, variance)
         assert metrics["relative_mse"].values == pytest.approx([(0.01 / 0.1 + 0.04 / 0.4) / 6])
 
+    def test_relative_mse_weighs_nothing_where_nothing_moves(self) -> None:
+        original = still_episode(10)
+        metrics = episode_metrics([original], [moved(original, 0, 0.1)], LIBERO, UNIT, np.zeros(7))
+        assert metrics["relative_mse"].weights.tolist() == [0.0]
+        assert summarise([metrics])["relative_mse"].mean is None
+        assert summarise([metrics])["mse"].mean == pytest.approx(0.01 / 7)
+
     def test_values_outside_the_range_are_clipped_for_the_controller_but_not_for_mse(self) -> None:
         original = still_episode(10)
         original[:, 0] = 0.9
@@ -209,10 +216,9 @@ class TestOtherLayouts:
         found = measure_as("joint:3", original, decoded, normaliser)
         assert (found["joint_length"], found["max_abs"]) == pytest.approx((50.0, 40.0))
         assert found["mse"] == pytest.approx(((30 / 90) ** 2 + (40 / 90) ** 2) / 3)
-        assert found["zeros_kept"] == 1.0
         lacking = {name for name, value in found.items() if value is None}
         assert lacking == {
-            *("position_mm", "rotation_deg", "drift_mm", "drift_deg"),
+            *("position_mm", "rotation_deg", "drift_mm", "drift_deg", "zeros_kept"),
             *("gripper_abs", "gripper_error_rate", "gripper_on_time", "gripper_shift_steps"),
         }
 

@@ -1,75 +1,30 @@
-"""Laws of the quantizer, the residual block and the autoencoder."""
+"""Laws of the residual block and the autoencoder."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from models import (
+    ACTION_DIM,
+    SHAPES,
+    all_conditionings,
+    decoding_conditionings,
+    few_examples,
+    seeds,
+    uniform,
+    unit_floats,
+    used_model,
+)
 from torch import Tensor
 
-from rfsq_robust import (
-    CONDITIONINGS,
-    ActionRFSQAE,
-    Conditioning,
-    RobustRFSQBlock,
-    RobustSTEQuantizer,
-    straight_through,
-)
+from rfsq_robust import ActionRFSQAE, Conditioning, RobustRFSQBlock, RobustSTEQuantizer
 
-torch.set_num_threads(1)
-
-ACTION_DIM = 7
-DECODING: tuple[Conditioning, ...] = ("none", "frozen_layernorm", "learned_scale", "scale")
-SHAPES = [(ACTION_DIM,), (4, ACTION_DIM), (2, 3, ACTION_DIM), (2, 1, 3, ACTION_DIM)]
-
-all_conditionings = pytest.mark.parametrize("conditioning", CONDITIONINGS)
-decoding_conditionings = pytest.mark.parametrize("conditioning", DECODING)
-few_examples = settings(deadline=None, max_examples=40)
-seeds = st.integers(0, 2**31)
-unit_floats = st.floats(-1, 1, width=32)
-wide_floats = st.floats(-1e6, 1e6, width=32)
-
-
-def uniform(*shape: int, seed: int = 0) -> Tensor:
-    """Values in [-1, 1)."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def used_model(
-    conditioning: Conditioning, seed: int = 0, hidden_dim: int = 6, num_layers: int = 3, num_levels: int = 5
-) -> ActionRFSQAE:
-    """A model in eval mode whose statistics and gains are not those it was made with."""
-    torch.manual_seed(seed)
-    model = ActionRFSQAE(ACTION_DIM, hidden_dim, num_layers, num_levels, conditioning=conditioning).train()
-    for batch in range(3):
-        model(uniform(16, ACTION_DIM, seed=seed + batch))
-    if conditioning == "learned_scale":
-        set_log_gains(model.rfsq, torch.randn(num_layers).tolist())
-    return model.eval()
-
-
-def set_log_gains(block: RobustRFSQBlock, log_gains: list[float]) -> None:
-    with torch.no_grad():
-        for layer, log_gain in zip(block.quantizers, log_gains, strict=True):
-            layer.log_gain.fill_(log_gain)
-
-
-def log_gain_gradients(block: RobustRFSQBlock, z: Tensor) -> list[float]:
-    block(z)[0].sum().backward()
-    gradients = [layer.log_gain.grad for layer in block.quantizers]
-    return [0.0 if gradient is None else float(gradient) for gradient in gradients]
-
-
-def frozen_state(block: RobustRFSQBlock) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in block.state_dict().items() if "boundaries" not in name}
-
-
-# --- decoding from the codes -------------------------------------------------------------------------------------
+# Decoding from the codes
 
 
 @decoding_conditionings
@@ -130,7 +85,7 @@ def test_narrow_integers_decode_as_int64_does(dtype: torch.dtype) -> None:
     assert torch.equal(model.decode_from_indices(codes.to(dtype)), model.decode_from_indices(codes))
 
 
-# --- statistics that layernorm needs -----------------------------------------------------------------------------
+# Statistics that layernorm needs
 
 
 def test_layernorm_without_stats_names_the_way_out() -> None:
@@ -159,7 +114,7 @@ def test_stats_of_the_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
         model.decode_from_indices(codes, torch.zeros(shape))
 
 
-# --- codes -------------------------------------------------------------------------------------------------------
+# Codes
 
 
 @all_conditionings
@@ -187,46 +142,7 @@ def test_codes_of_far_values_stay_in_range(conditioning: Conditioning, num_level
     assert 0 <= int(codes.min()) <= int(codes.max()) < num_levels
 
 
-# --- gradient ----------------------------------------------------------------------------------------------------
-
-
-@all_conditionings
-@pytest.mark.parametrize("num_layers", range(1, 10))
-def test_gradient_of_the_block_is_exactly_one(conditioning: Conditioning, num_layers: int) -> None:
-    block = RobustRFSQBlock(num_layers, 7, conditioning=conditioning)
-    if conditioning == "learned_scale":
-        set_log_gains(block, [0.3 - 0.5 * k for k in range(num_layers)])
-    jacobian = torch.autograd.functional.jacobian(lambda z: block(z)[0], uniform(6))
-    assert torch.equal(jacobian, torch.eye(6))
-
-
-@all_conditionings
-def test_gradient_of_one_quantizer_is_exactly_one(conditioning: Conditioning) -> None:
-    quantizer = RobustSTEQuantizer(7, conditioning=conditioning, layer=1)
-    jacobian = torch.autograd.functional.jacobian(lambda z: quantizer(z)[0], uniform(6))
-    assert torch.equal(jacobian, torch.eye(6))
-
-
-@all_conditionings
-def test_gradient_reaches_every_weight_of_the_encoder(conditioning: Conditioning) -> None:
-    model = used_model(conditioning).train()
-    model(uniform(8, ACTION_DIM))[0].square().sum().backward()
-    for parameter in model.encoder.parameters():
-        assert parameter.grad is not None
-        assert bool((parameter.grad != 0).any())
-
-
-@few_examples
-@given(pairs=st.lists(st.tuples(wide_floats, wide_floats), min_size=1, max_size=8))
-def test_straight_through_gives_exactly_the_quantized_value(pairs: list[tuple[float, float]]) -> None:
-    z, quantized = torch.tensor(pairs).unbind(-1)
-    z.requires_grad_()
-    out = straight_through(z, quantized)
-    assert torch.equal(out, quantized)
-    assert torch.equal(torch.autograd.grad(out.sum(), z)[0], torch.ones_like(quantized))
-
-
-# --- prefixes of the layers --------------------------------------------------------------------------------------
+# Prefixes of the layers
 
 
 @all_conditionings
@@ -261,47 +177,27 @@ def test_prefix_error_of_scale_shrinks_by_the_grid_step(latent: list[float], num
         assert float(error) <= (num_levels - 1) ** -k + 1e-6
 
 
-# --- nearest grid value ------------------------------------------------------------------------------------------
+# Spread of the residuals
 
 
-@pytest.mark.parametrize(
-    ("num_levels", "z", "index"),
-    [
-        *[(2, -1.0, 0), (2, 0.0, 0), (2, 1e-3, 1), (2, 1.0, 1)],
-        *[(3, -0.51, 0), (3, -0.5, 0), (3, -0.49, 1), (3, 0.0, 1), (3, 0.5, 1), (3, 0.51, 2)],
-        *[(4, 0.0, 1), (4, -0.01, 1), (4, 0.01, 2), (4, 0.7, 3)],
-        *[(5, -0.75, 0), (5, -0.25, 1), (5, 0.25, 2), (5, 0.75, 3), (5, 0.76, 4)],
-        *[(7, 0.0, 3), (7, 0.34, 4), (7, -0.66, 1), (7, 0.16, 3), (7, 0.17, 4)],
-        *[(8, 0.0, 3), (9, -0.875, 0), (9, 0.125, 4), (9, 0.875, 7)],
-        *[(7, 1.0, 6), (7, 1.2, 6), (7, 1e6, 6), (7, -1.0, 0), (7, -1.2, 0), (7, -1e6, 0), (2, -3.0, 0), (2, 3.0, 1)],
-    ],
-)
-def test_nearest_value_by_hand(num_levels: int, z: float, index: int) -> None:
-    quantized, indices = RobustSTEQuantizer(num_levels, conditioning="none")(torch.tensor([z]))
-    assert indices.dtype == torch.int64
-    assert indices.tolist() == [index]
-    assert quantized.tolist() == pytest.approx([2 * index / (num_levels - 1) - 1], abs=1e-6)
+@all_conditionings
+def test_residual_std_matches_a_manual_computation(conditioning: Conditioning) -> None:
+    model = used_model(conditioning, num_layers=4)
+    x = uniform(50, ACTION_DIM)
+    found = model.residual_std(x)
+    with torch.no_grad():
+        z = model.encoder(x)
+    codes, stats = model.encode(x, return_stats=True)
+    expected = [z.std()]
+    for k in range(1, 5):
+        decoded = model.rfsq.decode_from_indices(codes[..., :k], None if stats is None else stats[:, :k])
+        expected.append((z - decoded).std())
+    assert found.shape == (5,)
+    assert torch.equal(found[0], z.std())
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-6)
 
 
-@few_examples
-@given(values=st.lists(st.floats(-1.5, 1.5, width=32), min_size=1, max_size=50), num_levels=st.integers(2, 12))
-def test_nearest_value_agrees_with_a_search(values: list[float], num_levels: int) -> None:
-    grid = np.linspace(-1, 1, num_levels)
-    distance = np.abs(np.array(values)[:, None] - grid)
-    nearest, second = np.sort(distance, axis=-1)[:, :2].T
-    away_from_ties = second - nearest > 2e-6
-    quantized, indices = RobustSTEQuantizer(num_levels, conditioning="none")(torch.tensor(values))
-    assert np.array_equal(indices.numpy()[away_from_ties], distance.argmin(axis=-1)[away_from_ties])
-    np.testing.assert_allclose(quantized.numpy(), grid[indices.numpy()], atol=1e-6)
-
-
-def test_scale_of_a_layer_stretches_its_grid() -> None:
-    quantized, indices = RobustSTEQuantizer(5, conditioning="scale", layer=2)(torch.tensor([-1.0, -0.04, 0.0, 0.05]))
-    assert indices.tolist() == [0, 1, 2, 4]
-    assert quantized.tolist() == [-1 / 16, -1 / 32, 0.0, 1 / 16]
-
-
-# --- the existing Phase 1 ----------------------------------------------------------------------------------------
+# The existing Phase 1, and its flag
 
 
 def phase1(z: Tensor, num_layers: int, num_levels: int, use_layernorm: bool) -> tuple[Tensor, Tensor]:
@@ -355,133 +251,30 @@ def test_naive_leaves_at_most_a_sixth_after_its_first_layer() -> None:
     assert all(float(residual.abs().max()) <= 1 / 6 + 1e-6 for residual in residuals[1:])
 
 
-# --- spread of the residuals -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("build", [RobustSTEQuantizer, RobustRFSQBlock, ActionRFSQAE])
+def test_use_layernorm_chooses_the_conditioning(build: Any) -> None:
+    assert build().conditioning == "layernorm"
+    assert build(use_layernorm=True).conditioning == "layernorm"
+    assert build(use_layernorm=False).conditioning == "none"
 
 
 @all_conditionings
-def test_residual_std_matches_a_manual_computation(conditioning: Conditioning) -> None:
-    model = used_model(conditioning, num_layers=4)
-    x = uniform(50, ACTION_DIM)
-    found = model.residual_std(x)
-    with torch.no_grad():
-        z = model.encoder(x)
-    codes, stats = model.encode(x, return_stats=True)
-    expected = [z.std()]
-    for k in range(1, 5):
-        decoded = model.rfsq.decode_from_indices(codes[..., :k], None if stats is None else stats[:, :k])
-        expected.append((z - decoded).std())
-    assert found.shape == (5,)
-    assert torch.equal(found[0], z.std())
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("build", [RobustSTEQuantizer, RobustRFSQBlock, ActionRFSQAE])
+@pytest.mark.parametrize("use_layernorm", [False, True])
+def test_conditioning_stands_over_the_flag(build: Any, use_layernorm: bool, conditioning: Conditioning) -> None:
+    assert build(use_layernorm=use_layernorm, conditioning=conditioning).conditioning == conditioning
 
 
-# --- learned scale -----------------------------------------------------------------------------------------------
+@all_conditionings
+def test_config_builds_the_same_model_again(conditioning: Conditioning) -> None:
+    model = used_model(conditioning)
+    again = ActionRFSQAE(**model.config)
+    assert again.config == model.config
+    again.load_state_dict(model.state_dict())
+    assert model.config["use_layernorm"] is (conditioning == "layernorm")
 
 
-def test_learned_scale_starts_at_the_geometric_scale() -> None:
-    z = uniform(20, 6)
-    learned = RobustRFSQBlock(4, 7, conditioning="learned_scale")
-    geometric = RobustRFSQBlock(4, 7, conditioning="scale")
-    assert torch.equal(learned(z)[0], geometric(z)[0])
-    assert torch.equal(learned(z)[1], geometric(z)[1])
-
-
-@pytest.mark.parametrize(("z", "end"), [(0.9, 1.0), (-0.9, -1.0)])
-def test_gradient_of_one_clipped_layer_is_scale_times_the_grid_end(z: float, end: float) -> None:
-    block = RobustRFSQBlock(1, 7, conditioning="learned_scale")
-    set_log_gains(block, [math.log(0.5)])
-    assert log_gain_gradients(block, torch.tensor([z])) == pytest.approx([0.5 * end])
-
-
-def test_gradient_of_one_unclipped_layer_is_its_rounding_error() -> None:
-    block = RobustRFSQBlock(1, 7, conditioning="learned_scale")
-    set_log_gains(block, [math.log(0.5)])
-    # 0.2 / 0.5 = 0.4, whose nearest grid value is 1/3.
-    assert log_gain_gradients(block, torch.tensor([0.2])) == pytest.approx([0.5 * (1 / 3 - 0.4)], abs=1e-6)
-
-
-def test_gradient_of_clipping_layers_is_that_of_the_output() -> None:
-    """Where every layer clips the output is the sum of the scales, so a difference quotient shows the gradient."""
-    z, log_gains, step = torch.full((10,), 0.9), [-3.0, -2.5, -2.0], 1e-2
-    block = RobustRFSQBlock(3, 7, conditioning="learned_scale")
-    set_log_gains(block, log_gains)
-    gradients = log_gain_gradients(block, z)
-    for k in range(3):
-        ends = []
-        for sign in (1, -1):
-            moved = list(log_gains)
-            moved[k] += sign * step
-            set_log_gains(block, moved)
-            ends.append(float(block(z)[0].detach().sum()))
-        assert gradients[k] == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-3)
-        assert gradients[k] == pytest.approx(10 * 6.0**-k * math.exp(log_gains[k]), rel=1e-5)
-
-
-@pytest.mark.parametrize("num_levels", [2, 3, 7, 8])
-@pytest.mark.parametrize("num_layers", [2, 3, 4])
-def test_at_the_geometric_start_only_the_last_layer_has_a_gradient(num_layers: int, num_levels: int) -> None:
-    block = RobustRFSQBlock(num_layers, num_levels, conditioning="learned_scale")
-    *earlier, last = log_gain_gradients(block, uniform(100, 6))
-    assert earlier == [0.0] * (num_layers - 1)
-    assert last != 0
-
-
-def test_the_value_is_the_same_with_and_without_gradient() -> None:
-    block = used_model("learned_scale").rfsq
-    z = uniform(20, 6)
-    with torch.no_grad():
-        without = block(z)[0]
-    assert torch.equal(block(z)[0], without)
-
-
-# --- frozen statistics -------------------------------------------------------------------------------------------
-
-
-def frozen_block() -> RobustRFSQBlock:
-    return RobustRFSQBlock(3, 7, conditioning="frozen_layernorm")
-
-
-def test_first_batch_sets_the_statistics() -> None:
-    z = uniform(30, 6) * 0.4 + 0.2
-    block = frozen_block()
-    block(z)
-    *_, residuals = block.eval().quantize(z)
-    for layer, residual in zip(block.quantizers, residuals[:-1], strict=True):
-        assert torch.equal(layer.running_mean, residual.mean())
-        torch.testing.assert_close(layer.running_std, residual.std(), rtol=1e-6, atol=0)
-
-
-def test_first_batches_are_averaged() -> None:
-    quantizer = RobustSTEQuantizer(7, conditioning="frozen_layernorm")
-    batches = [uniform(30, 6, seed=seed) + 0.1 * seed for seed in range(5)]
-    for batch in batches:
-        quantizer(batch)
-    torch.testing.assert_close(quantizer.running_mean, torch.stack([batch.mean() for batch in batches]).mean())
-    torch.testing.assert_close(quantizer.running_std, torch.stack([batch.std() for batch in batches]).mean())
-
-
-def test_training_moves_the_statistics() -> None:
-    block = frozen_block().train()
-    block(uniform(30, 6))
-    before = frozen_state(block)
-    block(uniform(30, 6, seed=1) * 0.5 + 0.3)
-    after = frozen_state(block)
-    assert before.keys() == after.keys()
-    assert all(not torch.equal(before[name], after[name]) for name in before)
-
-
-def test_eval_leaves_the_statistics() -> None:
-    model = used_model("frozen_layernorm")
-    before = frozen_state(model.rfsq)
-    x = uniform(30, ACTION_DIM, seed=5)
-    model(x)
-    model.encode(x)
-    model.residual_std(x)
-    after = frozen_state(model.rfsq)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-# --- bad input ---------------------------------------------------------------------------------------------------
+# Bad input
 
 
 @pytest.mark.parametrize("method", ["encode", "residual_std"])
@@ -546,48 +339,6 @@ def test_bad_arguments_are_refused(build: Any, arguments: dict[str, Any], messag
 def test_a_stack_without_layers_is_refused(build: Any, num_layers: int) -> None:
     with pytest.raises(ValueError, match=f"num_layers is {num_layers}; .* at least 1"):
         build(num_layers=num_layers)
-
-
-# --- the existing flag -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("build", [RobustSTEQuantizer, RobustRFSQBlock, ActionRFSQAE])
-def test_use_layernorm_chooses_the_conditioning(build: Any) -> None:
-    assert build().conditioning == "layernorm"
-    assert build(use_layernorm=True).conditioning == "layernorm"
-    assert build(use_layernorm=False).conditioning == "none"
-
-
-@all_conditionings
-@pytest.mark.parametrize("build", [RobustSTEQuantizer, RobustRFSQBlock, ActionRFSQAE])
-@pytest.mark.parametrize("use_layernorm", [False, True])
-def test_conditioning_stands_over_the_flag(build: Any, use_layernorm: bool, conditioning: Conditioning) -> None:
-    assert build(use_layernorm=use_layernorm, conditioning=conditioning).conditioning == conditioning
-
-
-@all_conditionings
-def test_config_builds_the_same_model_again(conditioning: Conditioning) -> None:
-    model = used_model(conditioning)
-    again = ActionRFSQAE(**model.config)
-    assert again.config == model.config
-    again.load_state_dict(model.state_dict())
-    assert model.config["use_layernorm"] is (conditioning == "layernorm")
-
-
-def test_encoding_never_moves_frozen_statistics_even_in_train_mode() -> None:
-    model = ActionRFSQAE(conditioning="frozen_layernorm").train()
-    model(torch.rand(8, 7))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.encode(torch.rand(8, 7))
-    model.residual_std(torch.rand(8, 7))
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_an_empty_or_transposed_batch_does_not_harm_frozen_statistics() -> None:
-    block = RobustRFSQBlock(3, 7, conditioning="frozen_layernorm").train()
-    block(torch.zeros(0, 5))
-    block(torch.rand(3, 4, 5).transpose(0, 2))
-    assert all(torch.isfinite(value).all() for value in block.state_dict().values())
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,11 +24,13 @@ from workbook.errors import InputError
 from workbook.layout import LIBERO_SPEC
 from workbook.paths import NOTEBOOKS, REPOSITORY, SAMPLE
 from workbook.report import PAGES
+from workbook.sources import DATA_KINDS
 
 COMMAND = [sys.executable, "-m", "workbook.run"]
 SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))
 STEMS = [source.stem for source in SOURCES]
 Rehearsal = tuple[Path, subprocess.CompletedProcess[str]]
+LongRun = tuple[Path, subprocess.Popen[str]]
 
 
 def run_workbook(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -180,7 +182,9 @@ def test_bad_input_leaves_the_results_of_the_run_before(rehearsal: Rehearsal, tm
         (["--data", "nowhere"], "no such file or directory"),
         (["--epochs", "0"], "epochs is 0"),
         (["--seeds", "0"], "seeds is 0"),
-        (["--num-episodes", "-1"], "--num-episodes is -1"),
+        (["--num-episodes", "-1"], "num_episodes is -1; give a positive number, or 0 for all"),
+        (["--chunk-len", "0"], "chunk length 0"),
+        (["--drop-noops", "--layout", "joint:7"], "leave out --drop-noops"),
         (["--stride", "9"], "stride 9"),
         (["--layout", "wheels:4"], "'wheels:4'"),
         (["--layout", "joint:6"], "expected (steps, 6) for the layout 'joint:6'"),
@@ -288,12 +292,29 @@ def is_running(pid: int) -> bool:
         return False
 
 
+STOPS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture(scope="module")
+def long_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[signal.Signals, LongRun]]:
+    """One to be stopped with each signal, begun at the same time, for their beginning takes long."""
+    begun = {}
+    for stop in STOPS:
+        out = tmp_path_factory.mktemp("long") / "out"
+        command = [*COMMAND, "--out", str(out), "--num-episodes", "20", "--epochs", "1000"]
+        begun[stop] = (out, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    yield begun
+    for _, process in begun.values():
+        process.terminate()
+        process.wait(timeout=60)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_a_run_in_the_middle_of_training_cleans_up(stop: signal.Signals, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    arguments = ["--out", str(out), "--num-episodes", "20", "--epochs", "1000"]
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("stop", STOPS)
+def test_stopping_a_run_in_the_middle_of_training_cleans_up(
+    stop: signal.Signals, long_runs: dict[signal.Signals, LongRun]
+) -> None:
+    out, process = long_runs[stop]
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not training_has_begun(out):
         time.sleep(0.2)
@@ -350,6 +371,7 @@ def test_help_needs_nothing_installed() -> None:
     options = ["--data", "--out", "--epochs", "--seeds", "--num-episodes", "--smoke", "--help"]
     for option in [*options, "--layout", "--gripper-open", "--drop-noops"]:
         assert option in done.stdout
+    assert " ".join(DATA_KINDS.split()) in " ".join(done.stdout.split())
 
 
 def test_the_shell_passes_paths_with_spaces_and_the_exit_code_on(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Recordings written on the spot, in every format that is read."""
+"""Recordings written in every format that is read, and changed afterwards."""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -9,31 +11,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from made_up import TASK
 from numpy.typing import ArrayLike, NDArray
 
-TASK = "put the bowl on the plate"
 Demos = Sequence[tuple[str, NDArray[np.float64]]]  # (task, actions) of each episode
+FILE, OTHER_FILE = (f"data/chunk-000/file-{number:03d}.parquet" for number in (0, 1))
+INFO, TASK_TABLE, TASK_LINES = "meta/info.json", "meta/tasks.parquet", "meta/tasks.jsonl"
 
 
-def write_libero(path: Path, demos: Mapping[str, ArrayLike], task: str | None = TASK) -> Path:
-    """Write {demo key: actions} in LIBERO's HDF5 layout; without a task, the file does not say what was done."""
+def write_libero(
+    path: Path, demos: Mapping[str, ArrayLike], task: str | None = TASK, control_freq: float | None = None
+) -> Path:
+    """Write {demo key: actions} in LIBERO's HDF5 layout; without task or rate, the file does not say them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         if task is not None:
             data.attrs["problem_info"] = json.dumps({"problem_name": "test", "language_instruction": task})
+        if control_freq is not None:
+            data.attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": control_freq}})
         for key, actions in demos.items():
             data.create_dataset(f"{key}/actions", data=actions)
     return path
 
 
-def write_libero_folder(folder: Path, demos: Demos) -> Path:
-    """One HDF5 file a task, in the order in which the tasks appear."""
+def write_libero_folder(folder: Path, demos: Demos, control_freq: float | None = 20) -> Path:
+    """One HDF5 file a task, in the order in which the tasks appear, at the rate that the other formats are given."""
     tasks = list(dict.fromkeys(task for task, _ in demos))
     for position, task in enumerate(tasks):
         of_task = [actions for name, actions in demos if name == task]
         keyed = {f"demo_{number}": actions for number, actions in enumerate(of_task)}
-        write_libero(folder / f"{position}_{task.replace(' ', '_')}_demo.hdf5", keyed, task)
+        write_libero(folder / f"{position}_{task.replace(' ', '_')}_demo.hdf5", keyed, task, control_freq)
     return folder
 
 
@@ -111,6 +119,12 @@ def write_parquet(path: Path, table: pa.Table) -> Path:
     return path
 
 
+def rewrite(folder: Path, change: Callable[[pa.Table], pa.Table], file: str = FILE) -> Path:
+    """Change the rows of one data file; returns the data set's folder."""
+    pq.write_table(change(pq.read_table(folder / file)), folder / file)
+    return folder
+
+
 def write_chunk_file(path: Path, demos: Demos, chunk_len: int = 8) -> Path:
     """The existing pipeline's .pt: chunks normalised by min -1 and max 1, which leaves them as they are.
 
@@ -122,6 +136,7 @@ def write_chunk_file(path: Path, demos: Demos, chunk_len: int = 8) -> Path:
         "actions": torch.from_numpy(np.concatenate(chunks)).float(),
         "normalization": {"min": torch.full((width,), -1.0), "max": torch.full((width,), 1.0)},
         "metadata": {
+            "control_rate_hz": 20,
             "episode_index": torch.from_numpy(np.repeat(np.arange(len(chunks)), [len(part) for part in chunks])),
             "task": [task for (task, _), part in zip(demos, chunks, strict=True) for _ in part],
         },

@@ -22,7 +22,8 @@ def check_actions(episodes: Sequence[Episode], layout: ActionLayout) -> None:
         if len(shape) != 2 or shape[1] != layout.dim:
             raise InputError(
                 f"{episode.place}: actions have shape {shape}, expected (steps, {layout.dim}) for the layout "
-                f"'{layout.spec}'; leave this file out, or say with --layout what its actions are"
+                f"'{layout.spec}'; leave this file out, or say what its "
+                f"actions are, for example --layout joint:{shape[-1] if len(shape) == 2 else layout.dim}"
             )
         bad = np.argwhere(~np.isfinite(episode.actions))
         if len(bad):

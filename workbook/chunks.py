@@ -26,14 +26,19 @@ class Chunks:
     episode: NDArray[np.int64]
 
 
+def check_cut(length: int, stride: int) -> None:
+    """Raises InputError for a length or stride below 1, or a stride that would skip steps."""
+    if not 1 <= stride <= length:
+        raise InputError(f"chunk length {length} and stride {stride} must satisfy 1 <= stride <= length")
+
+
 def cut_chunks(episodes: Sequence[Array], length: int, stride: int) -> Chunks:
     """Cut each (T, A) episode into chunks that start every `stride` steps and cover all of it.
 
     Raises:
         InputError: length or stride below 1, or a stride that would skip steps.
     """
-    if not 1 <= stride <= length:
-        raise InputError(f"chunk length {length} and stride {stride} must satisfy 1 <= stride <= length")
+    check_cut(length, stride)
     actions, valid, owner = [], [], []
     for number, episode in enumerate(episodes):
         starts = np.arange(0, max(len(episode) - length, 0) + stride, stride)

@@ -10,7 +10,7 @@ import numpy as np
 
 from workbook import plausibility, published
 from workbook.chunks import Array
-from workbook.conventions import Clipping, noop_steps
+from workbook.conventions import Clipping, noop_steps, noops_are_known
 from workbook.dataset import Dataset, Prepared
 from workbook.episodes import Episode
 from workbook.layout import ActionLayout, Kind
@@ -50,8 +50,9 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "origin": asdict(prepared.origin) | {"notes": list(prepared.origin.notes)},
         "dataset_sha256": dataset.sha256,
         "layout": layout.spec,
-        "control_rates_hz": sorted({episode.control_rate_hz for episode in dataset.episodes}),
+        "control_rates_hz": sorted({e.control_rate_hz for e in dataset.episodes if e.control_rate_hz is not None}),
         "episodes": len(episodes),
+        "episodes_read": prepared.episodes_read,
         "steps": len(actions),
         "tasks": dict(Counter(episode.task for episode in dataset.episodes)),
         "files": len({episode.source for episode in dataset.episodes}),
@@ -64,10 +65,11 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "lattice": plausibility.lattice_of(actions, layout),
         "lattice_share": plausibility.lattice_share(actions, layout).tolist(),
         "fills_the_range": plausibility.fills_the_range(actions, layout),
+        "never_negative": bool((actions[:, layout.indices("position", "rotation")] >= 0).all()),
         "looks_absolute": plausibility.looks_absolute(episodes, layout),
         "zero_share": (actions == 0).mean(axis=0).tolist(),
         "still": _still(dataset.episodes, layout),
-        "idle_share": float(np.concatenate([noop_steps(episode, layout) for episode in episodes]).mean()),
+        "idle_share": _idle_share(episodes, layout),
         "constant_dimensions": [
             name for name, spread in zip(layout.names, np.ptp(actions, axis=0), strict=True) if spread == 0
         ],
@@ -88,6 +90,13 @@ def _statistics(actions: Array) -> dict[str, list[float]]:
         "q01": low.tolist(),
         "q99": high.tolist(),
     }
+
+
+def _idle_share(episodes: list[Array], layout: ActionLayout) -> float | None:
+    """Share of steps that command nothing, where that can be told."""
+    if not noops_are_known(layout):
+        return None
+    return float(np.concatenate([noop_steps(episode, layout) for episode in episodes]).mean())
 
 
 def _clipping(clipping: Clipping) -> dict[str, Any]:

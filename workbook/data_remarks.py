@@ -7,15 +7,21 @@ from typing import Any
 import numpy as np
 
 from workbook.episodes import CONTROL_RATE_HZ
+from workbook.gripper import FEWEST_STARTS
 from workbook.layout import ActionLayout
 from workbook.plausibility import LIBERO_LATTICE
 
 Card = dict[str, Any]
 MUCH_CLIPPED = 0.2  # share of steps from which other units are likelier than a wild operator
+BEYOND_QUANTILES = (0.005, 0.05)  # share of steps, around the 2 % that lie beyond the 1 % and 99 % quantiles
 SMALL_POSITION = 0.1  # controller units; LIBERO's reach 0.94, and 0.05 are 0.94 in metres
 FAR_OUTSIDE = 0.1  # share of steps beyond LIBERO's 1 % to 99 % range
 FAR_MEAN = 0.5  # published std
 MANY_ZEROS = 0.25
+IF_NORMALISED = (
+    "If normalised, errors in mm and degrees are wrong, and decoded actions have to be brought back to the "
+    "controller's units."
+)
 CONVERTED = "converted to -1 open, +1 close, which is what the codec takes and gives back"
 
 
@@ -23,7 +29,7 @@ def remarks(card: Card) -> list[str]:
     """Sentences computed from the card: where it comes from, what was changed, what looks odd, how far from LIBERO."""
     layout = ActionLayout.parse(card["layout"])
     found = [_origin(card), *card["origin"]["notes"]]
-    found += [*_copies(card), *_grippers(card), _noops(card), _clipping(card, layout)]
+    found += [*_copies(card), *_grippers(card), *_noops(card), _clipping(card, layout)]
     found += [*_oddities(card, layout), *_rates(card), *_zeros(card, layout)]
     if card["published"]:
         found += _published(card["published"], layout)
@@ -32,8 +38,12 @@ def remarks(card: Card) -> list[str]:
 
 def _origin(card: Card) -> str:
     origin = card["origin"]
-    again = f" `--data {origin['name']}` reads the same again." if "@" in origin["name"] else ""
-    return f"{card['episodes']:,} episodes of {card['steps']:,} steps, read as {origin['kind']}.{again}"
+    again = f" `--data {origin['name']}` reads the same again." if origin["revision"] else ""
+    of_all = f" (of {card['episodes_read']:,})" if card["episodes_read"] != card["episodes"] else ""
+    return (
+        f"{card['episodes']:,} episodes{of_all} with {card['steps']:,} steps, read as {origin['kind']}; SHA-256 of the "
+        f"actions {card['dataset_sha256'][:12]}.{again}"
+    )
 
 
 def _copies(card: Card) -> list[str]:
@@ -54,28 +64,38 @@ def _gripper(reading: Card) -> str:
     if not reading["switch"]:
         return (
             f"The {name} lies between {low:.3g} and {high:.3g} and is no switch between -1 and 1 or 0 and 1: it is "
-            "kept as recorded, and which end is open is not known"
+            "not converted, and which end is open is not known"
             + ("; --gripper-open does not apply." if reading["given"] else ".")
         )
-    recorded = f"The {name} was recorded as {{{low:g}, {high:g}}}"
-    start = reading["starts_high"]
-    if reading["given"]:
-        why = f"the {reading['open_end']} end was said to be open"
-    elif reading["open_end"] is None:
-        why = f"{start:.0%} of the episodes begin at the high end, which does not tell; the low end is taken as open"
-    else:
-        share = start if reading["open_end"] == "high" else 1 - start
-        why = f"{share:.0%} of the episodes begin at the {reading['open_end']} end, so that is open"
     done = CONVERTED if reading["changed"] else "kept: -1 open, +1 close"
-    return f"{recorded}; {why}; {done}."
+    return f"The {name} was recorded as {{{low:g}, {high:g}}}; {_open_end(reading)}; {done}."
 
 
-def _noops(card: Card) -> str:
+def _open_end(reading: Card) -> str:
+    """Which end was taken as open, and why."""
+    end, start = reading["open_end"], reading["starts_high"]
+    if reading["given"]:
+        return f"the {end} end was said to be open"
+    if end is not None:
+        most = start if end == "high" else 1 - start
+        others = "" if most == 1 else f" (the other {1 - most:.0%} may be inverted)"
+        return f"{most:.0%} of the episodes begin at the {end} end, so that is open{others}"
+    why = (
+        f"{start:.0%} of the episodes begin at the high end"
+        if reading["episodes"] >= FEWEST_STARTS
+        else "too few episodes"
+    )
+    return f"{why}, which does not tell; the low end is taken as open (--gripper-open high, if that is wrong)"
+
+
+def _noops(card: Card) -> list[str]:
     dropped = card["noops_dropped"]
-    if not dropped:
-        return f"Idle steps (no motion, gripper unchanged): {card['idle_share']:.1%}; they are kept."
-    total = card["steps"] + dropped
-    return f"{dropped:,} of {total:,} steps commanded nothing and were left out, by OpenVLA's rule."
+    if dropped is not None:
+        total = card["steps"] + dropped
+        return [f"{dropped:,} of {total:,} steps commanded nothing and were left out, by OpenVLA's rule."]
+    if card["idle_share"] is None:
+        return []
+    return [f"Idle steps (no motion, gripper unchanged): {card['idle_share']:.1%}; they are kept."]
 
 
 def _clipping(card: Card, layout: ActionLayout) -> str:
@@ -86,9 +106,11 @@ def _clipping(card: Card, layout: ActionLayout) -> str:
     if not clipped["steps_any"]:
         aside = "" if limited.all() else ", joints aside, which never are"
         return f"No step left [-1, 1]; nothing was clipped{aside}."
+    largest = np.where(limited, clipped["largest"], 0.0)
+    worst = int(np.argmax(largest))
     sentence = (
         f"{clipped['steps_any']:,} of {card['steps']:,} steps ({clipped['share_any']:.1%}) left [-1, 1] and were "
-        f"clipped as the simulator does; the largest value was {np.array(clipped['largest'])[limited].max():.3g}."
+        f"clipped as the simulator does; the largest value was {largest[worst]:.3g}, in {layout.names[worst]}."
     )
     return sentence + (_much_clipped(clipped, layout) if clipped["share_any"] > MUCH_CLIPPED else "")
 
@@ -109,21 +131,35 @@ def _oddities(card: Card, layout: ActionLayout) -> list[str]:
     found = [_lattice(card, layout)]
     if card["fills_the_range"] and not card["clipping"]["steps_any"] and card["lattice"] is None:
         found.append(
-            "Every motion dimension reaches exactly -1 and 1: these actions were normalised, or clipped before. If "
-            "normalised, errors in mm and degrees are wrong, and every decoded action has to be brought back."
+            "Every motion dimension that moves reaches exactly -1 and 1: these actions look normalised, clipped "
+            f"before, or given by keys. {IF_NORMALISED}"
         )
+    elif _left_by_a_few_everywhere(card, layout):
+        found.append(
+            "In every motion dimension a few per cent of the steps left [-1, 1]: these actions look normalised by "
+            f"their 1 % and 99 % quantiles. {IF_NORMALISED}"
+        )
+    elif card["never_negative"]:
+        found.append("No motion command is negative: these actions look rescaled to [0, 1], or are no deltas.")
     largest = np.array(card["clipping"]["largest"])[layout.indices("position")]
-    if largest.size and 0 < largest.max() < SMALL_POSITION:
+    if largest.size and 0 < largest.max() < SMALL_POSITION and card["lattice"] != LIBERO_LATTICE:
         found.append(
             f"No position command is larger than {largest.max():.2g}: likelier metres than controller units, in which "
             "1 is 50 mm; divide by 0.05, and rotation in radians by 0.5, or errors in mm and degrees are wrong."
         )
     if card["looks_absolute"]:
         found.append(
-            "Positions creep from step to step and are never zero: they look like poses, not like deltas. LIBERO's "
-            "controller takes deltas; errors in mm and drift would be wrong."
+            "Positions creep from step to step and are hardly ever zero: they look like poses, or heavily smoothed, "
+            "and not like commanded deltas. LIBERO's controller takes deltas; errors in mm and drift would be wrong."
         )
     return found
+
+
+def _left_by_a_few_everywhere(card: Card, layout: ActionLayout) -> bool:
+    moves = np.array([name not in card["constant_dimensions"] for name in layout.names])
+    dimensions = [i for i in layout.indices("position", "rotation") if moves[i]]
+    share = np.array(card["clipping"]["steps"])[dimensions] / card["steps"]
+    return bool(((share > BEYOND_QUANTILES[0]) & (share < BEYOND_QUANTILES[1])).all()) and len(share) > 0
 
 
 def _lattice(card: Card, layout: ActionLayout) -> str:
@@ -146,13 +182,14 @@ def _lattice(card: Card, layout: ActionLayout) -> str:
 
 def _rates(card: Card) -> list[str]:
     rates = card["control_rates_hz"]
+    if not rates:
+        return [f"No control rate is said; LIBERO's {CONTROL_RATE_HZ:g} steps a second are taken."]
     if rates == [CONTROL_RATE_HZ]:
         return []
     if len(rates) == 1:
         return [f"Recorded at {rates[0]:g} steps a second; LIBERO's controller runs at {CONTROL_RATE_HZ:g}."]
-    return [
-        f"Recorded at different rates, {', '.join(f'{rate:g}' for rate in rates)} Hz: a delta means different speeds."
-    ]
+    several = ", ".join(f"{rate:g}" for rate in rates)
+    return [f"Recorded at different rates, {several} steps a second: the same delta means different speeds."]
 
 
 def _zeros(card: Card, layout: ActionLayout) -> list[str]:
@@ -171,15 +208,22 @@ def _zeros(card: Card, layout: ActionLayout) -> list[str]:
 
 
 def _still(kind: str, entries: list[Card]) -> str:
-    least, most = (f"{end(entry['share'] for entry in entries):.0%}" for end in (min, max))
-    share = least if least == most else f"at least {least}"
-    first = entries[0]["session"] or entries[0]["task"]
-    among = "" if entries[0]["of"] == 1 else f" of {len(entries)} of {entries[0]['of']} recordings ({first}"
-    among += ", ...)" if len(entries) > 1 and among else ")" if among else ""
+    """Which files, or tasks where files say nothing, have a kind of motion switched off."""
+    least = np.floor(100 * min(entry["share"] for entry in entries))
+    share = f"{least:.0f}%" if len(entries) == 1 else f"at least {least:.0f}%"
     return (
-        f"Your {kind} is exactly zero in {share} of the steps{among}: a codec fitted to them has hardly "
-        f"seen any {kind}, and its error on a task with {kind} is not known from here."
+        f"Your {kind} is exactly zero in {share} of the steps{_where(entries)}: a codec fitted to them has hardly seen "
+        f"any {kind}, and its error on a task with {kind} is not known from here."
     )
+
+
+def _where(entries: list[Card]) -> str:
+    first, total = entries[0], entries[0]["of"]
+    if total == 1:
+        return ""
+    name, what = (first["session"], "files") if first["session"] else (first["task"], "tasks")
+    more = ", ..." if len(entries) > 1 else ""
+    return f" of {len(entries)} of {total} {what} ({name}{more})"
 
 
 def _published(distance: Card, layout: ActionLayout) -> list[str]:
@@ -207,7 +251,7 @@ def _published(distance: Card, layout: ActionLayout) -> list[str]:
         found.append(f"Means are shifted against LIBERO's: {', '.join(shifted)}.")
     if outside:
         found.append(
-            f"Steps outside LIBERO's published 1 % to 99 % range (2 % there): {', '.join(outside)}; a codec fitted to "
-            "LIBERO would clip or coarsen these."
+            f"Steps outside LIBERO's published 1 % to 99 % range (2 % there): {', '.join(outside)}; a tokenizer that "
+            "normalises by that range, as OpenVLA's does, would clip these."
         )
     return found

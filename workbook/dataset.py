@@ -11,10 +11,11 @@ import h5py
 import numpy as np
 
 from workbook.checks import check_actions, check_lengths
-from workbook.chunks import Chunks, Normaliser, cut_chunks
-from workbook.conventions import Changes, clip_episodes, drop_noops, leave_out_copies, unify_grippers
-from workbook.episodes import Episode, Origin, take_evenly
+from workbook.chunks import Chunks, Normaliser, check_cut, cut_chunks
+from workbook.conventions import Changes, clip_episodes, drop_noops, leave_out_copies
+from workbook.episodes import CONTROL_RATE_HZ, Episode, Origin, take_evenly
 from workbook.errors import InputError
+from workbook.gripper import check_open_end, unify_grippers
 from workbook.layout import LIBERO_NAME, ActionLayout
 from workbook.paths import OutputFolder, replacing
 from workbook.sources.recordings import read_recordings
@@ -41,6 +42,20 @@ class DataConfig:
     layout: str = LIBERO_NAME
     gripper_open: str = "auto"
     drop_noops: bool = False
+
+    def check(self) -> ActionLayout:
+        """The layout, where every value can be.
+
+        Raises:
+            InputError: one cannot; before anything is read, and fetched for it.
+        """
+        if self.num_episodes < 0:
+            raise InputError(f"num_episodes is {self.num_episodes}; give a positive number, or 0 for all")
+        if self.split_seed < 0:
+            raise InputError(f"split_seed is {self.split_seed}; give 0 or a positive number")
+        check_cut(self.chunk_len, self.stride)
+        check_open_end(self.gripper_open)
+        return ActionLayout.parse(self.layout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +84,9 @@ class Dataset:
 
     @property
     def control_rate_hz(self) -> float:
-        """Steps a second, of the first episode where they differ."""
-        return self.episodes[0].control_rate_hz
+        """Steps a second, of the first episode that says it; LIBERO's where none does."""
+        said = (episode.control_rate_hz for episode in self.episodes)
+        return next((rate for rate in said if rate is not None), CONTROL_RATE_HZ)
 
     @property
     def sha256(self) -> str:
@@ -84,11 +100,12 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A data set, what was changed on the way to it, and where it comes from."""
+    """A data set, what was changed on the way to it, where it comes from, and of how many episodes it was taken."""
 
     dataset: Dataset
     changes: Changes
     origin: Origin
+    episodes_read: int
 
 
 def prepare_dataset(
@@ -100,25 +117,24 @@ def prepare_dataset(
         InputError: anything in the data that would make the results meaningless.
     """
     config = config or DataConfig()
-    layout = ActionLayout.parse(config.layout)
+    layout = config.check()
     recordings = read_recordings(data, on_progress)
     distinct, copies = leave_out_copies(recordings.episodes)
+    check_actions(distinct, layout)
+    check_lengths(distinct, config.chunk_len)
     episodes = take_evenly(distinct, config.num_episodes)
-    check_actions(episodes, layout)
-    check_lengths(episodes, config.chunk_len)
     episodes, changes = _to_one_convention(episodes, layout, config, copies)
     split = split_episodes(episodes, config.split_seed)
     normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
     dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride)
-    dataset.train_chunks()  # a wrong stride is refused here, not two stages later
-    return Prepared(dataset, changes, recordings.origin)
+    return Prepared(dataset, changes, recordings.origin, len(recordings.episodes))
 
 
 def _to_one_convention(
     episodes: list[Episode], layout: ActionLayout, config: DataConfig, copies: tuple[str, ...]
 ) -> tuple[list[Episode], Changes]:
     episodes, grippers = unify_grippers(episodes, layout, config.gripper_open)
-    dropped = 0
+    dropped = None
     if config.drop_noops:
         episodes, dropped = drop_noops(episodes, layout)
         check_lengths(episodes, config.chunk_len, " that command something")
@@ -142,7 +158,8 @@ def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
         file.create_dataset(
             "episodes/actions", data=np.concatenate([e.actions for e in dataset.episodes]), compression="gzip"
         )
-        file["episodes/control_rate_hz"] = [episode.control_rate_hz for episode in dataset.episodes]
+        rates = [episode.control_rate_hz for episode in dataset.episodes]
+        file["episodes/control_rate_hz"] = np.array(rates, dtype=np.float64)  # NaN where nothing says it
         for name in LABELS:
             _write_strings(file, f"episodes/{name}", [getattr(e, name) for e in dataset.episodes])
     return path
@@ -175,7 +192,7 @@ def load_dataset(out: OutputFolder) -> Dataset:
 def _read_saved_episodes(group: h5py.Group) -> list[Episode]:
     actions = np.split(group["actions"][()], np.cumsum(group["lengths"][()])[:-1])
     task, source, key, session = (group[name].asstr()[()] for name in LABELS)
-    rates = map(float, group["control_rate_hz"][()])
+    rates = (None if np.isnan(rate) else float(rate) for rate in group["control_rate_hz"][()])
     return [Episode(*row) for row in zip(actions, task, source, key, session, rates, strict=True)]
 
 

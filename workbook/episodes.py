@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workbook.errors import InputError
-
-CONTROL_RATE_HZ = 20.0  # LIBERO's; taken where a source does not say its own
+CONTROL_RATE_HZ = 20.0  # LIBERO's; taken where nothing says another
 FASTEST_HZ = 1e6
 
 
-def control_rate(said: object) -> float:
-    """The control rate that a file says in steps a second, or LIBERO's where it says none that can be."""
-    possible = isinstance(said, (int, float)) and not isinstance(said, bool) and 0 < said <= FASTEST_HZ
-    return float(said) if possible else CONTROL_RATE_HZ  # type: ignore[arg-type]
+def control_rate(said: object) -> float | None:
+    """The control rate that a file says in steps a second; None where it says none that can be."""
+    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0 < said <= FASTEST_HZ:
+        return None
+    return float(said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +23,8 @@ class Episode:
     """One demonstration.
 
     actions: (T, A) float64; task: what was to be done; source: file, relative to the data folder; key: its name in
-    the file; session: which recordings were made together, where a source tells; control_rate_hz: steps a second.
+    the file; session: which recordings were made together, where a source tells; control_rate_hz: steps a second,
+    None where nothing says it.
     """
 
     actions: NDArray[np.float64]
@@ -32,7 +32,7 @@ class Episode:
     source: str
     key: str
     session: str = ""
-    control_rate_hz: float = CONTROL_RATE_HZ
+    control_rate_hz: float | None = None
 
     @property
     def stratum(self) -> tuple[str, str]:
@@ -48,12 +48,13 @@ class Episode:
 class Origin:
     """Where recordings come from.
 
-    kind: the format; name: what to give as --data to read the same again, a hub's revision included; notes: what a
-    reader of the results should know of how they were read, in sentences.
+    kind: the format; name: what to give as --data to read the same again, a hub's revision included; revision: that
+    revision, "" where they were not fetched; notes: what a reader of the results should know of how they were read.
     """
 
     kind: str
     name: str
+    revision: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -66,13 +67,7 @@ class Recordings:
 
 
 def take_evenly(episodes: list[Episode], count: int) -> list[Episode]:
-    """The first `count` episodes, taken in turn from every stratum; 0 takes all.
-
-    Raises:
-        InputError: `count` is negative.
-    """
-    if count < 0:
-        raise InputError(f"--num-episodes is {count}; give a positive number, or 0 for all")
+    """The first `count` episodes, taken in turn from every stratum; 0 takes all."""
     if count == 0 or count >= len(episodes):
         return episodes
     rank_in_stratum: dict[tuple[str, str], int] = {}

@@ -53,12 +53,13 @@ def _one_episode(
     steps = float(len(original))
     squared = ((decoded - original) / normaliser.half_width) ** 2
     moves = train_variance > 0
-    relative = squared.mean(axis=0)[moves] / train_variance[moves]
+    relative = float((squared.mean(axis=0)[moves] / train_variance[moves]).mean()) if moves.any() else 0.0
     played = np.clip(decoded, -layout.limit, layout.limit)
     error = played - original
     travelled = error.sum(axis=0, keepdims=True)
-    zeros = original[:, layout.motion] == 0
-    kept = np.abs(played[:, layout.motion][zeros]) <= ZERO_TOLERANCE
+    deltas = layout.indices("position", "rotation")  # to a joint, zero is a pose like any other
+    zeros = original[:, deltas] == 0
+    kept = np.abs(played[:, deltas][zeros]) <= ZERO_TOLERANCE
     per_dimension = {
         f"mse_{name}": (float(value), steps) for name, value in zip(layout.names, squared.mean(axis=0), strict=True)
     }
@@ -69,7 +70,7 @@ def _one_episode(
     )
     return {
         "mse": (float(squared.mean()), steps),
-        "relative_mse": (float(relative.mean()), steps),
+        "relative_mse": (relative, steps * moves.any()),
         "position_mm": (position * POSITION_MM_PER_UNIT, steps * has_position),
         "rotation_deg": (rotation * ROTATION_DEG_PER_UNIT, steps * has_rotation),
         "joint_length": (joints, steps * has_joints),

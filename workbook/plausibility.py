@@ -11,11 +11,12 @@ from workbook.layout import ActionLayout
 
 LATTICE_TOLERANCE = 1e-3  # of a lattice step; float32 files are off by less
 ON_LATTICE = 0.95  # share of the non-zero values
+LEVELS_EACH_WAY = 350  # steps of a lattice that a SpaceMouse reaches
 # SpaceMouse recordings are whole multiples of a step: (position, rotation). The first that fits is the right one, for
 # the steps of a later one may divide those of an earlier.
 LATTICES: dict[str, tuple[float, float]] = {
     "LIBERO's SpaceMouse": (0.9375 / 350, 0.375 / 350),
-    "a SpaceMouse with robosuite's first sensitivity": (1.5 / 350, 0.5625 / 350),
+    "a SpaceMouse at robosuite's default sensitivity": (1.5 / 350, 0.5625 / 350),
     "LIBERO's SpaceMouse in metres and radians": (0.9375 / 350 * 0.05, 0.375 / 350 * 0.5),
 }
 LIBERO_LATTICE = next(iter(LATTICES))
@@ -29,8 +30,7 @@ def lattice_share(actions: Array, layout: ActionLayout, lattice: str = LIBERO_LA
 
     Zero lies on every lattice and proves nothing; a dimension with nothing else, a gripper and a joint are NaN.
     """
-    step = np.full(layout.dim, np.nan)
-    step[layout.indices("position")], step[layout.indices("rotation")] = LATTICES[lattice]
+    step = _lattice_steps(layout, lattice)
     steps = actions / step
     on = (np.abs(steps - np.rint(steps)) <= LATTICE_TOLERANCE) & (np.rint(steps) != 0)
     moving = (actions != 0) & ~np.isnan(step)
@@ -38,11 +38,26 @@ def lattice_share(actions: Array, layout: ActionLayout, lattice: str = LIBERO_LA
     return np.where(counts > 0, (on & moving).sum(axis=0) / np.maximum(counts, 1), np.nan)
 
 
+def _lattice_steps(layout: ActionLayout, lattice: str) -> Array:
+    """Step of a lattice in each dimension, NaN where it has none: (A,)."""
+    step = np.full(layout.dim, np.nan)
+    step[layout.indices("position")], step[layout.indices("rotation")] = LATTICES[lattice]
+    return step
+
+
+def _beyond(actions: Array, layout: ActionLayout, lattice: str) -> bool:
+    """Values that a SpaceMouse does not reach: whole multiples of a fine lattice only because of a coarser one."""
+    reached = np.abs(actions).max(axis=0) / _lattice_steps(layout, lattice)
+    return bool((reached > LEVELS_EACH_WAY + 0.5).any())
+
+
 def lattice_of(actions: Array, layout: ActionLayout) -> str | None:
     """The known lattice that the values lie on, or None."""
     for name in LATTICES:
         share = lattice_share(actions, layout, name)
         groups = [share[layout.indices("position")], share[layout.indices("rotation")]]
+        if _beyond(actions, layout, name):
+            continue
         means = [float(np.nanmean(group)) for group in groups if not np.isnan(group).all()]
         if means and min(means) > ON_LATTICE:
             return name

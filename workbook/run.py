@@ -15,25 +15,20 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from workbook import terminal
 from workbook.errors import InputError
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand
+from workbook.sources import DATA_KINDS
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
-KERNEL_LOG = "kernels.log"
 STOPS = (signal.SIGINT, signal.SIGTERM)
-DATA_HELP = (
-    "'sample' (default); a LIBERO HDF5 file or a folder of them; a LeRobot data set's folder (v2, v3); a .pt file of "
-    "normalised chunks; or, fetched without images, libero_spatial, libero_object, libero_goal, libero_10, libero (all "
-    "four), or hf://owner/name"
-)
 DATA_OPTIONS = ("num_episodes", "chunk_len", "stride", "layout", "gripper_open", "drop_noops")
 SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24}
 
@@ -46,7 +41,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Results go to OUT/reports/index.html, OUT/results.json and OUT/checkpoints/. "
         "Exit code 0: the run is complete, whatever the verdict; 2: bad input; 1: anything else; 130: interrupted.",
     )
-    parser.add_argument("--data", default="sample", help=DATA_HELP)
+    parser.add_argument("--data", default="sample", help=f"{DATA_KINDS}; default: sample")
     parser.add_argument("--out", default="", help="folder for results; default: out/ in the repository")
     parser.add_argument("--epochs", type=int, default=100, help="passes over the train episodes; default: 100")
     parser.add_argument("--seeds", type=int, default=5, help="models of each conditioning; default: 5")
@@ -106,13 +101,13 @@ def _run(options: argparse.Namespace) -> int:
         executed = {}
         for position, (stem, parameters) in enumerate(_notebook_parameters(options, data, work).items(), start=1):
             path = work.root / "notebooks" / f"{stem}.ipynb"
-            with _kernel_noise(work), _live_line(work, f"{position}/4 {stem}"):
+            with terminal.kernel_noise(work), terminal.live_line(work, f"{position}/4 {stem}"):
                 error = _execute(stem, path, parameters)
             if error is not None:
                 return _explain(stem, error, work)
             executed[stem] = path
         verdict = _publish(work, target, executed)
-    _say(target, verdict, time.monotonic() - started)
+    terminal.say(target, verdict, time.monotonic() - started)
     return 0
 
 
@@ -136,34 +131,14 @@ def _check_before_start(options: argparse.Namespace) -> str:
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
-    with _fetching() as on_progress:
+    with terminal.fetching() as on_progress:
         prepared = prepare_dataset(
             options.data, DataConfig(**{name: getattr(options, name) for name in DATA_OPTIONS}), on_progress
         )
     origin = prepared.origin
-    if "@" in origin.name and origin.name != options.data:  # the notebooks read the commit, and cannot say how it came
+    if origin.revision and origin.name != options.data:  # the notebooks read the commit, and cannot say how it came
         print(f"data: {origin.name}. {' '.join(origin.notes)}", flush=True)  # noqa: T201
     return origin.name
-
-
-@contextmanager
-def _fetching() -> Iterator[Callable[[int, int], None]]:
-    """A bar that shows only where something is fetched."""
-    from tqdm import tqdm
-
-    bar: tqdm | None = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, desc="fetching actions", unit="file", disable=None)
-        bar.update(done - bar.n)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.close()
 
 
 def _notebook_parameters(options: argparse.Namespace, data: str, work: OutputFolder) -> dict[str, dict[str, Any]]:
@@ -224,7 +199,7 @@ def _explain(stem: str, error: Exception, work: OutputFolder) -> int:
     """Say why a notebook failed: one sentence for bad input, the traceback for anything else."""
     name, value = getattr(error, "ename", None), getattr(error, "evalue", None)
     if name is None:
-        last_words = (work.root / KERNEL_LOG).read_text(encoding="utf8", errors="replace")[-2000:]
+        last_words = (work.root / terminal.KERNEL_LOG).read_text(encoding="utf8", errors="replace")[-2000:]
         sentence = f"error: {stem} failed: its kernel died, most often for want of memory"
         print(f"{last_words}\n{sentence}", file=sys.stderr)  # noqa: T201
         return 1
@@ -265,21 +240,6 @@ def _not_to_be_stopped() -> Iterator[None]:
             signal.signal(stop, handler)
 
 
-def _say(target: OutputFolder, verdict: dict[str, Any], seconds: float) -> None:
-    rehearsal = [f"NOT EVIDENCE: this run has {'; '.join(verdict['not_evidence'])}."] if verdict["not_evidence"] else []
-    lines = [
-        "",
-        *rehearsal,
-        *(f"{part['word']:<9}  {part['subject']}: {part['sentence']}" for part in verdict["parts"]),
-        "",
-        f"report       {target.reports / 'index.html'}",
-        f"results      {target.results}",
-        f"checkpoints  {target.checkpoints}",
-        f"took {seconds:.0f} s",
-    ]
-    print("\n".join(lines))  # noqa: T201
-
-
 @contextmanager
 def _locked(target: OutputFolder) -> Iterator[None]:
     """Keep a second run out of the same output folder."""
@@ -301,55 +261,6 @@ def _work_folder(target: OutputFolder) -> Iterator[OutputFolder]:
         yield OutputFolder.at(str(root))
     finally:
         shutil.rmtree(root, ignore_errors=True)
-
-
-@contextmanager
-def _kernel_noise(work: OutputFolder) -> Iterator[None]:
-    """Send to a file what kernels, which inherit the descriptor of stderr, say as they start and are stopped.
-
-    Errors of cells do not come this way; they reach the runner through the notebook.
-    """
-    terminal = os.dup(2)
-    previous = sys.stderr
-    with (work.root / KERNEL_LOG).open("a") as log, os.fdopen(terminal, "w") as sys.stderr:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            sys.stderr = previous
-
-
-@contextmanager
-def _live_line(work: OutputFolder, label: str) -> Iterator[None]:
-    """Show on the terminal what the notebook in its own process is doing."""
-    from tqdm import tqdm
-
-    from workbook.progress import FILE_VARIABLE, read_progress
-
-    file = work.root / "progress.json"
-    file.unlink(missing_ok=True)
-    os.environ[FILE_VARIABLE] = str(file)
-    finished = threading.Event()
-    bar = tqdm(total=1.0, desc=label, disable=None, bar_format="{desc} {bar} {percentage:3.0f}% {elapsed}", leave=False)
-
-    def follow() -> None:
-        while not finished.wait(0.5):
-            state = read_progress(file)
-            if state:
-                bar.n = state["done"] / state["total"]
-            bar.refresh()
-
-    started = time.monotonic()
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        follower.join()
-        bar.close()
-    print(f"{label}: {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -29,20 +29,18 @@ class Split:
 def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
     """Split 60 / 20 / 20, each stratum in these proportions as near as whole episodes allow.
 
-    The same episodes in the same order are split alike, whatever the files they lie in are called. Episodes are
+    Episodes in the same order with the same sessions and tasks are split alike, whatever these are called. Episodes are
     shuffled within their stratum, strata are laid end to end, and each next episode goes to the part
     that is furthest behind its share. Every run of episodes then holds the shares to within one episode.
 
     Raises:
-        InputError: fewer than 4 episodes, or a negative seed.
+        InputError: fewer than 4 episodes.
     """
     if len(episodes) < FEWEST_EPISODES:
         raise InputError(
             f"{len(episodes)} episode(s) cannot be split into train, validation and test; "
             f"give at least {FEWEST_EPISODES}"
         )
-    if seed < 0:
-        raise InputError(f"split_seed is {seed}; give 0 or a positive number")
     rng = np.random.default_rng(seed)
     members: dict[tuple[str, str], list[int]] = {}
     for position, episode in enumerate(episodes):

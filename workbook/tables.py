@@ -14,7 +14,6 @@ from workbook import guide
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Criterion
 from workbook.figures.style import LABELS
 from workbook.layout import ActionLayout
-from workbook.published import ALL_SUITES, published_statistics
 from workbook.wording import bins_label, number, share, with_interval
 
 Evidence = dict[str, Any]
@@ -236,45 +235,6 @@ def bits_table(comparison: Evidence) -> Table:
         rows,
         "layernorm: with mean 0 and std 1 assumed. Entropy: each code by itself, an upper bound of their information.",
     )
-
-
-STATISTICS = ("mean", "std", "min", "max")
-
-
-def statistics_table(card: Evidence) -> Table:
-    """Per-dimension statistics, beside LIBERO's published ones where the layout is LIBERO's."""
-    layout = ActionLayout.parse(card["layout"])
-    pooled = published_statistics()[ALL_SUITES]
-    rows = []
-    for i, name in enumerate(layout.names):
-        published = [f"{pooled[key][i]:.3f}" for key in STATISTICS] if layout.is_libero else []
-        lattice = card["lattice_share"][i]
-        zero = card["zero_share"][i] if i in layout.motion else None
-        rows.append([
-            name,
-            *(f"{card['statistics'][key][i]:.3f}" for key in STATISTICS),
-            *published,
-            "-" if lattice is None or lattice != lattice else f"{lattice:.1%}",
-            "-" if zero is None else f"{zero:.1%}",
-            f"{card['clipping']['steps'][i]:,}",
-        ])  # fmt: skip
-    header = ["", *STATISTICS, *(["LIBERO mean", *STATISTICS[1:]] if layout.is_libero else [])]
-    note = "Controller units; joints in their own."
-    if layout.is_libero:
-        note = "Controller units. LIBERO: published statistics of 1,693 demonstrations of four suites."
-    return Table([*header, "on lattice", "exactly 0", "clipped"], rows, note)
-
-
-def normaliser_table(card: Evidence) -> Table:
-    """What the normaliser maps to -1 and 1, fitted on the train episodes."""
-    bounds = card["normaliser"]
-    names = ActionLayout.parse(card["layout"]).names
-    rows = [[name, *(f"{bounds[end][i]:.4f}" for end in ("low", "high"))] for i, name in enumerate(names)]
-    return Table(["", "maps to -1", "maps to 1"], rows, "Controller units; least and greatest value of the train part.")
-
-
-def tasks_table(card: Evidence) -> Table:
-    return Table(["task", "episodes"], [[task, f"{count}"] for task, count in card["tasks"].items()])
 
 
 def training_table(training: Evidence) -> Table:

@@ -17,16 +17,16 @@ from workbook.published import ALL_SUITES, distance, published_statistics
 
 PART_COLOURS = {"train": "#0072b2", "validation": "#e69f00", "test": "#d55e00"}
 PALETTE = sns.color_palette("colorblind", 10)
+DASHES = ("-", "--", ":", "-.")
 COLUMNS = 4  # of histograms
 MOST_NAMED = 20  # lines that a legend has room for
 SMALLEST_LIMIT = 0.4  # of a rotation's axis, LIBERO's largest; a wider one would hide what is there
 
 
-def _colours(layout: ActionLayout) -> list[Any]:
-    """One a dimension; too many to tell apart are told apart within their group."""
-    if layout.dim <= len(PALETTE):
-        return list(PALETTE[: layout.dim])
-    return [PALETTE[i % len(PALETTE)] for group in layout.groups for i in range(group.size)]
+def _line(dimension: int) -> dict[str, Any]:
+    """Colour and dash of a dimension; no two of the first 40 are drawn alike."""
+    rank = dimension // len(PALETTE)
+    return {"color": PALETTE[dimension % len(PALETTE)], "linestyle": DASHES[rank % len(DASHES)]}
 
 
 def distributions(dataset: Dataset) -> Plot:
@@ -87,8 +87,8 @@ def _is_list(values: Any) -> bool:
 def _legend(layout: ActionLayout) -> str:
     libero = "grey: LIBERO, 1 % to 99 %\nblack: LIBERO, mean and std\n" if layout.is_libero else ""
     units = "x axis: action in controller\nunits; 1 = 50 mm in position,\n0.5 rad in rotation, per step"
-    if not layout.of_kind("position", "rotation"):
-        units = "x axis: action in the units\nof the recording"
+    if layout.of_kind("joint"):
+        units = "x axis: joints in the units of\nthe recording, all else in the\ncontroller's"
     return f"blue: these recordings\n{libero}\n{units}"
 
 
@@ -134,7 +134,7 @@ def autocorrelations(dataset: Dataset) -> Plot:
     with canvas(height=3.4) as c:
         axis = c.axes[0]
         for i in moving:
-            axis.plot(values[:, i], label=layout.names[i], color=_colours(layout)[i])
+            axis.plot(values[:, i], label=layout.names[i], **_line(i))
         axis.axvline(lag, **THRESHOLD)
         axis.text(lag + 0.4, 0.02, "one chunk", fontsize=9)
         axis.set_xlabel(f"lag in steps ({1000 / dataset.control_rate_hz:.3g} ms each)")
@@ -164,8 +164,7 @@ def example_episode(dataset: Dataset) -> Plot:
     with canvas(len(layout.groups), 1, height=max(2.0, 1.55 * len(layout.groups)), sharex=True) as c:
         for axis, group in zip(c.axes, layout.groups, strict=True):
             for i in range(group.start, group.start + group.size):
-                colour = _colours(layout)[i]
-                axis.step(seconds, episode.actions[:, i], where="post", label=layout.names[i], color=colour)
+                axis.step(seconds, episode.actions[:, i], where="post", label=layout.names[i], **_line(i))
             axis.set_ylabel(group.kind)
             if group.size <= MOST_NAMED:
                 axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, ncols=-(-group.size // 7))

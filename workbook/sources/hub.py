@@ -6,16 +6,17 @@ What was read is kept as a mirror that is read like any LeRobot folder.
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -29,11 +30,13 @@ from huggingface_hub.utils import logging
 
 from workbook.errors import InputError
 from workbook.sources import lerobot, mirror
+from workbook.sources.files import one_line
 from workbook.sources.mirror import Mirror
+from workbook.sources.remote_parquet import read_columns
 
 WORKERS = 8  # files fetched at once; most of the time goes into waiting for answers
 TIMEOUT_SECONDS = 30
-FOOTER_READ = 64 * 1024  # bytes at the end of a file that pyarrow asks for first
+HTTP_CLIENTS = ("requests", "httpx", "httpx2", "httpcore", "httpcore2")
 OnProgress = Callable[[int, int], None]
 
 
@@ -62,7 +65,7 @@ def fetch(repository: str, revision: str = "", on_progress: OnProgress | None = 
     Raises:
         InputError: no such data set, not one of LeRobot's, no connection and no mirror, no place to keep it.
     """
-    logging.set_verbosity_error()  # its retries are told by what comes of them
+    logging.set_verbosity_error()  # a retry is not worth a line; what comes of it is reported
     cache = mirror.cache_of(repository)
     pinned = mirror.whole(cache / revision) if _is_commit(revision) else None
     if pinned:
@@ -90,14 +93,12 @@ def _commit(repository: str, revision: str) -> str:
 
 def _mirror(repository: str, commit: str, folder: Path, on_progress: OnProgress | None) -> Mirror:
     remote = _Remote(repository, commit, HfFileSystem(endpoint=_endpoint()))
+    mirror.sweep(folder)
     try:
         read, total = _copy(remote, folder, on_progress)
-    except InputError:
-        raise
     except Exception as error:
         _refuse(remote.name, error)
-    mirror.finish(folder, read, total)
-    return mirror.whole(folder) or _refuse(remote.name, FileNotFoundError())
+    return mirror.finish(folder, read, total)
 
 
 def _copy(remote: _Remote, folder: Path, on_progress: OnProgress | None) -> tuple[int, int]:
@@ -108,22 +109,47 @@ def _copy(remote: _Remote, folder: Path, on_progress: OnProgress | None) -> tupl
         if remote.files.exists(remote.path(name)):
             _copy_whole(remote, name, folder)
     sizes = _data_files(remote)
-    read = 0
     stopped = threading.Event()
-    pool = ThreadPoolExecutor(WORKERS)
-    jobs = [pool.submit(_copy_columns, remote, name, size, folder, stopped) for name, size in sizes.items()]
-    try:
-        for done, job in enumerate(as_completed(jobs), start=1):
-            read += job.result()
-            if on_progress:
-                on_progress(done, len(jobs))
-    except BaseException as error:
-        stopped.set()
-        # One who interrupts does not wait for files that are waiting to be asked for again.
-        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
-        raise
-    pool.shutdown()
+    jobs = [partial(_copy_columns, remote, name, size, folder, stopped) for name, size in sizes.items()]
+    read = 0
+    for done, bytes_read in enumerate(_in_threads(jobs, stopped), start=1):
+        read += bytes_read
+        if on_progress:
+            on_progress(done, len(jobs))
     return read, sum(sizes.values())
+
+
+def _in_threads(jobs: Sequence[Callable[[], int]], stopped: threading.Event) -> Iterator[int]:
+    """Results of the jobs as they come; the first error is raised, no further job begun, and `stopped` set.
+
+    In daemon threads: a job that waits before it asks the hub again must not hold up one who interrupts, and
+    concurrent.futures would wait for it when the interpreter ends.
+    """
+    waiting, results = queue.SimpleQueue[Callable[[], int]](), queue.SimpleQueue[int | BaseException]()
+    for job in jobs:
+        waiting.put(job)
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                job = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results.put(job())
+            except BaseException as error:
+                results.put(error)
+
+    for _ in range(min(WORKERS, len(jobs))):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for _ in jobs:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stopped.set()
 
 
 def _data_files(remote: _Remote) -> dict[str, int]:
@@ -147,32 +173,21 @@ def _copy_whole(remote: _Remote, name: str, folder: Path) -> None:
 
 
 def _copy_columns(remote: _Remote, name: str, size: int, folder: Path, stopped: threading.Event) -> int:
-    """Copy the wanted columns of one file; returns about how many of its `size` bytes were read, now or earlier."""
-    if (folder / name).exists() or stopped.is_set():
-        return 0 if stopped.is_set() else (folder / name).stat().st_size
+    """Copy the wanted columns of one file; returns how many of its `size` bytes were read, about, if earlier."""
+    if (folder / name).exists():
+        return (folder / name).stat().st_size
     place = f"{remote.name}, {name}"
     try:
-        # No read-ahead: pyarrow asks for the very ranges that it needs, neighbouring ones together.
-        source = remote.files.open(remote.path(name), "rb", cache_type="none")
-        with source, pq.ParquetFile(source, pre_buffer=True) as parquet:
-            columns = lerobot.wanted_columns(parquet.schema_arrow.names, place)
-            table = parquet.read(columns=columns)
-            read = min(size, _bytes_of(parquet.metadata, set(columns)))
+        # No read-ahead: the very ranges that are needed are asked for.
+        with remote.files.open(remote.path(name), "rb", cache_type="none") as source:
+            table, read = read_columns(source, size, partial(lerobot.wanted_columns, place=place), stopped)
     except pa.ArrowInvalid as error:
-        detail = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{place}: came cut short, or is damaged on the hub ({detail}); run it again, or name another revision"
+            f"{place}: came cut short, or is damaged on the hub ({one_line(error)}); run it again, or name another "
+            "revision"
         ) from None
     mirror.store_table(folder / name, table)
     return read
-
-
-def _bytes_of(metadata: pq.FileMetaData, columns: set[str]) -> int:
-    """Bytes that reading some columns takes: theirs, and the end of the file, where the footer is."""
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-    wanted = (chunk.total_compressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
-    return int(max(metadata.serialized_size, FOOTER_READ) + sum(wanted))
 
 
 def _endpoint() -> str | None:
@@ -191,9 +206,12 @@ def _unreached(found: Mirror) -> str:
 def _is_no_answer(error: Exception) -> bool:
     """The hub could not be reached, or is out of order: neither says anything of the data set."""
     status = _status(error)
-    if status is None:
-        return not isinstance(error, (HFValidationError, InputError))
-    return status >= 429
+    return _is_of_the_network(error) if status is None else status >= 429
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Errors of the HTTP clients that releases of huggingface_hub use need not be OSErrors; nor is a page for JSON."""
+    return isinstance(error, (OSError, json.JSONDecodeError)) or type(error).__module__.split(".")[0] in HTTP_CLIENTS
 
 
 def _status(error: Exception) -> int | None:
@@ -202,13 +220,14 @@ def _status(error: Exception) -> int | None:
 
 
 def _refuse(name: str, error: Exception) -> NoReturn:
-    if isinstance(error, InputError):
+    known = (HFValidationError, EntryNotFoundError, pa.ArrowException)
+    if isinstance(error, InputError) or not (isinstance(error, known) or _is_of_the_network(error)):
         raise error
     raise InputError(f"{name}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
-    detail = " ".join(str(error).split())[:120]
+    detail = one_line(error)
     status = _status(error)
     if isinstance(error, GatedRepoError):
         return "its terms have to be accepted on its page first, and `hf auth login` run"
@@ -223,7 +242,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (FileNotFoundError, EntryNotFoundError)):
         return f"is not a LeRobot data set (no {lerobot.INFO}); of HDF5 files, download them and give their folder"
     if isinstance(error, OfflineModeIsEnabled):
-        return "the hub is switched off by HF_HUB_OFFLINE, and nothing was fetched earlier"
+        return "the hub is switched off by HF_HUB_OFFLINE, and this was not fetched earlier"
     if status is not None:
         return f"the hub answered {status} ({detail}); run it again, and what was fetched stays"
     return f"the hub could not be reached or broke off ({detail}); run it again, and what was fetched stays"

@@ -129,21 +129,32 @@ def _read_rows(path: Path, place: str) -> _Rows:
     return or_refuse(place, read, OTHERWISE)
 
 
-def _control_rate(info: dict[str, Any], tasks: dict[int, str]) -> tuple[float, list[str]]:
+def _control_rate(info: dict[str, Any], tasks: dict[int, str]) -> tuple[float | None, list[str]]:
     """Steps a second. LIBERO's conversions say 10 fps, which is the label of the conversion: its control rate is 20."""
     rate = control_rate(info.get("fps"))
-    if tasks and rate != CONTROL_RATE_HZ and all(map(is_libero_task, tasks.values())):
+    if tasks and rate not in (None, CONTROL_RATE_HZ) and all(map(is_libero_task, tasks.values())):
         return CONTROL_RATE_HZ, [
-            f"The data set says {rate:g} steps a second; its tasks are LIBERO's, whose control rate is "
-            f"{CONTROL_RATE_HZ:g} Hz, and that is used."
+            f"The data set says {rate:g} steps a second; its tasks are LIBERO's, so LIBERO's control rate of "
+            f"{CONTROL_RATE_HZ:g} is taken."
         ]
     return rate, []
 
 
 def _missing(info: dict[str, Any], episodes: list[Episode]) -> list[str]:
+    """What is said of episodes that are not there.
+
+    Raises:
+        InputError: every episode is there, but steps are missing: at the end of one, where nothing else would tell.
+    """
     promised = info.get("total_episodes")
     if isinstance(promised, int) and promised != len(episodes):
         return [f"{INFO} promises {promised:,} episodes; {len(episodes):,} are there."]
+    steps, found = info.get("total_frames"), sum(len(episode.actions) for episode in episodes)
+    if isinstance(promised, int) and isinstance(steps, int) and steps != found:
+        raise InputError(
+            f"{INFO}: promises {steps:,} steps, and data/ has {found:,} in as many episodes as promised; "
+            "download it again"
+        )
     return []
 
 
@@ -158,7 +169,7 @@ class _Rows:
     task: NDArray[np.int64]
 
 
-def _group(files: list[_Rows], tasks: dict[int, str], rate: float) -> list[Episode]:
+def _group(files: list[_Rows], tasks: dict[int, str], rate: float | None) -> list[Episode]:
     """Put the rows of all files together and cut them into episodes."""
     filled = [rows for rows in files if len(rows.actions)]
     _refuse_mixed_widths(filled, files[0].place)

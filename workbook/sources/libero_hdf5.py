@@ -95,9 +95,9 @@ def _task_name(group: h5py.Group, source: str) -> str:
     return text.strip('"') or named_by_file
 
 
-def _control_rate(group: h5py.Group) -> float:
-    """The environment's control rate in steps a second; LIBERO's where the file does not say it."""
+def _control_rate(group: h5py.Group) -> float | None:
+    """The environment's control rate in steps a second, where the file says it."""
     try:
         return control_rate(json.loads(group.attrs["env_args"])["env_kwargs"]["control_freq"])
     except (KeyError, TypeError, ValueError):
-        return control_rate(None)
+        return None

@@ -9,8 +9,11 @@ from pathlib import Path
 from workbook.episodes import Episode
 from workbook.errors import InputError
 
-# LeRobot v3 with the images in separate video files; no-op steps are filtered out, as OpenVLA does.
-REPOSITORY = "lerobot/libero"
+REPOSITORY = "lerobot/libero"  # LeRobot v3, the images in separate video files
+FILTERED = (
+    "This copy of LIBERO has the 1,693 demonstrations of OpenVLA's version of the four suites, without failed ones and "
+    "without no-op steps."
+)
 ALL = "libero"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from workbook.paths import expand, replacing
 
 CACHE_VARIABLE = "WORKBOOK_CACHE"
 MARKER = "mirror.json"  # written last: the mirror is whole
+STALE_SECONDS = 3600
 NEWEST = "newest"  # names the commit that the data set's newest revision was when it was last asked for
 
 
@@ -37,26 +40,42 @@ def cache_of(repository: str) -> Path:
 
 
 def whole(folder: Path) -> Mirror | None:
-    """The mirror in a folder, where it was finished."""
+    """The mirror in a folder, where it was finished and every file is still as it was."""
     try:
-        size: dict[str, int] = json.loads((folder / MARKER).read_text(encoding="utf8"))
-    except (OSError, ValueError):
+        marker = json.loads((folder / MARKER).read_text(encoding="utf8"))
+        complete = all((folder / name).stat().st_size == size for name, size in marker["files"].items())
+        return _mirror(folder, marker) if complete else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    note = f"Fetched without images: {size['read'] / 1e6:.3g} MB of {size['total'] / 1e6:.3g} MB of data files."
-    return Mirror(folder, folder.name, (note,))
+
+
+def _mirror(folder: Path, marker: dict[str, Any]) -> Mirror:
+    read, total = (f"{marker[name] / 1e6:.3g} MB" for name in ("read", "total"))
+    return Mirror(folder, folder.name, (f"Fetched without images: about {read} of {total} of data files.",))
 
 
 def newest(cache: Path) -> Mirror | None:
     """The mirror of what was the newest revision when it was last asked for."""
     try:
         return whole(cache / (cache / NEWEST).read_text(encoding="utf8"))
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
-def finish(folder: Path, read: int, total: int) -> None:
+def finish(folder: Path, read: int, total: int) -> Mirror:
     """Mark a mirror as whole. read, total: bytes of the data files that were read, and that they have."""
-    store(folder / MARKER, json.dumps({"read": read, "total": total}).encode())
+    (folder / MARKER).unlink(missing_ok=True)
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("[!.]*") if path.is_file()}
+    marker = {"read": read, "total": total, "files": files}
+    store(folder / MARKER, json.dumps(marker).encode())
+    return _mirror(folder, marker)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a fetch that was killed long ago left half-written."""
+    for path in folder.rglob(".*"):
+        if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+            path.unlink(missing_ok=True)
 
 
 def store(path: Path, content: bytes) -> None:

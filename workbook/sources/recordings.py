@@ -10,14 +10,11 @@ from pathlib import Path
 from workbook.episodes import Episode, Origin, Recordings
 from workbook.errors import InputError
 from workbook.paths import SAMPLE, expand
-from workbook.sources import chunk_file, hub, lerobot, libero_hdf5, libero_suites
+from workbook.sources import DATA_KINDS, chunk_file, hub, lerobot, libero_hdf5, libero_suites
 
 HUB_PREFIX = "hf://"
 LIBERO_HDF5 = "LIBERO HDF5"
-KINDS = (
-    "a LIBERO HDF5 file or a folder of them, a LeRobot data set's folder, a .pt file of normalised chunks, 'sample', "
-    f"{', '.join(libero_suites.names())}, or hf://owner/name"
-)
+SAMPLE_KIND = "LIBERO HDF5, of a scripted expert in the simulator"
 
 
 def read_recordings(data: str | Path, on_progress: hub.OnProgress | None = None) -> Recordings:
@@ -30,19 +27,21 @@ def read_recordings(data: str | Path, on_progress: hub.OnProgress | None = None)
         InputError: nothing of that name, or something in it that cannot be read.
     """
     recordings = _read(str(data), on_progress)
-    return replace(recordings, episodes=list(map(_with_plain_labels, recordings.episodes)))
+    return replace(recordings, episodes=list(map(_plain, recordings.episodes)))
 
 
-def _with_plain_labels(episode: Episode) -> Episode:
-    """Without the characters that no file of results could hold."""
+def _plain(episode: Episode) -> Episode:
+    """Without the characters that no file of results could hold, and with 0 for -0, which not every format keeps."""
     labels = {name: getattr(episode, name) for name in ("task", "source", "key", "session")}
     plain = {name: text.replace("\0", " ").encode("utf8", "replace").decode("utf8") for name, text in labels.items()}
-    return episode if plain == labels else replace(episode, **plain)
+    return replace(episode, actions=episode.actions + 0.0, **plain)
 
 
 def _read(text: str, on_progress: hub.OnProgress | None) -> Recordings:
+    if not text.strip():
+        raise InputError(f"--data is empty; give {DATA_KINDS}")
     if text == "sample":
-        return Recordings(libero_hdf5.read_folder(SAMPLE), Origin(LIBERO_HDF5, "sample"))
+        return Recordings(libero_hdf5.read_folder(SAMPLE), Origin(SAMPLE_KIND, "sample"))
     if text.startswith(HUB_PREFIX):
         return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), on_progress)
     path = expand(text)
@@ -64,27 +63,28 @@ def _read_hub(name: str, on_progress: hub.OnProgress | None) -> Recordings:
         raise InputError(
             f"{pinned}: {error}; it was fetched to {mirror.folder}: delete that to fetch it anew"
         ) from None
-    return Recordings(episodes, Origin(f"LeRobot {version}, from the hub", pinned, (*mirror.notes, *notes)))
+    origin = Origin(f"LeRobot {version}, from the hub", pinned, mirror.revision, (*mirror.notes, *notes))
+    return Recordings(episodes, origin)
 
 
 def _read_suite(suite: str, revision: str, on_progress: hub.OnProgress | None) -> Recordings:
     whole = _read_hub(f"{libero_suites.REPOSITORY}{'@' + revision if revision else ''}", on_progress)
     origin = whole.origin
-    episodes, notes = libero_suites.select(whole.episodes, suite, origin.name)
-    pinned = f"{suite}@{origin.name.rpartition('@')[2]}"
-    return Recordings(episodes, Origin(origin.kind, pinned, (*origin.notes, *notes)))
+    episodes, lacking = libero_suites.select(whole.episodes, suite, origin.name)
+    notes = (libero_suites.FILTERED, *origin.notes, *lacking)
+    return Recordings(episodes, replace(origin, name=f"{suite}@{origin.revision}", notes=notes))
 
 
 def _read_path(path: Path) -> Recordings:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; give --data {KINDS}") from None
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; give --data {DATA_KINDS}") from None
     if stat.S_ISDIR(mode):
         return _read_folder(path)
     if path.suffix.lower() in chunk_file.SUFFIXES:
         episodes, notes = chunk_file.read_file(path)
-        return Recordings(episodes, Origin("normalised chunks", str(path), tuple(notes)))
+        return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
     if path.suffix.lower() == ".parquet":
         raise InputError(f"{path}: is one file of a LeRobot data set; give the folder that holds its meta/ and data/")
     return Recordings(libero_hdf5.read_file(path), Origin(LIBERO_HDF5, str(path)))
@@ -97,10 +97,10 @@ def _read_folder(path: Path) -> Recordings:
         raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
     if is_lerobot:
         episodes, version, notes = lerobot.read_folder(path)
-        return Recordings(episodes, Origin(f"LeRobot {version}", str(path), tuple(notes)))
+        return Recordings(episodes, Origin(f"LeRobot {version}", str(path), notes=tuple(notes)))
     episodes = libero_hdf5.read_folder(path)
     if episodes:
         return Recordings(episodes, Origin(LIBERO_HDF5, str(path)))
     inside = next((found for found in sorted(path.glob(f"*/{lerobot.INFO}"))), None)
-    hint = f"; did you mean {inside.parent.parent}?" if inside else f"; give --data {KINDS}"
+    hint = f"; did you mean {inside.parent.parent}?" if inside else f"; give --data {DATA_KINDS}"
     raise InputError(f"{path}: holds no .hdf5 file and no {lerobot.INFO}{hint}")

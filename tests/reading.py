@@ -1,0 +1,84 @@
+"""What is read of recordings and what is said of them, as many tests ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+from writers import Demos, write_libero
+
+from workbook.data_card import describe
+from workbook.data_remarks import remarks
+from workbook.dataset import DataConfig, Dataset, prepare_dataset
+from workbook.episodes import Episode, Recordings
+from workbook.errors import InputError
+from workbook.sources.recordings import read_recordings
+
+
+def read(data: Path | str) -> list[Episode]:
+    return read_recordings(data).episodes
+
+
+def notes(data: Path | str) -> str:
+    return " ".join(read_recordings(data).origin.notes)
+
+
+def rate_of(data: Path) -> float | None:
+    """The control rate that all episodes have."""
+    [rate] = {episode.control_rate_hz for episode in read(data)}
+    return rate
+
+
+def assert_same(episodes: Sequence[Episode], demos: Demos) -> None:
+    """The actions of these demos and no others, to the last bit."""
+    assert len(episodes) == len(demos)
+    for episode, (task, actions) in zip(episodes, demos, strict=True):
+        assert episode.task == task
+        assert episode.actions.dtype == np.float64
+        np.testing.assert_array_equal(episode.actions, actions)
+
+
+def assert_same_episodes(left: Recordings | Dataset, right: Recordings | Dataset) -> None:
+    """To the last bit, and in everything else that is known of them."""
+    assert len(left.episodes) == len(right.episodes) > 0
+    for one, other in zip(left.episodes, right.episodes, strict=True):
+        assert one.actions.dtype == other.actions.dtype
+        assert one.actions.shape == other.actions.shape
+        assert one.actions.tobytes() == other.actions.tobytes()
+        for name in ("task", "source", "key", "session", "control_rate_hz"):
+            assert getattr(one, name) == getattr(other, name)
+
+
+def said(data: Path | str, **parameters: object) -> list[str]:
+    """The remarks of 01_data."""
+    return remarks(describe(prepare_dataset(data, DataConfig(**parameters))))  # type: ignore[arg-type]
+
+
+def said_of(folder: Path, demos: Mapping[str, ArrayLike], **parameters: object) -> list[str]:
+    return said(write_libero(folder / "a.hdf5", demos), **parameters)
+
+
+def about(word: str, sentences: Sequence[str]) -> list[str]:
+    return [sentence for sentence in sentences if word in sentence]
+
+
+def assert_plain(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        assert sentence[0].isupper() or sentence[0].isdigit()
+        assert sentence.endswith(".")
+        assert "nan" not in sentence
+        assert "None" not in sentence
+
+
+def refused(read: Callable[[], object]) -> str:
+    """The message with which something is refused, checked to be a sentence on one line."""
+    with pytest.raises(InputError) as raised:
+        read()
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "Traceback" not in message
+    assert len(message) < 600
+    return message
