@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("alone_with_the_hub")
 
 
 def interruptible(code: str) -> subprocess.Popen[str]:
-    """The same, begun; even where this was started with interrupts ignored, the process heeds them."""
+    """A process that was begun and reads; it heeds interrupts, even where this one was started with them ignored."""
     heed = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
         reading_process(heed + code), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -105,7 +105,8 @@ def test_an_interrupted_process_does_not_wait_for_a_hub_out_of_order(hub: FakeHu
         hub.failing[file_path(name)] = 503
     with interruptible("read_recordings('hf://test/data')") as process:
         last_asked = f" {file_path(failing[-1])}"
-        while process.poll() is None and not any(request.endswith(last_asked) for request in hub.requests):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not any(request.endswith(last_asked) for request in hub.requests):
             threading.Event().wait(0.05)
         threading.Event().wait(0.5)
         begun = time.monotonic()
@@ -116,6 +117,25 @@ def test_an_interrupted_process_does_not_wait_for_a_hub_out_of_order(hub: FakeHu
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert "Exception in thread" not in said
     assert "Fatal" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [("SystemExit(2)", 2), ("KeyboardInterrupt", -signal.SIGINT)], ids=["refused", "interrupted"]
+)
+def test_a_process_ends_though_other_files_are_being_read(hub: FakeHub, error: str, code: int) -> None:
+    """Of the first file the actions come after a second; of the others, they are waited for at that time."""
+    hub.slow = {file_path(FILES[0]): 1.0} | {file_path(name): 4.0 for name in FILES[1:]}
+    with interruptible(
+        f"def stop(done, total):\n    raise {error}\nread_recordings('hf://test/data', stop)"
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail("the process never ends")
+    assert process.returncode == code, said
+    assert "Fatal" not in said
+    assert "terminate called" not in said
 
 
 def test_a_killed_fetch_is_gone_on_with(hub: FakeHub, mirror: Path) -> None:

@@ -11,7 +11,7 @@ from workbook.errors import InputError
 
 REPOSITORY = "lerobot/libero"  # LeRobot v3, the images in separate video files
 FILTERED = (
-    "This copy of LIBERO has the 1,693 demonstrations of OpenVLA's version of the four suites, without failed ones and "
+    f"{REPOSITORY} is published as OpenVLA's version of the four suites: 1,693 demonstrations, without failed ones and "
     "without no-op steps."
 )
 ALL = "libero"
