@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbook.sources.remote_parquet import FOOTER_READ, read_columns
-
-NEVER = threading.Event
+from workbook.sources.remote_parquet import FOOTER_READ, Gate, read_columns
 
 
 def parquet(rows: int, group: int, picture_bytes: int, compression: str = "snappy") -> bytes:
@@ -37,14 +35,14 @@ def without_pictures(names: list[str]) -> list[str]:
 @given(st.integers(1, 300), st.integers(1, 120), st.integers(0, 2000), st.sampled_from(["none", "snappy", "zstd"]))
 def test_the_table_is_that_of_reading_the_whole_file(rows: int, group: int, picture: int, compression: str) -> None:
     content = parquet(rows, group, picture, compression)
-    table, read = read_columns(io.BytesIO(content), len(content), without_pictures, NEVER())
+    table, read = read_columns(io.BytesIO(content), len(content), without_pictures, Gate())
     assert table.equals(pq.read_table(io.BytesIO(content), columns=["action", "index"]))
     assert read <= len(content) + FOOTER_READ
 
 
 def test_pictures_are_not_read() -> None:
     content = parquet(300, 100, 20_000)
-    _, read = read_columns(io.BytesIO(content), len(content), without_pictures, NEVER())
+    _, read = read_columns(io.BytesIO(content), len(content), without_pictures, Gate())
     assert read < 0.03 * len(content)
 
 
@@ -52,36 +50,55 @@ def test_a_footer_longer_than_the_first_read_is_read_whole() -> None:
     content = parquet(4000, 2, 100)
     footer = int.from_bytes(content[-8:-4], "little")
     assert footer > FOOTER_READ
-    table, read = read_columns(io.BytesIO(content), len(content), without_pictures, NEVER())
+    table, read = read_columns(io.BytesIO(content), len(content), without_pictures, Gate())
     assert table.num_rows == 4000
     assert footer < read
 
 
 def test_a_file_that_fits_into_the_first_read_is_read_once(tmp_path: Path) -> None:
     content = parquet(50, 50, 100)
-    _, read = read_columns(io.BytesIO(content), len(content), without_pictures, NEVER())
+    _, read = read_columns(io.BytesIO(content), len(content), without_pictures, Gate())
     assert read == len(content)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, but longer than a footer", bytes(100_000)])
 def test_what_is_no_parquet_is_said_to_be_damaged(content: bytes) -> None:
     with pytest.raises(pa.ArrowInvalid):
-        read_columns(io.BytesIO(content), len(content), without_pictures, NEVER())
+        read_columns(io.BytesIO(content), len(content), without_pictures, Gate())
 
 
 def test_fewer_bytes_than_asked_for_are_a_broken_connection() -> None:
     content = parquet(300, 100, 2000)
     with pytest.raises(ConnectionError, match="bytes came"):
-        read_columns(io.BytesIO(content[:-10]), len(content), without_pictures, NEVER())
+        read_columns(io.BytesIO(content[:-10]), len(content), without_pictures, Gate())
 
 
 def test_a_stop_is_obeyed_between_two_reads() -> None:
     content = parquet(300, 100, 20_000)
-    stopped = threading.Event()
+    gate = Gate()
 
-    def choose(names: list[str]) -> list[str]:
-        stopped.set()  # after the footer, before the columns
-        return without_pictures(names)
+    class Closing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            gate.close()  # as another thread would while this one waits for an answer
+            return super().read(size)
 
     with pytest.raises(InterruptedError):
-        read_columns(io.BytesIO(content), len(content), choose, stopped)
+        read_columns(Closing(content), len(content), without_pictures, gate)
+
+
+def test_a_gate_that_closes_waits_for_the_one_inside_and_lets_nobody_in() -> None:
+    gate, inside, closed = Gate(), threading.Event(), threading.Event()
+
+    def close() -> None:
+        inside.wait()
+        gate.close()
+        closed.set()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    with gate.passing():
+        inside.set()
+        assert not closed.wait(0.2)
+    closer.join()
+    with pytest.raises(InterruptedError), gate.passing():
+        pytest.fail("let in")

@@ -32,7 +32,7 @@ from workbook.errors import InputError
 from workbook.sources import lerobot, mirror
 from workbook.sources.files import one_line
 from workbook.sources.mirror import Mirror
-from workbook.sources.remote_parquet import read_columns
+from workbook.sources.remote_parquet import Gate, read_columns
 
 WORKERS = 8  # files fetched at once; most of the time goes into waiting for answers
 TIMEOUT_SECONDS = 30
@@ -105,22 +105,23 @@ def _copy(remote: _Remote, folder: Path, on_progress: OnProgress | None) -> tupl
     """Copy what is not there yet; returns the bytes read of the data files, about, and the bytes that they have."""
     _copy_whole(remote, lerobot.INFO, folder)
     lerobot.read_info(folder / lerobot.INFO)  # an unknown version is refused before anything else is fetched
+    described = remote.files.ls(remote.path("meta"), detail=False)  # exists() would take an error for a no
     for name in lerobot.TASK_FILES:
-        if remote.files.exists(remote.path(name)):
+        if remote.path(name) in described:
             _copy_whole(remote, name, folder)
     sizes = _data_files(remote)
-    stopped = threading.Event()
-    jobs = [partial(_copy_columns, remote, name, size, folder, stopped) for name, size in sizes.items()]
+    gate = Gate()
+    jobs = [partial(_copy_columns, remote, name, size, folder, gate) for name, size in sizes.items()]
     read = 0
-    for done, bytes_read in enumerate(_in_threads(jobs, stopped), start=1):
+    for done, bytes_read in enumerate(_in_threads(jobs, gate), start=1):
         read += bytes_read
         if on_progress:
             on_progress(done, len(jobs))
     return read, sum(sizes.values())
 
 
-def _in_threads(jobs: Sequence[Callable[[], int]], stopped: threading.Event) -> Iterator[int]:
-    """Results of the jobs as they come; the first error is raised, no further job begun, and `stopped` set.
+def _in_threads(jobs: Sequence[Callable[[], int]], gate: Gate) -> Iterator[int]:
+    """Results of the jobs as they come; the first error is raised, no further job begun, and the gate closed.
 
     In daemon threads: a job that waits before it asks the hub again must not hold up one who interrupts, and
     concurrent.futures would wait for it when the interpreter ends.
@@ -130,13 +131,12 @@ def _in_threads(jobs: Sequence[Callable[[], int]], stopped: threading.Event) -> 
         waiting.put(job)
 
     def work() -> None:
-        while not stopped.is_set():
+        while True:
             try:
-                job = waiting.get_nowait()
-            except queue.Empty:
+                gate.check()
+                results.put(waiting.get_nowait()())
+            except (queue.Empty, InterruptedError):
                 return
-            try:
-                results.put(job())
             except BaseException as error:
                 results.put(error)
 
@@ -149,7 +149,7 @@ def _in_threads(jobs: Sequence[Callable[[], int]], stopped: threading.Event) -> 
                 raise result
             yield result
     finally:
-        stopped.set()
+        gate.close()
 
 
 def _data_files(remote: _Remote) -> dict[str, int]:
@@ -172,7 +172,7 @@ def _copy_whole(remote: _Remote, name: str, folder: Path) -> None:
     mirror.store(folder / name, content)
 
 
-def _copy_columns(remote: _Remote, name: str, size: int, folder: Path, stopped: threading.Event) -> int:
+def _copy_columns(remote: _Remote, name: str, size: int, folder: Path, gate: Gate) -> int:
     """Copy the wanted columns of one file; returns how many of its `size` bytes were read, about, if earlier."""
     if (folder / name).exists():
         return (folder / name).stat().st_size
@@ -180,13 +180,14 @@ def _copy_columns(remote: _Remote, name: str, size: int, folder: Path, stopped: 
     try:
         # No read-ahead: the very ranges that are needed are asked for.
         with remote.files.open(remote.path(name), "rb", cache_type="none") as source:
-            table, read = read_columns(source, size, partial(lerobot.wanted_columns, place=place), stopped)
+            table, read = read_columns(source, size, partial(lerobot.wanted_columns, place=place), gate)
     except pa.ArrowInvalid as error:
         raise InputError(
             f"{place}: came cut short, or is damaged on the hub ({one_line(error)}); run it again, or name another "
             "revision"
         ) from None
-    mirror.store_table(folder / name, table)
+    with gate.passing():
+        mirror.store_table(folder / name, table)
     return read
 
 

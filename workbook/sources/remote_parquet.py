@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -15,28 +16,58 @@ TRAILER = 8  # length of the footer in 4 bytes, and 'PAR1'
 GAP = 8 * 1024  # bytes; ranges that are nearer than this are read together
 
 
+class Gate:
+    """Lets one thread at a time into pyarrow, and none once it is closed.
+
+    A thread that is inside pyarrow when the interpreter ends takes the process down with it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def check(self) -> None:
+        """Raises InterruptedError if the gate is closed."""
+        if self._closed:
+            raise InterruptedError
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        with self._lock:
+            self.check()
+            yield
+
+    def close(self) -> None:
+        """Wait for the one inside, and let nobody in any more."""
+        with self._lock:
+            self._closed = True
+
+
 def read_columns(
-    source: BinaryIO, size: int, choose: Callable[[list[str]], list[str]], stopped: threading.Event
+    source: BinaryIO, size: int, choose: Callable[[list[str]], list[str]], gate: Gate
 ) -> tuple[pa.Table, int]:
     """The columns that `choose` picks from the names of all, and the number of bytes that were read of `size`.
 
     Every read happens here, in the thread that calls: pyarrow gets the file when all that it needs is in memory.
 
     Raises:
-        InterruptedError: `stopped` was set between two reads.
+        InterruptedError: the gate was closed between two reads.
         pyarrow.ArrowInvalid: not a parquet file, or damaged.
     """
-    parts = _Parts(source, size, stopped)
+    parts = _Parts(source, size, gate)
     tail = min(size, FOOTER_READ)
     parts.fetch(size - tail, size)
     footer = int.from_bytes(parts.read_at(size - TRAILER, 4), "little") + TRAILER if size > TRAILER else 0
     if tail < footer <= size:
         parts.fetch(size - footer, size - tail)
-    metadata = pq.ParquetFile(parts).metadata
-    columns = choose(metadata.schema.to_arrow_schema().names)
-    for start, end in _merged(_ranges(metadata, set(columns))):
+    with gate.passing():
+        metadata = pq.ParquetFile(parts).metadata
+        columns = choose(metadata.schema.to_arrow_schema().names)
+        ranges = _merged(_ranges(metadata, set(columns)))
+    for start, end in ranges:
         parts.fetch(start, end)
-    table = pq.ParquetFile(parts, metadata=metadata).read(columns=columns, use_threads=False)
+    with gate.passing():
+        table = pq.ParquetFile(parts, metadata=metadata).read(columns=columns, use_threads=False)
     return table, parts.bytes_read
 
 
@@ -64,15 +95,14 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 class _Parts(io.RawIOBase):
     """A file of which only parts are here; what is not is read as zeros, which pyarrow never asks for."""
 
-    def __init__(self, source: BinaryIO, size: int, stopped: threading.Event) -> None:
-        self.source, self.size, self.stopped = source, size, stopped
+    def __init__(self, source: BinaryIO, size: int, gate: Gate) -> None:
+        self.source, self.size, self.gate = source, size, gate
         self.parts: list[tuple[int, bytes]] = []
         self.position = 0
         self.bytes_read = 0
 
     def fetch(self, start: int, end: int) -> None:
-        if self.stopped.is_set():
-            raise InterruptedError
+        self.gate.check()
         if any(begin <= start and end <= begin + len(content) for begin, content in self.parts):
             return
         self.source.seek(start)
