@@ -21,8 +21,7 @@ class FakeHub:
     """repositories: name -> folder, of the newest commit; earlier: branch -> commit and folder of one before it.
 
     failing: path prefix -> status that is answered instead, with error_code, while it is in here; breaking: path
-    prefix -> how its answer breaks off; slow: path prefix -> seconds before a part of a file is sent that is not its
-    end; redirecting: files are answered with the address of another place.
+    prefix -> how its answer breaks off; redirecting: files are answered with the address of another place.
     """
 
     repositories: dict[str, Path]
@@ -34,7 +33,6 @@ class FakeHub:
     failing: dict[str, int] = field(default_factory=dict)
     error_code: str = ""
     breaking: dict[str, Break] = field(default_factory=dict)
-    slow: dict[str, float] = field(default_factory=dict)
     redirecting: bool = False
     page: int = 1000  # entries of a listing that are sent at once
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -156,8 +154,6 @@ class Handler(BaseHTTPRequestHandler):
             first, _, last = asked.removeprefix("bytes=").partition("-")
             end = min(int(last) + 1 if last else len(content), len(content))
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(content)}"
-            if end < len(content):
-                threading.Event().wait(_of_prefix(self.hub.slow, urlsplit(self.path).path) or 0)  # sleep may be patched
             content, status = content[int(first) : end], 206
         if with_body:
             self.hub.count(name, len(content))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -29,34 +28,18 @@ from reading import assert_same_episodes
 from workbook.episodes import Recordings
 from workbook.paths import REPOSITORY
 from workbook.sources import hub as hub_reader
-from workbook.sources.mirror import CACHE_VARIABLE, MARKER
+from workbook.sources.mirror import MARKER
 from workbook.sources.recordings import read_recordings
 
 pytestmark = pytest.mark.usefixtures("alone_with_the_hub")
 
 
-STOPPED_AT_THE_FIRST_FILE = """
-import time
-
-class Last:
-    def __del__(self, sleep=time.sleep):
-        sleep(2)
-
-def stop(done, total):
-    raise {error}
-
-last = Last()
-read_recordings("hf://test/data", stop)
-"""
-
-
-def interruptible(code: str, **environment: str) -> subprocess.Popen[str]:
+def interruptible(code: str) -> subprocess.Popen[str]:
     """A process that was begun and reads; it heeds interrupts, even where this one was started with them ignored."""
     heed = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
         reading_process(heed + code),
         cwd=REPOSITORY,
-        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -138,29 +121,6 @@ def test_an_interrupted_process_does_not_wait_for_a_hub_out_of_order(hub: FakeHu
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert "Exception in thread" not in said
     assert "Fatal" not in said
-
-
-def test_processes_end_though_other_files_are_being_read(hub: FakeHub, tmp_path: Path) -> None:
-    """The first file comes early, and the others while the interpreter is ended, which is made to take its time.
-
-    Not every process would be caught by that, so there are several.
-    """
-    hub.slow = {file_path(FILES[0]): 0.5} | {file_path(name): 1.5 for name in FILES[1:]}
-    ending = ["SystemExit(2)"] * 4 + ["KeyboardInterrupt"] * 2
-    processes = [
-        interruptible(
-            STOPPED_AT_THE_FIRST_FILE.format(error=error), **{CACHE_VARIABLE: str(tmp_path / f"cache {number}")}
-        )
-        for number, error in enumerate(ending)
-    ]
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
-        threading.Event().wait(0.05)
-    codes = [process.poll() for process in processes]
-    for process in processes:
-        process.kill()
-        process.communicate()
-    assert codes == [2] * 4 + [-signal.SIGINT] * 2  # None: never ended; -6: aborted
 
 
 def test_a_killed_fetch_is_gone_on_with(hub: FakeHub, mirror: Path) -> None:

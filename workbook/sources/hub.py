@@ -36,7 +36,7 @@ from workbook.sources.remote_parquet import Gate, read_columns
 
 WORKERS = 8  # files fetched at once; most of the time goes into waiting for answers
 TIMEOUT_SECONDS = 30
-HTTP_CLIENTS = ("requests", "httpx", "httpx2", "httpcore", "httpcore2")
+HTTP_CLIENTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
 OnProgress = Callable[[int, int], None]
 
 
