@@ -58,7 +58,9 @@ def test_a_chunk_file_cut_anywhere(data: st.DataObject, zipped: bool) -> None:
         path = write_chunk_file(Path(name) / "bad.pt", demos())
         torch.save(torch.load(path), path, _use_new_zipfile_serialization=zipped)
         cut_short(path, data.draw(st.integers(1, path.stat().st_size)))
-        refusal(path, f"{path}: not a PyTorch file")
+        text = refusal(path, f"{path}: ")
+        # Cut within the name of a type, a file seems to hold another type than tensors.
+        assert "not a PyTorch file" in text or "never loaded here" in text
 
 
 NO_CHUNK_FILES: dict[str, Callable[[Path], object]] = {
