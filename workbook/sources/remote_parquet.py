@@ -61,13 +61,13 @@ def read_columns(
     if tail < footer <= size:
         parts.fetch(size - footer, size - tail)
     with gate.passing():
-        metadata = pq.ParquetFile(parts).metadata
+        metadata = pq.ParquetFile(parts, pre_buffer=False).metadata
         columns = choose(metadata.schema.to_arrow_schema().names)
         ranges = _merged(_ranges(metadata, set(columns)))
     for start, end in ranges:
         parts.fetch(start, end)
     with gate.passing():
-        table = pq.ParquetFile(parts, metadata=metadata).read(columns=columns, use_threads=False)
+        table = pq.ParquetFile(parts, metadata=metadata, pre_buffer=False).read(columns=columns, use_threads=False)
     return table, parts.bytes_read
 
 
