@@ -8,15 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rfsq_robust import (
-    CONDITIONINGS,
-    ActionRFSQAE,
-    Checkpoint,
-    Conditioning,
-)
+from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning
 
 torch.set_num_threads(1)
-
 
 SIZES: dict[str, Any] = {"action_dim": 5, "hidden_dim": 6, "num_layers": 3, "num_levels": 4}
 State = dict[str, Tensor]

@@ -12,7 +12,6 @@ from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Conditioning, RobustRFSQBlo
 
 torch.set_num_threads(1)
 
-
 ACTION_DIM = 7
 DECODING: tuple[Conditioning, ...] = ("none", "frozen_layernorm", "learned_scale", "scale")
 SHAPES = [(ACTION_DIM,), (4, ACTION_DIM), (2, 3, ACTION_DIM), (2, 1, 3, ACTION_DIM)]

@@ -10,22 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import (
-    SIZES,
-    State,
-    full_checkpoint,
-    phase1_state,
-    state_with,
-    state_without,
-)
+from checkpoints import SIZES, State, full_checkpoint, phase1_state, state_with, state_without
 from torch import Tensor
 
-from rfsq_robust import (
-    CheckpointError,
-    Conditioning,
-    load_checkpoint,
-    save_checkpoint,
-)
+from rfsq_robust import CheckpointError, Conditioning, load_checkpoint, save_checkpoint
 
 
 def refusal(path: Path) -> str:

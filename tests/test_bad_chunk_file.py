@@ -16,17 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import random_walk
-from spoiling import (
-    GIT_LFS,
-    cut_short,
-    demos,
-    refusal,
-    without_rights,
-)
-from writers import (
-    write_chunk_file,
-    write_libero,
-)
+from spoiling import GIT_LFS, cut_short, demos, refusal, without_rights
+from writers import write_chunk_file, write_libero
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, save_checkpoint
 from workbook.dataset import prepare_dataset

@@ -9,25 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import (
-    SIZES,
-    State,
-    all_conditionings,
-    full_checkpoint,
-    phase1_state,
-    used_model,
-)
+from checkpoints import SIZES, State, all_conditionings, full_checkpoint, phase1_state, used_model
 from torch import Tensor
 
 import rfsq_robust
-from rfsq_robust import (
-    CONDITIONINGS,
-    ActionRFSQAE,
-    Checkpoint,
-    Conditioning,
-    load_checkpoint,
-    save_checkpoint,
-)
+from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, load_checkpoint, save_checkpoint
 
 IN_A_FRESH_PROCESS = """
 import sys

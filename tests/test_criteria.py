@@ -7,14 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from evidence import (
-    Evidence,
-    bits,
-    estimate,
-    judged,
-    passing_comparison,
-    some_residuals,
-)
+from evidence import Evidence, bits, estimate, judged, passing_comparison, some_residuals
 
 from workbook import guide
 from workbook.comparison import cheaper_rounding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from fake_hub import COMMIT, FakeHub
 from hub_fixtures import GOAL, SPATIAL, refusal
 from made_up import libero_tasks, numbered, random_demos
-from reading import assert_same, assert_same_episodes, read
+from reading import assert_same, assert_same_episodes, read, said
 from writers import FILE, write_lerobot_v3, write_libero_folder
 
 from workbook import run
@@ -105,6 +106,15 @@ def test_what_is_nowhere_gets_the_list_of_what_can_be_given(tmp_path: Path) -> N
     with pytest.raises(InputError) as raised:
         read(tmp_path / "nowhere")
     assert str(raised.value) == f"{tmp_path / 'nowhere'}: no such file or directory; give --data {DATA_KINDS}"
+
+
+def test_of_a_path_with_an_at_sign_no_revision_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_libero_folder(tmp_path / "mine@home", numbered([30, 31, 32, 33]))
+    options = ["--data", str(folder), "--layout", "joint:7"]
+    assert run._check_before_start(run.parse_arguments(options)) == str(folder)
+    assert capsys.readouterr().out == ""
+    [first, *_] = said(folder, layout="joint:7")
+    assert re.fullmatch(r"4 episodes with 126 steps, read as LIBERO HDF5; SHA-256 of the actions [0-9a-f]{12}\.", first)
 
 
 def test_a_parquet_file_gets_the_hint_to_give_its_folder(tmp_path: Path) -> None:

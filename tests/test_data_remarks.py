@@ -17,9 +17,7 @@ from workbook.dataset import DataConfig, prepare_dataset
 from workbook.episodes import Episode
 from workbook.layout import LIBERO, ActionLayout
 from workbook.paths import SAMPLE, OutputFolder
-from workbook.plausibility import (
-    fills_the_range,
-)
+from workbook.plausibility import fills_the_range
 from workbook.stages import read_stage, write_stage
 
 # Other units and poses

@@ -6,13 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from evidence import (
-    estimate,
-    passing_comparison,
-    residual_entry,
-    says,
-    some_residuals,
-)
+from evidence import estimate, passing_comparison, residual_entry, says, some_residuals
 
 from workbook.findings import against, options
 from workbook.residual_analysis import layers_enough, majority_share, partings

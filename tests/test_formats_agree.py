@@ -6,22 +6,19 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import TASKS, exact_demos, exact_walk
-from numpy.typing import NDArray
 from reading import assert_same, assert_same_episodes, read
+from small_runs import quickly
 from writers import Demos, write_chunk_file, write_lerobot_v2, write_lerobot_v3, write_libero_folder
 
 from rfsq_robust import CONDITIONINGS
-from workbook import training, variants
 from workbook.comparison import compare
 from workbook.data_card import describe
 from workbook.dataset import DataConfig, Dataset, Prepared, load_dataset, prepare_dataset, save_dataset
@@ -29,10 +26,9 @@ from workbook.paths import OutputFolder
 from workbook.residual_analysis import analyse
 from workbook.sources.recordings import read_recordings
 from workbook.split import FRACTIONS
-from workbook.training import TrainConfig, measure_step_seconds
+from workbook.training import TrainConfig
 from workbook.variants import train_variants
 
-Array = NDArray[np.float64]
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 TINY = TrainConfig(epochs=2, batch_size=16, learning_rate=5e-3, hidden_dim=4, num_layers=3)
 TIMES = {"seconds", "total_seconds", "train_seconds", "overhead"}
@@ -59,13 +55,8 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("formats")
     written = {name: write(folder / name, exact_demos()) for name, write in FORMATS.items()}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "available_cores", lambda: 1)  # in this process: no workers to wait for
-        patch.setattr(variants, "measure_step_seconds", partial(measure_step_seconds, rounds=2))
+    with quickly():
         evidence = {name: results_on(path, folder / f"out of {name}") for name, path in written.items()}
-    torch.set_num_threads(threads)
     return Run(written, evidence)
 
 

@@ -23,10 +23,7 @@ from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Conditioning, load_checkpoi
 from workbook import tables
 from workbook.errors import InputError
 from workbook.figures import training as training_figures
-from workbook.training import (
-    Job,
-    build_model,
-)
+from workbook.training import Job, build_model
 
 
 def save_bare(path: Path, conditioning: Conditioning = "none", **sizes: int) -> ActionRFSQAE:

@@ -16,17 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fake_hub import COMMIT, FakeHub, serving
-from hub_fixtures import (
-    DATA,
-    DEMOS,
-    FILES,
-    NEXT_COMMIT,
-    OWNER_NAME,
-    PINNED,
-    file_path,
-    in_another_process,
-    refusal,
-)
+from hub_fixtures import DATA, DEMOS, FILES, NEXT_COMMIT, OWNER_NAME, PINNED, file_path, in_another_process, refusal
 from made_up import random_demos
 from reading import assert_same_episodes
 from writers import lerobot_table, write_lerobot_v2, write_lerobot_v3, write_parquet

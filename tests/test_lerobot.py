@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import TASKS, exact_demos, libero_tasks, numbered, random_walk
-from numpy.typing import NDArray
+from made_up import TASKS, Array, exact_demos, libero_tasks, numbered, random_walk
 from reading import assert_same, notes, rate_of, read
 from spoiling import overwrite_columns
 from writers import (
@@ -33,7 +32,6 @@ from writers import (
 
 from workbook.sources.recordings import read_recordings
 
-Array = NDArray[np.float64]
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 
 

@@ -14,18 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from spoiling import (
-    changed,
-    lerobot,
-    refusal,
-    spoilt,
-    writing,
-)
-from writers import (
-    FILE,
-    INFO,
-    TASK_TABLE,
-)
+from spoiling import changed, lerobot, refusal, spoilt, writing
+from writers import FILE, INFO, TASK_TABLE
 
 from workbook.dataset import prepare_dataset
 

@@ -208,6 +208,18 @@ def test_figures_of_dimensions_name_every_one(run: Run, part: str) -> None:
         assert set(run.layout.names) <= words, make.__name__
 
 
+@pytest.mark.parametrize(
+    ("spec", "units"),
+    [
+        ("libero", "x axis: action in controller\nunits; 1 = 50 mm in position,\n0.5 rad in rotation, per step"),
+        (JOINTS, "x axis: joints in the units of\nthe recording, all else in the\ncontroller's"),
+        (TWO_JOINT_ARMS, "x axis: joints in the units of\nthe recording, all else in the\ncontroller's"),
+    ],
+)
+def test_the_legend_says_the_units(spec: str, units: str) -> None:
+    assert data_figures._legend(ActionLayout.parse(spec)).endswith(f"\n\n{units}")
+
+
 @pytest.mark.parametrize("part", WITHOUT_NAMES)
 def test_every_other_figure_builds(run: Run, part: str) -> None:
     for make in WITHOUT_NAMES[part]:

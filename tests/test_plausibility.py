@@ -17,13 +17,7 @@ from workbook.dataset import DataConfig, prepare_dataset
 from workbook.episodes import Episode
 from workbook.layout import LIBERO, ActionLayout
 from workbook.paths import SAMPLE
-from workbook.plausibility import (
-    LATTICES,
-    lattice_of,
-    lattice_share,
-    looks_absolute,
-    step_ratio,
-)
+from workbook.plausibility import LATTICES, lattice_of, lattice_share, looks_absolute, step_ratio
 from workbook.published import ALL_SUITES, distance, published_statistics
 from workbook.sources.recordings import read_recordings
 

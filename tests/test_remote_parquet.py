@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbook.sources import remote_parquet
 from workbook.sources.remote_parquet import FOOTER_READ, Gate, read_columns
 
 
@@ -84,6 +86,20 @@ def test_a_stop_is_obeyed_between_two_reads() -> None:
 
     with pytest.raises(InterruptedError):
         read_columns(Closing(content), len(content), without_pictures, gate)
+
+
+def test_every_read_happens_in_the_thread_that_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of pyarrow's own gives back what it read after the gate, and aborts a process that is ending then."""
+    content, readers = parquet(300, 100, 2000), set()
+    readinto = remote_parquet._Parts.readinto
+
+    def note(parts: remote_parquet._Parts, buffer: Any) -> int:
+        readers.add(threading.get_ident())
+        return readinto(parts, buffer)
+
+    monkeypatch.setattr(remote_parquet._Parts, "readinto", note)
+    read_columns(io.BytesIO(content), len(content), without_pictures, Gate())
+    assert readers == {threading.get_ident()}
 
 
 def test_a_gate_that_closes_waits_for_the_one_inside_and_lets_nobody_in() -> None:

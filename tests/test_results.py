@@ -37,10 +37,7 @@ from workbook.layout import ActionLayout
 from workbook.paths import OutputFolder
 from workbook.results import assemble, judge_comparison
 from workbook.stages import STAGES, write_stage
-from workbook.training import (
-    TrainData,
-    validation_mse,
-)
+from workbook.training import TrainData, validation_mse
 from workbook.variants import BEST_FILES, train_variants
 
 DECODING = [name for name in CONDITIONINGS if name != "layernorm"]

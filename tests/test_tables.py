@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from evidence import (
-    Evidence,
-    estimate,
-    judged,
-    passing_comparison,
-    some_residuals,
-)
+from evidence import Evidence, estimate, judged, passing_comparison, some_residuals
 
 from rfsq_robust import CONDITIONINGS
 from workbook import data_tables, tables
