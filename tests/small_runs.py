@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rfsq_robust import ActionRFSQAE
-from workbook import data_tables, tables, training, variants
+from workbook import data_tables, parallel, tables, variants
 from workbook.chunks import Normaliser
 from workbook.comparison import compare
 from workbook.conventions import Changes, clip_episodes
@@ -90,7 +90,7 @@ def quickly() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WORKBOOK_PREFIX", raising=False)
-        patch.setattr(training, "available_cores", lambda: 1)
+        patch.setattr(parallel, "available_cores", lambda: 1)
         patch.setattr(variants, "measure_step_seconds", partial(measure_step_seconds, rounds=5, steps=1))
         yield
     torch.set_num_threads(threads)

@@ -16,16 +16,9 @@ from hypothesis.extra.numpy import arrays
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, load_checkpoint, save_checkpoint
 from workbook.chunks import Array, Chunks, Normaliser
-from workbook.codecs import (
-    Codec,
-    RefittedDecoder,
-    RFSQCodec,
-    Tokens,
-    UniformBins,
-    code_entropy,
-    entropy_bits,
-    first_layers,
-)
+from workbook.codecs.bins import UniformBins
+from workbook.codecs.protocol import Codec, Tokens, code_entropy, entropy_bits
+from workbook.codecs.rfsq import RefittedDecoder, RFSQCodec, first_layers
 
 A, H, K, L = 7, 6, 4, 5
 N, C = 9, 8

@@ -14,7 +14,7 @@ from small_runs import SMALL, make_dataset, same_weights
 from torch import Tensor
 
 from rfsq_robust import CONDITIONINGS, Conditioning
-from workbook import training
+from workbook import parallel
 from workbook.errors import InputError
 from workbook.training import (
     Job,
@@ -174,7 +174,7 @@ class ManyTrained:
 def over_processes(data: TrainData) -> ManyTrained:
     progress: list[tuple[int, int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "available_cores", lambda: 2)
+        patch.setattr(parallel, "available_cores", lambda: 2)
         models = train_all(SMALL, JOBS, data, on_progress=lambda done, total: progress.append((done, total)))
     return ManyTrained(models, progress)
 
@@ -200,7 +200,7 @@ class TestTrainAll:
     def test_in_turn_it_is_the_same(
         self, data: TrainData, over_processes: ManyTrained, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(training, "available_cores", lambda: 1)
+        monkeypatch.setattr(parallel, "available_cores", lambda: 1)
         progress: list[tuple[int, int]] = []
         in_turn = train_all(SMALL, JOBS, data, on_progress=lambda done, total: progress.append((done, total)))
         assert [trained.curve for trained in in_turn] == [trained.curve for trained in over_processes.models]
@@ -209,7 +209,7 @@ class TestTrainAll:
     def test_an_error_in_a_worker_surfaces_and_leaves_no_process(
         self, data: TrainData, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(training, "available_cores", lambda: 2)
+        monkeypatch.setattr(parallel, "available_cores", lambda: 2)
         jobs = [Job(cast("Conditioning", "nonsense"), 0), Job("none", 0)]
         with pytest.raises(ValueError, match="nonsense"):
             train_all(replace(SMALL, epochs=100_000), jobs, data)

@@ -10,16 +10,9 @@ import numpy as np
 
 from rfsq_robust import CONDITIONINGS
 from workbook.chunks import Array, Chunks, Normaliser, join_chunks
-from workbook.codecs import (
-    Codec,
-    RefittedDecoder,
-    RFSQCodec,
-    Tokens,
-    UniformBins,
-    entropy_bits,
-    load_codec,
-    reconstruction_sha256,
-)
+from workbook.codecs.bins import UniformBins
+from workbook.codecs.protocol import Codec, Tokens, entropy_bits
+from workbook.codecs.rfsq import RefittedDecoder, RFSQCodec, load_codec, reconstruction_sha256
 from workbook.dataset import Dataset
 from workbook.evaluation import Metric, episode_metrics, summarise
 from workbook.intervals import Estimate, estimate_improvement

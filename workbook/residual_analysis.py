@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
 from workbook.chunks import Array
-from workbook.codecs import RFSQCodec, Tokens, code_entropy, first_layers
+from workbook.codecs.protocol import Tokens, code_entropy
+from workbook.codecs.rfsq import RFSQCodec, first_layers
 from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
 from workbook.evaluation import summarise

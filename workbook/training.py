@@ -1,32 +1,28 @@
-"""Training of the autoencoder: one model, many models over processes, and the cost of a conditioning."""
+"""Training of autoencoders: one model, every conditioning and seed, and the cost of a conditioning."""
 
 from __future__ import annotations
 
 import copy
 import math
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from rfsq_robust import ActionRFSQAE, Conditioning
+from workbook.chunks import Chunks
 from workbook.dataset import Dataset
 from workbook.errors import InputError
+from workbook.parallel import OnProgress, Tick, run_jobs
 
 VALIDATION_PART = 1024  # steps scored at once
 
 OnEpoch = Callable[[int, float], None]
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,18 @@ class TrainData:
     train: Tensor
     train_valid: Tensor
     validation: Tensor
+
+    @staticmethod
+    def of_whole_chunks(dataset: Dataset) -> TrainData:
+        """A chunk as one vector: (N, 1, C * A) to train on and (M, C * A) to validate on."""
+
+        def vectors(chunks: Chunks) -> Tensor:
+            normalised = dataset.normaliser.normalise(chunks.actions)
+            return torch.from_numpy(normalised.reshape(len(normalised), 1, -1)).float()
+
+        train = vectors(dataset.train_chunks())
+        validation = vectors(dataset.held_out_chunks("validation"))[:, 0]
+        return TrainData(train, torch.ones(train.shape[:2], dtype=torch.bool), validation)
 
     @staticmethod
     def of(dataset: Dataset) -> TrainData:
@@ -99,24 +107,30 @@ def build_model(config: TrainConfig, action_dim: int, job: Job) -> ActionRFSQAE:
     )
 
 
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+def reconstruction_loss(model: nn.Module, actions: Tensor) -> Tensor:
+    return mse_loss(model(actions)[0], actions)
+
+
 class _Stepper:
     """A model, its optimizer and one training step."""
 
-    def __init__(self, config: TrainConfig, job: Job, data: TrainData) -> None:
-        device = data.train.device
+    def __init__(self, model: nn.Module, config: TrainConfig, seed: int, data: TrainData, loss: Loss) -> None:
         self.data = data
-        self.model = build_model(config, data.train.shape[-1], job).to(device).train()
+        self.model = model.to(data.train.device).train()
+        self.loss = loss
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, fused=True)
         self.batch_size = config.batch_size
-        self.generator = torch.Generator().manual_seed(job.seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def batches(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self.data.train), generator=self.generator)
         yield from order.to(self.data.train.device).split(self.batch_size)
 
     def step(self, batch: Tensor) -> None:
-        actions = self.data.train[batch][self.data.train_valid[batch]]  # padding is left out: (steps, A)
-        loss = mse_loss(self.model(actions)[0], actions)
+        loss = self.loss(self.model, self.data.train[batch][self.data.train_valid[batch]])  # (steps, A), no padding
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -131,38 +145,59 @@ def train(config: TrainConfig, job: Job, data: TrainData, on_epoch: OnEpoch | No
         InputError: training diverged.
     """
     started = time.perf_counter()
-    stepper = _Stepper(config, job, data)
-    curve: list[float] = []
-    best_epoch, best_state = 0, stepper.model.state_dict()
-    for epoch in range(1, config.epochs + 1):
-        curve.append(_train_epoch(stepper, job, epoch))
-        if not best_epoch or curve[-1] < curve[best_epoch - 1]:
-            best_epoch, best_state = epoch, copy.deepcopy(stepper.model.state_dict())
-        if on_epoch:
-            on_epoch(epoch, curve[-1])
-    stepper.model.load_state_dict(best_state)
-    model = stepper.model.cpu().eval()
+    model = build_model(config, data.train.shape[-1], job)
+    curve = fit(model, config, job.seed, data, f"'{job.conditioning}'", on_epoch)
     seconds = time.perf_counter() - started
-    return TrainedModel(job, model, best_epoch, curve[best_epoch - 1], tuple(curve), seconds)
+    best = int(np.argmin(curve))
+    return TrainedModel(job, model, best + 1, curve[best], tuple(curve), seconds)
 
 
-def _train_epoch(stepper: _Stepper, job: Job, epoch: int) -> float:
-    """One pass over the train chunks; returns the validation MSE."""
+def fit(
+    model: nn.Module,
+    config: TrainConfig,
+    seed: int,
+    data: TrainData,
+    title: str,
+    on_epoch: OnEpoch | None = None,
+    loss: Loss = reconstruction_loss,
+) -> list[float]:
+    """Train a model whose forward gives the reconstruction first, in place, and leave it at its best epoch.
+
+    Returns:
+        The validation MSE of every epoch.
+
+    Raises:
+        InputError: training diverged.
+    """
+    stepper = _Stepper(model, config, seed, data, loss)
+    curve: list[float] = []
+    best_state = stepper.model.state_dict()
+    for epoch in range(1, config.epochs + 1):
+        mse = _train_epoch(stepper)
+        if not math.isfinite(mse):
+            raise InputError(f"training of {title} with seed {seed} diverged in epoch {epoch}; lower the learning rate")
+        if not curve or mse < min(curve):
+            best_state = copy.deepcopy(stepper.model.state_dict())
+        curve.append(mse)
+        if on_epoch:
+            on_epoch(epoch, mse)
+    stepper.model.load_state_dict(best_state)
+    model.cpu().eval()
+    return curve
+
+
+def _train_epoch(stepper: _Stepper) -> float:
+    """One pass over the train chunks; returns the validation MSE, NaN where training diverged."""
     try:
         for batch in stepper.batches():
             stepper.step(batch)
-        mse = validation_mse(stepper.model, stepper.data)
+        return validation_mse(stepper.model, stepper.data)
     except IndexError:  # a latent that is NaN has no grid value
-        mse = math.nan
-    if not math.isfinite(mse):
-        raise InputError(
-            f"training of '{job.conditioning}' with seed {job.seed} diverged in epoch {epoch}; lower the learning rate"
-        )
-    return mse
+        return math.nan
 
 
 @torch.no_grad()
-def validation_mse(model: ActionRFSQAE, data: TrainData) -> float:
+def validation_mse(model: nn.Module, data: TrainData) -> float:
     """MSE of the forward pass over the validation steps; in parts that stay in a CPU's cache, which halves the time."""
     model.eval()
     parts = data.validation.split(VALIDATION_PART)
@@ -197,71 +232,12 @@ def train_all(
 
     on_progress is called with the epochs done and the epochs in all.
     """
-    report = on_progress or (lambda done, total: None)
-    total = config.epochs * len(jobs)
-    workers = min(available_cores(), len(jobs))
-    if device == "cuda" or workers == 1:
-        moved = data.to(device)
-        return _train_in_turn(config, jobs, moved, report)
-    context = multiprocessing.get_context("spawn")
-    done, stop = context.Value("i", 0), context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (config, data, done, stop)) as pool:
-        futures = [pool.submit(_train_in_worker, job) for job in jobs]
-        try:
-            while (state := wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)).not_done:
-                report(done.value, total)
-                for future in state.done:
-                    future.result()  # raises what a worker raised
-            report(done.value, total)
-            return [future.result() for future in futures]
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+    shared = (config, data.to(device))
+    return run_jobs(_train_job, shared, jobs, config.epochs, on_progress, in_turn=device == "cuda")
 
 
-def _train_in_turn(config: TrainConfig, jobs: Sequence[Job], data: TrainData, report: OnProgress) -> list[TrainedModel]:
-    trained: list[TrainedModel] = []
-    total = config.epochs * len(jobs)
-
-    def on_epoch(epoch: int, mse: float) -> None:
-        report(len(trained) * config.epochs + epoch, total)
-
-    for job in jobs:
-        trained.append(train(config, job, data, on_epoch))
-    return trained
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(config: TrainConfig, data: TrainData, done: Any, stop: Any) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through `stop`
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    _worker.update(config=config, data=data, done=done, stop=stop)
-
-
-def _exit_with_parent() -> None:
-    """A kernel that is killed must not leave its workers behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _train_in_worker(job: Job) -> TrainedModel:
-    def on_epoch(epoch: int, mse: float) -> None:
-        if _worker["stop"].is_set():
-            raise RuntimeError("training was stopped")
-        with _worker["done"].get_lock():
-            _worker["done"].value += 1
-
-    return train(_worker["config"], job, _worker["data"], on_epoch)
+def _train_job(shared: tuple[TrainConfig, TrainData], job: Job, tick: Tick) -> TrainedModel:
+    return train(shared[0], job, shared[1], lambda epoch, mse: tick())
 
 
 def measure_step_seconds(
@@ -272,7 +248,8 @@ def measure_step_seconds(
     The conditionings take turns within a round, so that whatever else slows the machine slows them alike; compare
     them round by round.
     """
-    steppers = {name: _Stepper(config, Job(name, 0), data) for name in conditionings}
+    models = {name: build_model(config, data.train.shape[-1], Job(name, 0)) for name in conditionings}
+    steppers = {name: _Stepper(model, config, 0, data, reconstruction_loss) for name, model in models.items()}
     batch = torch.arange(min(config.batch_size, len(data.train)), device=data.train.device)
     seconds: dict[Conditioning, list[float]] = {name: [] for name in conditionings}
     for round_number in range(rounds + 1):

@@ -21,14 +21,14 @@ from rfsq_robust import (
     save_checkpoint,
 )
 from workbook import provenance
-from workbook.codecs import RFSQCodec, load_codec, reconstruction_sha256
+from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.dataset import Dataset
 from workbook.errors import InputError
 from workbook.intervals import estimate_excess
+from workbook.parallel import OnProgress
 from workbook.paths import OutputFolder, expand
 from workbook.training import (
     Job,
-    OnProgress,
     TrainConfig,
     TrainData,
     TrainedModel,

@@ -1,11 +1,11 @@
-"""Codecs: chunks of actions to tokens and back. Evaluation sees nothing but what `encode` returns."""
+"""The RFSQ autoencoder behind the codec protocol, and decoders that read its codes in its decoder's stead."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,64 +13,7 @@ from numpy.typing import NDArray
 
 from rfsq_robust import ActionRFSQAE, load_checkpoint
 from workbook.chunks import Array, Chunks, Normaliser
-
-SIDE_BITS = 16  # one transmitted statistic, as float16
-
-
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """All that a decoder gets: N chunks of C steps.
-
-    codes: (N, C, ...) integers. side: (N, C, ...) side information as 16-bit words, or None.
-    """
-
-    codes: NDArray[np.int64]
-    side: NDArray[np.uint16] | None = None
-
-
-class Codec(Protocol):
-    """A fitted codec. Fitting is construction, from train episodes only; what it needs differs from codec to codec."""
-
-    @property
-    def name(self) -> str: ...
-
-    def encode(self, chunks: Array) -> Tokens:
-        """(N, C, A) actions in controller units -> tokens."""
-        ...
-
-    def decode(self, tokens: Tokens) -> Array:
-        """Tokens -> (N, C, A) actions in controller units."""
-        ...
-
-    def bits(self, tokens: Tokens) -> float:
-        """Bits that one chunk costs at fixed length, side information included."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class UniformBins:
-    """Each number of an action rounded to the centre of one of `num_bins` equal bins between train min and max.
-
-    A dimension that never moved in training has no width, and all its bins decode to its one value.
-    """
-
-    num_bins: int
-    normaliser: Normaliser
-
-    @property
-    def name(self) -> str:
-        return f"bins{self.num_bins}"
-
-    def encode(self, chunks: Array) -> Tokens:
-        bins = np.floor((self.normaliser.normalise(chunks) + 1) / 2 * self.num_bins)
-        return Tokens(np.clip(bins, 0, self.num_bins - 1).astype(np.int64))
-
-    def decode(self, tokens: Tokens) -> Array:
-        centres = (tokens.codes + 0.5) / self.num_bins * 2 - 1
-        return self.normaliser.denormalise(np.where(self.normaliser.moves, centres, 0.0))
-
-    def bits(self, tokens: Tokens) -> float:
-        return float(np.prod(tokens.codes.shape[1:]) * np.log2(self.num_bins))
+from workbook.codecs.protocol import SIDE_BITS, Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,18 +23,23 @@ class RFSQCodec:
     statistics, for `layernorm` alone, whose codes need each vector's mean and std:
         "assumed": tokens are the codes; the decoder, not knowing better, assumes mean 0 and std 1
         "sent": tokens are the codes and the statistics as float16, counted
+    layers: how many of the first layers are sent, None for all.
     """
 
     name: str
     model: ActionRFSQAE
     normaliser: Normaliser
     statistics: Literal["assumed", "sent"] = "assumed"
+    layers: int | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        return self.model.rfsq.num_levels
 
     def encode(self, chunks: Array) -> Tokens:
         codes, stats = self.model.encode(self._to_tensor(chunks), return_stats=True)
-        if stats is None or self.statistics == "assumed":
-            return Tokens(codes.numpy())
-        return Tokens(codes.numpy(), stats.half().numpy().view(np.uint16))
+        side = None if stats is None or self.statistics == "assumed" else stats.half().numpy().view(np.uint16)
+        return first_layers(Tokens(codes.numpy(), side), self.layers or codes.shape[-1])
 
     def decode(self, tokens: Tokens) -> Array:
         codes = torch.from_numpy(tokens.codes)
@@ -148,6 +96,10 @@ class RefittedDecoder:
     def name(self) -> str:
         return f"{self.encoder.name}, decoder refitted"
 
+    @property
+    def vocabulary(self) -> int:
+        return self.encoder.vocabulary
+
     @staticmethod
     def fit(encoder: RFSQCodec, train: Chunks) -> RefittedDecoder:
         codes = encoder.encode(train.actions).codes[train.valid]
@@ -200,18 +152,34 @@ def first_layers(tokens: Tokens, count: int) -> Tokens:
     return replace(tokens, codes=tokens.codes[..., :count], side=side)
 
 
-def code_entropy(tokens: Tokens, valid: NDArray[np.bool_]) -> Array:
-    """Empirical entropy in bits of each code of a step, over all valid (N, C) steps: codes (N, C, ...) -> (...).
+@dataclass(frozen=True, eq=False)
+class WholeChunkRFSQ:
+    """The same autoencoder with a chunk as one vector (A = steps x dimensions), decoded from its first `layers`.
 
-    Each code taken for itself (order 0), so a sum over codes is an upper bound of their joint entropy.
+    codes: (N, layers * H), layer after layer, so that the beginning of a sequence is a prefix of layers.
     """
-    codes = tokens.codes[valid]
-    shares = np.stack([(codes == symbol).mean(axis=0) for symbol in range(int(codes.max()) + 1)])
-    return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1.0)), axis=0) + 0.0
 
+    model: ActionRFSQAE
+    normaliser: Normaliser
+    layers: int
 
-def entropy_bits(tokens: Tokens, valid: NDArray[np.bool_]) -> float:
-    """Bits of one chunk if each code were stored at its empirical entropy; side information stays at full length."""
-    steps = tokens.codes.shape[1]
-    side_bits = 0 if tokens.side is None else np.prod(tokens.side.shape[1:]) * SIDE_BITS
-    return float(code_entropy(tokens, valid).sum() * steps + side_bits)
+    @property
+    def name(self) -> str:
+        return f"{self.model.conditioning}, whole chunk, {self.layers} layers"
+
+    @property
+    def vocabulary(self) -> int:
+        return self.model.rfsq.num_levels
+
+    def encode(self, chunks: Array) -> Tokens:
+        vectors = torch.from_numpy(self.normaliser.normalise(chunks)).float().flatten(1)
+        codes = self.model.encode(vectors)[..., : self.layers]
+        return Tokens(codes.movedim(2, 1).flatten(1).numpy())
+
+    def decode(self, tokens: Tokens) -> Array:
+        codes = torch.from_numpy(tokens.codes).unflatten(1, (-1, self.model.hidden_dim)).movedim(1, 2)
+        decoded = self.model.decode_from_indices(codes).double().numpy()
+        return self.normaliser.denormalise(decoded.reshape(len(decoded), -1, len(self.normaliser.low)))
+
+    def bits(self, tokens: Tokens) -> float:
+        return float(tokens.codes.shape[1] * np.log2(self.vocabulary))

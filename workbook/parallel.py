@@ -1,0 +1,99 @@
+"""Many independent jobs over processes: one a core, stopped together, with progress in ticks of equal work."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from typing import Any, TypeVar
+
+import torch
+
+Tick = Callable[[], None]
+OnProgress = Callable[[int, int], None]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Shared = TypeVar("Shared")
+
+
+def run_jobs(
+    work: Callable[[Shared, Job, Tick], Result],
+    shared: Shared,
+    jobs: Sequence[Job],
+    ticks: int,
+    on_progress: OnProgress | None = None,
+    in_turn: bool = False,
+) -> list[Result]:
+    """work(shared, job, tick) of every job, in the order of jobs; tick is to be called `ticks` times in each.
+
+    work is a function of a module, and shared, jobs and results can be pickled. on_progress gets the ticks done and
+    those in all. `in_turn` keeps the work in this process, as a CUDA device asks for.
+    """
+    report = on_progress or (lambda done, total: None)
+    total = ticks * len(jobs)
+    workers = min(available_cores(), len(jobs))
+    if in_turn or workers <= 1:
+        return _run_in_turn(work, shared, jobs, total, report)
+    context = multiprocessing.get_context("spawn")
+    done, stop = context.Value("i", 0), context.Event()
+    with ProcessPoolExecutor(workers, context, _start_worker, (work, shared, done, stop)) as pool:
+        futures = [pool.submit(_run_in_worker, job) for job in jobs]
+        try:
+            while (state := wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)).not_done:
+                report(done.value, total)
+                for future in state.done:
+                    future.result()  # raises what a worker raised
+            report(done.value, total)
+            return [future.result() for future in futures]
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _run_in_turn(
+    work: Callable[[Shared, Job, Tick], Result], shared: Shared, jobs: Sequence[Job], total: int, report: OnProgress
+) -> list[Result]:
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        report(done, total)
+
+    return [work(shared, job, tick) for job in jobs]
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(work: Any, shared: Any, done: Any, stop: Any) -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through `stop`
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _worker.update(work=work, shared=shared, done=done, stop=stop)
+
+
+def _exit_with_parent() -> None:
+    """A kernel that is killed must not leave its workers behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run_in_worker(job: Any) -> Any:
+    def tick() -> None:
+        if _worker["stop"].is_set():
+            raise RuntimeError("the work was stopped")
+        with _worker["done"].get_lock():
+            _worker["done"].value += 1
+
+    return _worker["work"](_worker["shared"], job, tick)
