@@ -34,11 +34,11 @@ class HeldOut:
     train_variance: Array
 
     @staticmethod
-    def of(dataset: Dataset) -> HeldOut:
+    def of(dataset: Dataset, part: str = "test") -> HeldOut:
         train = np.concatenate([episode.actions for episode in dataset.part("train")])
         return HeldOut(
-            dataset.held_out_chunks("test"),
-            [episode.actions for episode in dataset.part("test")],
+            dataset.held_out_chunks(part),
+            [episode.actions for episode in dataset.part(part)],
             dataset.layout,
             dataset.normaliser,
             dataset.normaliser.normalise(train).var(axis=0),

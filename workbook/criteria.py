@@ -123,7 +123,12 @@ def shortfalls(epochs: int, seeds: int, test_episodes: int) -> list[str]:
     return [f"{have} of at least {least} {name}" for have, least, name in wanted if have < least]
 
 
-def decide(criteria: list[Criterion], comparison: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+def decide(
+    criteria: list[Criterion],
+    comparison: dict[str, Any],
+    missing: list[str],
+    recommendation: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """The verdict: a word and a sentence on the guide's proposal, on the deployable variant, and on retraining."""
     words = {model: _word(criteria, model, missing) for model in (GUIDE_MODEL, DEPLOYABLE_MODEL)}
     parts: list[dict[str, Any]] = [
@@ -133,15 +138,17 @@ def decide(criteria: list[Criterion], comparison: dict[str, Any], missing: list[
             (DEPLOYABLE_MODEL, _sentence(criteria, DEPLOYABLE_MODEL, comparison)),
         )
     ]
-    parts.append({"subject": "retraining Phase 2", "model": None, "word": "NOT RUN", "sentence": RETRAINING})
+    word, sentence = ("NOT RUN", RETRAINING)
+    if recommendation is not None:
+        word, sentence = recommendation["words"]["A"], recommendation["sentences"][0]
+    parts.append({"subject": "retraining Phase 2", "model": None, "word": word, "sentence": sentence})
     prefix = f"NOT EVIDENCE ({'; '.join(missing)}): " if missing else ""
     sentence = prefix + " ".join(_headline(part) for part in parts)
     return {"word": words[GUIDE_MODEL], "sentence": sentence, "parts": parts, "not_evidence": missing}
 
 
 RETRAINING = (
-    "no policy was trained here, and reconstruction error does not predict task success; "
-    "what retraining gains is not known from this run."
+    "reconstruction error does not say what a policy makes of the tokens; 04_residual_analysis trains small policies."
 )
 
 

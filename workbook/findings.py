@@ -7,7 +7,7 @@ from typing import Any
 from workbook import guide
 from workbook.comparison import cheaper_rounding
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES
-from workbook.wording import equal_bins, less_or_more, number
+from workbook.wording import equal_bins, number
 
 Evidence = dict[str, Any]
 ORIENTATION = " The controller holds an orientation on an exact zero and resets it on a small value."
@@ -81,32 +81,3 @@ def _layers_to_spare(models: Evidence, residuals: Evidence) -> list[str]:
             f"5 %, with {bits:,.0f} bits a chunk: the other {layers - enough} add tokens and hardly any accuracy."
         )
     return found
-
-
-def options(comparison: Evidence, residuals: Evidence) -> list[Evidence]:
-    """What the run says, and does not say, about each way to go on: 'option', 'word' and 'sentence'."""
-    models = comparison["models"]
-    naive, scale = models["none"], models[DEPLOYABLE_MODEL]
-    enough, layers = residuals[DEPLOYABLE_MODEL]["layers_enough"], len(residuals[DEPLOYABLE_MODEL]["prefix_mse"])
-    usable = models[GUIDE_MODEL]["decode_error"] == 0
-    retrain = (
-        f"if at all, then for the tokens of '{DEPLOYABLE_MODEL}', {enough} of {layers} layers"
-        + ("" if usable else f", and not for those of '{GUIDE_MODEL}', which its decoder cannot read")
-        + ". Live layers lean on each other: whether independent heads, one argmax a layer, can predict them, or layer "
-        "k must be given the layers before it, has to be tried first. What it gains on the robot was not measured."
-    )
-    refit, own = (entry["token_mse"]["mean"] for entry in (naive["refitted"], naive))
-    replace = (
-        f"on the codec's side only: a linear decoder refitted to naive tokens has an MSE of {number(refit)}, "
-        f"{less_or_more(1 - refit / own)} than naive's own {number(own)}. No larger decoder was tried, nor the robot."
-    )
-    step = (
-        f"first train a policy head on the coarse layers of '{DEPLOYABLE_MODEL}' with little data, and compare the "
-        "error of its decoded actions with that of the naive head. The codecs differ by "
-        f"{number(own - scale['token_mse']['mean'])} in MSE; the question is how that compares with the policy's error."
-    )
-    return [
-        {"option": "A: retrain everything", "word": "NOT RUN", "sentence": retrain},
-        {"option": "B: keep Phase 2, replace the decoder", "word": "NOT SHOWN", "sentence": replace},
-        {"option": "C: step by step", "word": "NOT RUN", "sentence": step},
-    ]

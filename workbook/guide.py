@@ -25,6 +25,11 @@ EXPECTED_ERRORS = {
     "max_abs": (0.089, 0.045),
 }
 
+EXPECTED_COARSE_MSE = (0.010, 0.008)  # of L0-L2, naive and robust
+EXPECTED_FINE_MSE = (0.025, 0.012)  # of L3-L7
+EXPECTED_TOKEN_ACCURACY = 0.909
+EXPECTED_FINE_MANIPULATION = (0.07, 0.10)  # gain in task success
+
 # Below these a run is a rehearsal, and says so.
 EVIDENCE_EPOCHS = 100
 EVIDENCE_SEEDS = 5

@@ -10,10 +10,12 @@ import nbformat
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 
-from workbook import guide, tables
+from workbook import evidence_tables, guide, tables
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL
 from workbook.data_remarks import remarks
 from workbook.figures import comparison as comparison_figures
+from workbook.figures import phase2 as phase2_figures
+from workbook.figures import rates as rate_figures
 from workbook.figures import residuals as residual_figures
 from workbook.paths import OutputFolder, replacing
 
@@ -72,10 +74,17 @@ def _index_body(results: dict[str, Any]) -> str:
     figures = [
         comparison_figures.forward_and_tokens(comparison),
         comparison_figures.improvements(comparison),
-        comparison_figures.rate_distortion(comparison),
         residual_figures.residual_std(results["models"]),
     ]
+    recommendation = results["recommendation"]
     html = {
+        "answer": evidence_tables.answer_block(results).html,
+        "rates": rate_figures.rate_distortion(results).as_html() + evidence_tables.equal_bits_table(results).html,
+        "rules": evidence_tables.rules_table(recommendation).html,
+        "would_change": tables.Bullets(recommendation["would_change"]).html,
+        "policies": phase2_figures.policies(results["phase2_probe"]).as_html(),
+        "option_b": evidence_tables.option_b_table(results["option_b"]).html,
+        "claims": evidence_tables.claims_table(results["guide_claims"]).html,
         "verdict": tables.verdict_block(results["verdict"]).html,
         "options": tables.options_table(results["options"]).html,
         "against": tables.Bullets(results["against"]).html,

@@ -5,25 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from workbook import criteria as criteria_module
+from workbook.claims import guide_claims
 from workbook.criteria import Criterion
-from workbook.findings import against, options
+from workbook.findings import against
 from workbook.paths import OutputFolder
+from workbook.recommendation import options, recommend
 from workbook.residual_analysis import partings
 from workbook.stages import STAGES, read_document, write_json
 
 TRAINING_FIGURES = ("config", "device", "naive_checkpoint", "naive_normaliser_assumed", "total_seconds", "best")
 
 
-def judge_comparison(training: dict[str, Any], comparison: dict[str, Any]) -> tuple[list[Criterion], dict[str, Any]]:
+def judge_comparison(
+    training: dict[str, Any], comparison: dict[str, Any], recommendation: dict[str, Any] | None = None
+) -> tuple[list[Criterion], dict[str, Any]]:
     """Criteria and verdict of a training and its comparison."""
     judged = criteria_module.evaluate(comparison)
+    missing = missing_evidence(training, comparison)
+    return judged, criteria_module.decide(judged, comparison, missing, recommendation)
+
+
+def missing_evidence(training: dict[str, Any], comparison: dict[str, Any]) -> list[str]:
+    """What keeps a run from being evidence."""
     seeds = min(len(comparison["models"][name]["seeds"]) for name in comparison["models"] if name != "none")
-    missing = criteria_module.shortfalls(training["config"]["epochs"], seeds, comparison["test_episodes"])
-    return judged, criteria_module.decide(judged, comparison, missing)
+    return criteria_module.shortfalls(training["config"]["epochs"], seeds, comparison["test_episodes"])
 
 
 def assemble(out: OutputFolder) -> dict[str, Any]:
-    """Write results.json from the four stages and return it.
+    """Write results.json from the stages and return it.
 
     Raises:
         InputError: a stage is missing or older than the one it was made from.
@@ -31,19 +40,27 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
     documents = {name: read_document(out, name) for name in STAGES}
     content = {name: document["content"] for name, document in documents.items()}
     training, comparison, residuals = (content[name] for name in ("training", "comparison", "residuals"))
-    judged, verdict = judge_comparison(training, comparison)
+    rates, option_b, phase2 = (content[name] for name in ("rates", "option_b", "phase2"))
+    missing = missing_evidence(training, comparison)
+    recommendation = recommend(comparison, rates, option_b, phase2, missing)
+    judged, verdict = judge_comparison(training, comparison, recommendation)
     results = {
         "verdict": verdict,
+        "recommendation": recommendation,
         "criteria": criteria_module.as_json(judged),
+        "guide_claims": guide_claims(training, comparison, residuals, option_b, phase2),
         "models": {name: entry | residuals[name] for name, entry in comparison["models"].items()},
         "baselines": comparison["baselines"],
+        **rates,
+        "option_b": option_b,
+        "phase2_probe": phase2,
         "against": against(comparison, residuals),
-        "options": options(comparison, residuals),
+        "options": options(recommendation, option_b, phase2),
         "partings": partings(comparison, residuals),
         "data": content["data"],
         "test": {"episodes": comparison["test_episodes"], "steps": comparison["test_steps"]},
         "training": {name: training[name] for name in TRAINING_FIGURES},
-        "provenance": documents["residuals"]["provenance"]
+        "provenance": documents["phase2"]["provenance"]
         | {
             "data": "{name} ({kind})".format(**content["data"]["origin"]),
             "dataset_sha256": content["data"]["dataset_sha256"],

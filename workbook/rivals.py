@@ -23,7 +23,7 @@ from workbook.dataset import Dataset
 from workbook.errors import InputError
 from workbook.parallel import OnProgress, Tick, run_jobs
 from workbook.training import Job as RFSQJob
-from workbook.training import TrainConfig, TrainData, fit, train
+from workbook.training import OnEpoch, TrainConfig, TrainData, fit, train
 
 Unit = Literal["step", "chunk"]
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
@@ -128,15 +128,8 @@ def _rate_jobs(dataset: Dataset, base: TrainConfig, seeds: int, config: RateConf
 
 
 def _fit_job(data: dict[str, TrainData], job: RateJob, tick: Tick) -> nn.Module:
-    done = 0
-
-    def on_epoch(epoch: int, mse: float) -> None:
-        nonlocal done
-        while done < TICKS * epoch // job.config.epochs:
-            done += 1
-            tick()
-
     part = data[job.unit]
+    on_epoch = in_ticks(job.config.epochs, tick)
     for quantizer in QUANTIZERS:
         if job.quantizer == quantizer:
             torch.manual_seed(job.seed)
@@ -145,6 +138,19 @@ def _fit_job(data: dict[str, TrainData], job: RateJob, tick: Tick) -> nn.Module:
             return model
     conditioning = next(name for name in CONDITIONINGS if name == job.quantizer)
     return train(job.config, RFSQJob(conditioning, job.seed), part, on_epoch).model
+
+
+def in_ticks(epochs: int, tick: Tick) -> OnEpoch:
+    """Tell the epochs of a training as TICKS parts of equal work."""
+    done = 0
+
+    def on_epoch(epoch: int, mse: float) -> None:
+        nonlocal done
+        while done < TICKS * epoch // epochs:
+            done += 1
+            tick()
+
+    return on_epoch
 
 
 def _settings(job: RateJob, models: Sequence[nn.Module], dataset: Dataset) -> list[Setting]:

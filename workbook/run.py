@@ -30,7 +30,7 @@ from workbook.sources import DATA_KINDS
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 DATA_OPTIONS = ("num_episodes", "chunk_len", "stride", "layout", "gripper_open", "drop_noops")
-SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24}
+SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24, "rival_steps": 20, "policy_steps": 20}
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -64,8 +64,15 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--hidden-dim", type=int, default=16, help="latent numbers a step; default: 16")
     parser.add_argument("--num-layers", type=int, default=8, help="residual layers; default: 8")
     parser.add_argument("--num-levels", type=int, default=7, help="grid values a number and layer; default: 7")
+    parser.add_argument(
+        "--rival-steps", type=int, default=1000, help="batches for each of the field's quantizers; default: 1000"
+    )
+    parser.add_argument("--policy-steps", type=int, default=400, help="batches for each small policy; default: 400")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
+    parser.add_argument(
+        "--full", action="store_true", help="the complete sweep of codecs and policies; takes about an hour on 2 cores"
+    )
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in under a minute; its result is no evidence")
     if "--smoke" in arguments:  # what is said besides it stands
         parser.set_defaults(**SMOKE)
@@ -118,6 +125,8 @@ def _check_before_start(options: argparse.Namespace) -> str:
     """
     from workbook.dataset import DataConfig, prepare_dataset
     from workbook.layout import ActionLayout
+    from workbook.phase2 import ProbeConfig
+    from workbook.rivals import RateConfig
     from workbook.sources.mirror import CACHE_VARIABLE
     from workbook.training import TrainConfig, choose_device
     from workbook.variants import check_naive_checkpoint, check_seeds
@@ -128,6 +137,8 @@ def _check_before_start(options: argparse.Namespace) -> str:
         options.epochs, hidden_dim=options.hidden_dim, num_layers=options.num_layers, num_levels=options.num_levels
     )
     check_seeds(options.seeds)
+    RateConfig(options.rival_steps, options.full)
+    ProbeConfig(options.policy_steps, options.full)
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
@@ -161,8 +172,8 @@ def _notebook_parameters(options: argparse.Namespace, data: str, work: OutputFol
             "device": options.device,
             "naive_checkpoint": naive,
         },
-        "03_compare": {"out": out},
-        "04_residual_analysis": {"out": out},
+        "03_compare": {"out": out, "rival_steps": options.rival_steps, "full": options.full},
+        "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
     }
 
 

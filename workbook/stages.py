@@ -18,7 +18,10 @@ STAGES = {
     "data": "01_data",
     "training": "02_train_robust",
     "comparison": "03_compare",
+    "rates": "03_compare",
+    "option_b": "03_compare",
     "residuals": "04_residual_analysis",
+    "phase2": "04_residual_analysis",
 }
 
 

@@ -48,12 +48,11 @@ class TokenSpace(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StepRFSQ:
-    """The first layers of an RFSQ of single steps; `decoder` may stand in the place of the codec's own."""
+    """The first layers of an RFSQ of single steps."""
 
     codec: RFSQCodec
     steps: int
     layers: int
-    decoder: torch.nn.Module | None = None
 
     @property
     def groups(self) -> int:
@@ -88,8 +87,7 @@ class StepRFSQ:
         return found
 
     def _to_actions(self, latents: torch.Tensor) -> Array:
-        decoder = self.decoder or self.codec.model.decoder
-        return self.codec.normaliser.denormalise(decoder(latents).double().numpy())
+        return self.codec.normaliser.denormalise(self.codec.model.decoder(latents).double().numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,18 +167,20 @@ class ChunkDigits:
         digits = list(probabilities[1:] if model.grippers else probabilities)
         latents = []
         for number, stack in enumerate(model.stacks):
-            latents.append(np.stack([self._mean(number, i, digits) for i in range(stack.width)], axis=1))
+            latents.append(
+                np.stack([self._mean(number, i, digits, len(probabilities[0])) for i in range(stack.width)], axis=1)
+            )
         trajectories = [
             probabilities[0][:, 0, i, : len(book.trajectories)] @ book.trajectories
             for i, book in enumerate(model.grippers)
         ]
         return model.actions(trajectories, latents)
 
-    def _mean(self, stack: int, latent: int, digits: Sequence[Array]) -> Array:
-        """Mean over the cells of a latent, each as likely as its digits together: (N,)."""
+    def _mean(self, stack: int, latent: int, digits: Sequence[Array], chunks: int) -> Array:
+        """Mean over the cells of a latent, each as likely as its digits together: (chunks,)."""
         order = self.codec.model.digits
         offset = len(self.codec.model.grippers)
-        share = np.ones((len(digits[0]) if digits else 1, 1))
+        share = np.ones((chunks, 1))
         layers = 0
         for columns, layer in zip(self._columns, digits, strict=False):
             places = [i for i, column in enumerate(columns) if order[column - offset][:2] == (stack, latent)]

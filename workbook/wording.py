@@ -48,3 +48,14 @@ def bins_label(name: str) -> str:
 def equal_bins(name: str) -> str:
     """'bins64' -> 'rounding each number to 64 equal bins'."""
     return f"rounding each number to {name.removeprefix('bins')} equal bins"
+
+
+def signed_interval(gain: dict[str, Any]) -> str:
+    """' (95 % interval 5.5% to 12.9% less)' of a gain; '' without an interval."""
+    if gain["low"] is None or gain["high"] is None:
+        return ""
+    nearer, farther = sorted((gain["low"], gain["high"]), key=abs)
+    first, last = less_or_more(nearer), less_or_more(farther)
+    if (gain["low"] < 0) != (gain["high"] < 0):
+        return f" (95 % interval {less_or_more(gain['low'])} to {less_or_more(gain['high'])})"
+    return f" (95 % interval {first.rsplit(' ', 1)[0]} to {last})"

@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
-from workbook.comparison import cheaper_rounding
 from workbook.figures.style import BINS_COLOUR, COLOURS, LABELS, THRESHOLD, Plot, canvas
 from workbook.layout import ActionLayout
 from workbook.wording import bins_label, less_or_more, number, share
@@ -95,54 +94,6 @@ def improvements(comparison: Evidence) -> Plot:
         means = (f"{LABELS[name]} {share(models[name]['improvement_tokens']['mean'])}" for name in shown)
         c.description = f"Improvement over naive: {', '.join(means)}."
         return c.finish()
-
-
-def rate_distortion(comparison: Evidence) -> Plot:
-    """Bits a chunk against MSE from tokens: where every codec lies (lower left is better)."""
-    models, baselines = comparison["models"], comparison["baselines"]
-    points = [(LABELS[name], COLOURS[name], "o", models[name]) for name in CONDITIONINGS]
-    points.append(("layernorm, decoder refitted", COLOURS["layernorm"], "^", models["layernorm"]["refitted"]))
-    points.append(("layernorm, statistics sent", COLOURS["layernorm"], "D", models["layernorm"]["with_statistics"]))
-    points += [("_named beside it", BINS_COLOUR, "s", entry) for entry in baselines.values()]  # not in the legend
-    with canvas(height=4.2) as c:
-        axis = c.axes[0]
-        for name, entry in baselines.items():
-            at = (entry["bits"]["per_chunk"], entry["token_mse"]["mean"])
-            axis.annotate(bins_label(name), at, xytext=(8, 4), textcoords="offset points", fontsize=8)
-        for label, colour, marker, entry in points:
-            hollow = label == LABELS["learned_scale"]  # it often lies on the fixed scale, around which it is drawn
-            axis.plot(
-                [entry["bits"]["per_chunk"]],
-                [entry["token_mse"]["mean"]],
-                marker,
-                color=colour,
-                markersize=12 if hollow else 8,
-                markerfacecolor="none" if hollow else colour,
-                linestyle="",
-                label=label,
-            )
-        axis.axhline(guide.MSE_BELOW, **THRESHOLD)
-        axis.text(
-            0.01, guide.MSE_BELOW * 1.2, f"target {guide.MSE_BELOW:g}", fontsize=9, transform=axis.get_yaxis_transform()
-        )
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axis.set_xlabel("bits a chunk, fixed length, side information included (lower left is better)")
-        axis.set_ylabel("held-out MSE from tokens\n(normalised units squared)")
-        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        c.title = _rate_title(models, baselines)
-        c.description = "Every codec by the bits it spends on a chunk and the error its tokens leave."
-        return c.finish()
-
-
-def _rate_title(models: Evidence, baselines: Evidence) -> str:
-    deployable = models["scale"]
-    name = cheaper_rounding(deployable, baselines)
-    if name is None:
-        return "No plain rounding tried here has both less error and fewer bits than all layers of the fixed scale"
-    ratio = deployable["bits"]["per_chunk"] / baselines[name]["bits"]["per_chunk"]
-    return f"Plain rounding has less error than all layers of the fixed scale with {ratio:.1f} times fewer bits"
 
 
 def groups(comparison: Evidence) -> Plot:

@@ -26,6 +26,7 @@ COLOURS = {
     "scale": "#0072b2",
 }
 BINS_COLOUR = "#b8860b"
+KLT_COLOUR = "#56b4e9"
 # The learned scale often lies on the fixed one: dashed over it, both are seen.
 LINES = {name: "o--" if name == "learned_scale" else "o-" for name in COLOURS}
 LABELS = {
