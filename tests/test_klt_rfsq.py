@@ -55,7 +55,9 @@ def switching(rng: np.random.Generator, count: int) -> Array:
 def made_chunks(seed: int, spec: str = SPEC, count: int = 120) -> Array:
     rng = np.random.default_rng(seed)
     parts = [
-        switching(rng, count)[:, :, None] if group.kind == "gripper" else motion(rng, count, group.size)
+        np.stack([switching(rng, count) for _ in range(group.size)], axis=2)
+        if group.kind == "gripper"
+        else motion(rng, count, group.size)
         for group in ActionLayout.parse(spec).groups
     ]
     return np.concatenate(parts, axis=2)

@@ -51,7 +51,10 @@ def rate_distortion(rates: Evidence) -> Plot:
         axis.set_ylabel("held-out MSE from tokens\n(normalised units squared)")
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         c.title = _rate_title(rates)
-        c.description = f"Every codec by the bits it spends on a chunk and the error its tokens leave; dashed line: target {guide.MSE_BELOW:g}."
+        c.description = (
+            "Every codec by the bits it spends on a chunk and the error that its tokens leave; "
+            f"dashed line: target {guide.MSE_BELOW:g}."
+        )
         return c.finish()
 
 
