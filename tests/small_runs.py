@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rfsq_robust import ActionRFSQAE
-from workbook import data_tables, parallel, tables, variants
+from workbook import data_tables, evidence_tables, parallel, tables, variants
 from workbook.chunks import Normaliser
 from workbook.comparison import compare
 from workbook.conventions import Changes, clip_episodes
@@ -24,9 +24,13 @@ from workbook.dataset import Dataset, Prepared, load_dataset, save_dataset
 from workbook.episodes import Episode, Origin
 from workbook.figures.style import Plot
 from workbook.layout import LIBERO, ActionLayout
+from workbook.option_b import measure_option_b
 from workbook.paths import OutputFolder
+from workbook.phase2 import ProbeConfig, probe
+from workbook.rates import measure_rates
 from workbook.residual_analysis import analyse
 from workbook.results import assemble
+from workbook.rivals import RateConfig
 from workbook.split import split_episodes
 from workbook.stages import read_stage, write_stage
 from workbook.tables import Table
@@ -70,7 +74,10 @@ class Run:
     data: Evidence
     training: Evidence
     comparison: Evidence
+    rates: Evidence
+    option_b: Evidence
     residuals: Evidence
+    phase2: Evidence
     results: Evidence
 
     @property
@@ -128,9 +135,19 @@ def run_notebooks(
         parameters = {"seeds": seeds, "device": "cpu"}
         parameters |= {"naive_checkpoint": content["naive_checkpoint"]} if naive else {}
         trained = write_stage(out, "training", parameters, content)
-        comparison = write_stage(out, "comparison", {}, compare(out, dataset, trained, lambda done, total: None))
+        comparison = write_stage(out, "comparison", {}, compare(out, dataset, trained, ignore_progress))
+        found = measure_rates(out, dataset, trained, RateConfig(rival_steps=2), ignore_progress)
+        rates = write_stage(out, "rates", {}, found)
+        option_b = write_stage(out, "option_b", {}, measure_option_b(out, dataset, trained, 2, ignore_progress))
         residuals = write_stage(out, "residuals", {}, analyse(out, dataset, read_stage(out, "training")))
-        return Run(out, prepared, dataset, data, trained, comparison, residuals, assemble(out))
+        probed = probe(out, dataset, trained, option_b, residuals, ProbeConfig(policy_steps=2), ignore_progress)
+        phase2 = write_stage(out, "phase2", {}, probed)
+        evidence = (comparison, rates, option_b, residuals, phase2)
+        return Run(out, prepared, dataset, data, trained, *evidence, assemble(out))
+
+
+def ignore_progress(done: int, total: int) -> None:
+    pass
 
 
 def assert_is_picture(plot: Plot) -> None:
@@ -156,5 +173,13 @@ def tables_of(run: Run) -> list[Table]:
         tables.dimension_table(run.comparison),
         tables.layers_table(run.residuals),
         tables.options_table(run.results["options"]),
+        evidence_tables.rules_table(run.results["recommendation"]),
+        evidence_tables.claims_table(run.results["guide_claims"]),
+        evidence_tables.equal_bits_table(run.rates),
+        evidence_tables.codecs_table(run.rates["codecs"]),
+        evidence_tables.option_b_table(run.option_b),
+        evidence_tables.policy_table(run.phase2),
+        evidence_tables.accuracy_table(run.phase2),
+        evidence_tables.draft_table(run.phase2),
         tables.provenance_table(run.written["provenance"]),
     ]

@@ -11,6 +11,7 @@ from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, s
 from workbook import criteria, documents, findings, run
 from workbook.errors import InputError
 from workbook.paths import NOTEBOOKS, REPOSITORY
+from workbook.recommendation import options, recommend
 from workbook.residual_analysis import partings
 
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
@@ -53,9 +54,13 @@ def test_sentences_of_the_committed_results_follow_from_their_figures() -> None:
     comparison = documents.comparison_of(results) | {"test_episodes": results["test"]["episodes"]}
     judged = criteria.evaluate(comparison)
     assert json.loads(json.dumps(criteria.as_json(judged))) == results["criteria"]
-    assert criteria.decide(judged, comparison, []) == results["verdict"]
+    rates = {"codecs": results["codecs"], "against_fast": results["against_fast"]}
+    evidence = (results["option_b"], results["phase2_probe"])
+    recommendation = recommend(comparison, rates, *evidence, [])
+    assert recommendation == results["recommendation"]
+    assert criteria.decide(judged, comparison, [], recommendation) == results["verdict"]
     assert findings.against(comparison, results["models"]) == results["against"]
-    assert findings.options(comparison, results["models"]) == results["options"]
+    assert options(recommendation, *evidence) == results["options"]
     assert partings(comparison, results["models"]) == results["partings"]
 
 

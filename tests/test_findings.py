@@ -1,4 +1,4 @@
-"""What the findings say follows from the numbers: for and against, options, partings, layers."""
+"""What the findings say follows from the numbers: for and against, partings, layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from evidence import estimate, passing_comparison, residual_entry, says, some_residuals
 
-from workbook.findings import against, options
+from workbook.findings import against
 from workbook.residual_analysis import layers_enough, majority_share, partings
 
 
@@ -52,27 +52,6 @@ class TestAgainst:
 
     def test_always_says_what_was_not_measured(self) -> None:
         assert says(against(passing_comparison()), "success itself was not measured")
-
-
-class TestOptions:
-    def test_nothing_is_claimed_to_have_been_run(self) -> None:
-        found = options(passing_comparison(), some_residuals())
-        assert [option["option"][0] for option in found] == ["A", "B", "C"]
-        assert {option["word"] for option in found} == {"NOT RUN", "NOT SHOWN"}
-
-    def test_the_decode_rule_is_named_where_retraining_is(self) -> None:
-        assert "given the layers before it" in options(passing_comparison(), some_residuals())[0]["sentence"]
-
-    def test_option_b_has_the_measured_refit(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["none"]["refitted"]["token_mse"] = estimate(0.03)
-        assert "has an MSE of 0.03, 50.0% more than" in options(comparison, some_residuals())[1]["sentence"]
-
-    def test_unusable_tokens_are_not_recommended(self) -> None:
-        comparison = passing_comparison()
-        assert "cannot read" not in options(comparison, some_residuals())[0]["sentence"]
-        comparison["models"]["layernorm"]["decode_error"] = 0.2
-        assert "cannot read" in options(comparison, some_residuals())[0]["sentence"]
 
 
 class TestPartings:

@@ -463,7 +463,8 @@ class TestLayouts:
         train = made_chunks(6)
         train[:, :, 1] = 0.25
         model = fit_model(train, SPEC)
-        for codec in (FixedLength(model, 12), *fit_varying(model, train, RATES)):
+        codecs: list[Codec] = [FixedLength(model, 12), *fit_varying(model, train, RATES)]
+        for codec in codecs:
             assert codec.decode(codec.encode(train))[:, :, 1] == pytest.approx(np.full((120, C), 0.25), abs=1e-9)
 
     def test_chunks_that_are_all_alike_cost_no_digits_and_no_error(self) -> None:

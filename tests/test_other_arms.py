@@ -21,6 +21,8 @@ from workbook.data_remarks import remarks
 from workbook.dataset import DataConfig, prepare_dataset
 from workbook.figures import comparison as comparison_figures
 from workbook.figures import data as data_figures
+from workbook.figures import phase2 as phase2_figures
+from workbook.figures import rates as rate_figures
 from workbook.figures import residuals as residual_figures
 from workbook.figures import training as training_figures
 from workbook.figures.style import Canvas, Plot
@@ -186,10 +188,11 @@ WITHOUT_NAMES = {
     "comparison": (
         comparison_figures.forward_and_tokens,
         comparison_figures.improvements,
-        comparison_figures.rate_distortion,
         comparison_figures.groups,
     ),
+    "rates": (rate_figures.rate_distortion,),
     "residuals": (residual_figures.residual_std, residual_figures.entropies, residual_figures.prefixes),
+    "phase2": (phase2_figures.policies, phase2_figures.accuracies),
 }
 
 

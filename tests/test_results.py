@@ -30,6 +30,8 @@ from workbook.comparison import compare, load_codecs
 from workbook.errors import InputError
 from workbook.figures import comparison as comparison_figures
 from workbook.figures import data as data_figures
+from workbook.figures import phase2 as phase2_figures
+from workbook.figures import rates as rate_figures
 from workbook.figures import residuals as residual_figures
 from workbook.figures import training as training_figures
 from workbook.figures.style import Plot
@@ -59,7 +61,7 @@ class TestResults:
         verdict = run.written["verdict"]
         assert verdict["word"] == "NOT SHOWN"
         assert verdict["sentence"].startswith("NOT EVIDENCE (2 of at least 100 epochs; 2 of at least 5 seeds; 2 of ")
-        assert verdict == judge_comparison(run.training, run.comparison)[1]
+        assert verdict == judge_comparison(run.training, run.comparison, run.results["recommendation"])[1]
 
     def test_hold_the_criteria(self, run: Run) -> None:
         criteria = run.written["criteria"]
@@ -111,7 +113,7 @@ class TestResults:
         shutil.copytree(run.out.stages, tmp_path / "stages")
         out = OutputFolder(tmp_path)
         write_stage(out, "comparison", {"again": True}, run.comparison)
-        with pytest.raises(InputError, match="04_residual_analysis"):
+        with pytest.raises(InputError, match="03_compare"):
             assemble(out)
         (out.stages / "training.json").unlink()
         with pytest.raises(InputError, match="02_train_robust"):
@@ -192,7 +194,8 @@ class TestCheckpoints:
 
     def test_have_the_names_that_the_next_phases_look_for(self, run: Run) -> None:
         found = {path.name for path in run.out.checkpoints.glob("*.pt")}
-        assert found == {"rfsq_best.pt", "rfsq_robust_best.pt", "rfsq_robust_scale_best.pt"}
+        named = {"rfsq_best.pt", "rfsq_robust_best.pt", "rfsq_robust_scale_best.pt", "rfsq_best_retrained_decoder.pt"}
+        assert found == named
 
     def test_carry_the_normaliser(self, run: Run) -> None:
         bounds = load_checkpoint(run.out.checkpoints / "rfsq_robust_scale_best.pt").normalization
@@ -202,6 +205,7 @@ class TestCheckpoints:
 
     def test_those_of_an_earlier_run_are_gone(self, run: Run) -> None:
         expected = {f"{name}_seed{seed}.pt" for name in CONDITIONINGS for seed in (0, 1)}
+        expected |= {f"none_seed{seed}_retrained.pt" for seed in (0, 1)}
         assert {path.name for path in run.out.seeds.iterdir()} == expected
 
     def test_score_what_the_stage_says(self, run: Run) -> None:
@@ -246,11 +250,12 @@ FIGURES = {
     "comparison": plots(
         comparison_figures.forward_and_tokens,
         comparison_figures.improvements,
-        comparison_figures.rate_distortion,
         comparison_figures.groups,
         comparison_figures.dimensions,
     ),
+    "rates": plots(rate_figures.rate_distortion),
     "residuals": plots(residual_figures.residual_std, residual_figures.entropies, residual_figures.prefixes),
+    "phase2": plots(phase2_figures.policies, phase2_figures.accuracies),
 }
 
 

@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from rfsq_robust import CONDITIONINGS
-from workbook import tables
+from workbook import evidence_tables, tables
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL
 from workbook.data_remarks import remarks
 from workbook.errors import InputError
 from workbook.figures import comparison as figures
+from workbook.figures import rates as rate_figures
 from workbook.figures.style import LABELS
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, replacing
+from workbook.rivals import FAMILIES
 from workbook.wording import bins_label, number, with_interval
 
 RESULTS = REPOSITORY / "docs" / "sample_results.json"
 VERDICT_FIGURE = REPOSITORY / "docs" / "verdict.png"
+RATES_FIGURE = REPOSITORY / "docs" / "rates.png"
 DOCUMENTS = ("README.md", "COMPARISON_GUIDE.md", "INTEGRATION_TO_PHASE2.md", "sample/DATA_CARD.md")
 BLOCK = re.compile(r"<!-- results: ([a-z_]+) -->\n.*?<!-- end -->", re.DOTALL)
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
@@ -130,7 +133,32 @@ def sample_counts(results: Results) -> str:
     return tables.Table(["task", "episodes"], rows).markdown
 
 
+def answer(results: Results) -> str:
+    return "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(results["recommendation"]["sentences"], 1))
+
+
+def smallest(results: Results) -> str:
+    """The RFSQ of fewest bits that meets the guide's target, of the guide's architecture and of any."""
+    titles = {"guide": "of the guide's architecture", "any": "of any RFSQ"}
+    rows = [
+        [title, FAMILIES[entry["family"]].title, entry["setting"], f"{entry['bits']:,.0f}",
+         f"{entry['tokens_per_chunk']:,.0f}", with_interval(entry["errors"]["mse"])]
+        for key, title in titles.items() if (entry := results["smallest"][key])
+    ]  # fmt: skip
+    return tables.Table(["smallest", "codec", "setting", "bits a chunk", "tokens", "MSE"], rows).markdown
+
+
 BLOCKS: dict[str, Callable[[Results], str]] = {
+    "answer": answer,
+    "claims": lambda r: evidence_tables.claims_table(r["guide_claims"]).markdown,
+    "equal_bits": lambda r: evidence_tables.equal_bits_table(r).markdown,
+    "smallest": smallest,
+    "option_b": lambda r: evidence_tables.option_b_table(r["option_b"]).markdown,
+    "policies": lambda r: evidence_tables.policy_table(r["phase2_probe"]).markdown,
+    "accuracies": lambda r: evidence_tables.accuracy_table(r["phase2_probe"]).markdown,
+    "draft": lambda r: evidence_tables.draft_table(r["phase2_probe"]).markdown,
+    "rules": lambda r: evidence_tables.rules_table(r["recommendation"]).markdown,
+    "would_change": lambda r: tables.Bullets(r["recommendation"]["would_change"]).markdown,
     "colab": colab_links,
     "verdict": verdict,
     "overview": overview,
@@ -165,6 +193,7 @@ def take_over(out: str) -> None:
         raise InputError(f"{path}: the documents quote a full run on the sample, and this is none")
     shutil.copyfile(path, RESULTS)
     VERDICT_FIGURE.write_bytes(figures.forward_and_tokens(comparison_of(results)).png)
+    RATES_FIGURE.write_bytes(rate_figures.rate_distortion(results).png)
 
 
 def write_documents() -> None:

@@ -24,8 +24,8 @@ from workbook.parallel import OnProgress, Tick, run_jobs
 from workbook.paths import OutputFolder
 from workbook.rivals import TICKS, in_ticks
 from workbook.training import TrainConfig, TrainData, fit
+from workbook.variants import RETRAINED_FILE
 
-RETRAINED_FILE = "rfsq_best_retrained_decoder.pt"  # naive's encoder with its retrained decoder: option B's checkpoint
 CHUNK_WIDTH = 256  # hidden units of the decoder that sees a whole chunk
 
 

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from workbook.criteria import GUIDE_MODEL, MODEL_TITLES, Status, Word, judge
-from workbook.option_b import RETRAINED_FILE
 from workbook.phase2 import SAME_WITHIN
 from workbook.rivals import FAMILIES
-from workbook.variants import BEST_FILES
+from workbook.variants import BEST_FILES, RETRAINED_FILE
 from workbook.wording import less_or_more, number, share, signed_interval
 
 Evidence = dict[str, Any]
@@ -183,7 +182,7 @@ def _which(comparison: Evidence, rates: Evidence, phase2: Evidence) -> str:
     scale = phase2["subjects"]["scale"]
     by_layer = phase2["contrasts"]["scale_by_layer"]
     readable = comparison["models"][GUIDE_MODEL]["decode_error"] == 0
-    never = "" if readable else f", and never those of {MODEL_TITLES[GUIDE_MODEL]}"
+    never = "" if readable else f", and never those of the {MODEL_TITLES[GUIDE_MODEL]}"
     at = next((row for row in rates["against_fast"] if row["rate"] == SHOWN_RATE), None)
     best = ""
     if at and at["rfsq"]["less_than_fast"]["mean"] is not None:

@@ -42,6 +42,7 @@ BEST_FILES: dict[Conditioning, str] = {
     "layernorm": "rfsq_robust_best.pt",
     "scale": "rfsq_robust_scale_best.pt",
 }
+RETRAINED_FILE = "rfsq_best_retrained_decoder.pt"  # naive's encoder with the decoder of option B
 MOST_SEEDS = 1000
 
 
@@ -133,7 +134,7 @@ def train_variants(
 
 def _remove_old_checkpoints(out: OutputFolder) -> None:
     """Checkpoints of an earlier run would pass for this one's."""
-    for path in [*out.seeds.glob("*.pt"), *(out.checkpoints / file for file in BEST_FILES.values())]:
+    for path in [*out.seeds.glob("*.pt"), *(out.checkpoints / file for file in (*BEST_FILES.values(), RETRAINED_FILE))]:
         path.unlink(missing_ok=True)
 
 

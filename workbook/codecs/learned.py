@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,11 @@ from vector_quantize_pytorch import GroupedResidualFSQ, ResidualVQ
 from rfsq_robust import ENCODER_WIDTH
 from workbook.chunks import Array, Normaliser
 from workbook.codecs.protocol import Tokens
+
+with suppress(ImportError):  # newer versions of the package log through it that a codebook starts from few vectors
+    from loguru import logger
+
+    logger.disable("vector_quantize_pytorch")
 
 Quantizer = Literal["residual_vq", "grouped_residual_fsq"]
 QUANTIZERS: tuple[Quantizer, ...] = ("residual_vq", "grouped_residual_fsq")
