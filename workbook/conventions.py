@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from workbook.episodes import Episode
 from workbook.errors import InputError
 from workbook.gripper import GripperReading
-from workbook.layout import ActionLayout, Kind
+from workbook.layout import DELTAS, ActionLayout
 
-DELTAS: tuple[Kind, ...] = ("position", "rotation")
 NOOP_BELOW = 1e-4  # length of the motion command; OpenVLA, regenerate_libero_dataset.py
 
 
@@ -69,17 +68,22 @@ def noop_steps(actions: NDArray[np.float64], layout: ActionLayout) -> NDArray[np
     return still & (same | nothing_kept_yet)
 
 
+def check_noops(layout: ActionLayout) -> None:
+    """Raises InputError for a layout in which a no-op cannot be told."""
+    if not noops_are_known(layout):
+        raise InputError(
+            f"layout '{layout.spec}': which steps command nothing is known for position and rotation deltas only; "
+            "leave out --drop-noops"
+        )
+
+
 def drop_noops(episodes: list[Episode], layout: ActionLayout) -> tuple[list[Episode], int]:
     """The episodes without their no-op steps, and how many went.
 
     Raises:
         InputError: a layout in which a no-op cannot be told.
     """
-    if not noops_are_known(layout):
-        raise InputError(
-            f"layout '{layout.spec}': which steps command nothing is known for position and rotation deltas only; "
-            "leave out --drop-noops"
-        )
+    check_noops(layout)
     kept = [replace(episode, actions=episode.actions[~noop_steps(episode.actions, layout)]) for episode in episodes]
     dropped = sum(len(before.actions) - len(after.actions) for before, after in zip(episodes, kept, strict=True))
     return kept, dropped

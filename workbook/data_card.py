@@ -12,12 +12,11 @@ from workbook import plausibility, published
 from workbook.chunks import Array
 from workbook.conventions import Clipping, noop_steps, noops_are_known
 from workbook.dataset import Dataset, Prepared
-from workbook.episodes import Episode
-from workbook.layout import ActionLayout, Kind
+from workbook.episodes import Episode, by_stratum
+from workbook.layout import DELTAS, ActionLayout
 
 LONGEST_LAG = 40  # steps, two seconds at 20 Hz
 STILL = 0.9  # share of exact zeros from which a kind of motion is called switched off
-MOTIONS: tuple[Kind, ...] = ("position", "rotation")
 
 
 def autocorrelation(episodes: list[Array], longest: int = LONGEST_LAG) -> Array:
@@ -65,7 +64,7 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "lattice": plausibility.lattice_of(actions, layout),
         "lattice_share": plausibility.lattice_share(actions, layout).tolist(),
         "fills_the_range": plausibility.fills_the_range(actions, layout),
-        "never_negative": bool((actions[:, layout.indices("position", "rotation")] >= 0).all()),
+        "never_negative": bool((actions[:, layout.indices(*DELTAS)] >= 0).all()),
         "looks_absolute": plausibility.looks_absolute(episodes, layout),
         "zero_share": (actions == 0).mean(axis=0).tolist(),
         "still": _still(dataset.episodes, layout),
@@ -110,13 +109,11 @@ def _clipping(clipping: Clipping) -> dict[str, Any]:
 
 def _still(episodes: tuple[Episode, ...], layout: ActionLayout) -> list[dict[str, Any]]:
     """Recordings made alike in which one kind of motion is hardly ever commanded."""
-    members: dict[tuple[str, str], list[Array]] = {}
-    for episode in episodes:
-        members.setdefault(episode.stratum, []).append(episode.actions)
+    members = by_stratum(episodes)
     found = []
-    for (session, task), recorded in members.items():
-        actions = np.concatenate(recorded)
-        for kind in MOTIONS:
+    for (session, task), positions in members.items():
+        actions = np.concatenate([episodes[i].actions for i in positions])
+        for kind in DELTAS:
             dimensions = layout.indices(kind)
             share = float((actions[:, dimensions] == 0).all(axis=1).mean()) if len(dimensions) else 0.0
             if share > STILL:

@@ -8,7 +8,7 @@ import numpy as np
 
 from workbook.episodes import CONTROL_RATE_HZ
 from workbook.gripper import FEWEST_STARTS
-from workbook.layout import ActionLayout
+from workbook.layout import DELTAS, ActionLayout
 from workbook.plausibility import LIBERO_LATTICE
 
 Card = dict[str, Any]
@@ -126,7 +126,7 @@ def _much_clipped(clipped: Card, layout: ActionLayout) -> str:
 
 
 def _oddities(card: Card, layout: ActionLayout) -> list[str]:
-    if not len(layout.indices("position", "rotation")):
+    if not len(layout.indices(*DELTAS)):
         return []
     found = [_lattice(card, layout)]
     if card["fills_the_range"] and not card["clipping"]["steps_any"] and card["lattice"] is None:
@@ -157,7 +157,7 @@ def _oddities(card: Card, layout: ActionLayout) -> list[str]:
 
 def _left_by_a_few_everywhere(card: Card, layout: ActionLayout) -> bool:
     moves = np.array([name not in card["constant_dimensions"] for name in layout.names])
-    dimensions = [i for i in layout.indices("position", "rotation") if moves[i]]
+    dimensions = [i for i in layout.indices(*DELTAS) if moves[i]]
     share = np.array(card["clipping"]["steps"])[dimensions] / card["steps"]
     return bool(((share > BEYOND_QUANTILES[0]) & (share < BEYOND_QUANTILES[1])).all()) and len(share) > 0
 
@@ -165,9 +165,7 @@ def _left_by_a_few_everywhere(card: Card, layout: ActionLayout) -> bool:
 def _lattice(card: Card, layout: ActionLayout) -> str:
     share = np.array(card["lattice_share"], dtype=float)
     means = {
-        name: float(np.nanmean(group))
-        for name in ("position", "rotation")
-        if not np.isnan(group := share[layout.indices(name)]).all()
+        name: float(np.nanmean(group)) for name in DELTAS if not np.isnan(group := share[layout.indices(name)]).all()
     }
     if not means:
         return "Nothing moves, so there is no lattice to check."
@@ -196,7 +194,7 @@ def _zeros(card: Card, layout: ActionLayout) -> list[str]:
     found = []
     if card["constant_dimensions"]:
         found.append(f"These dimensions never move: {', '.join(card['constant_dimensions'])}.")
-    for kind in ("position", "rotation"):
+    for kind in DELTAS:
         still = [entry for entry in card["still"] if entry["kind"] == kind]
         if still:
             found.append(_still(kind, still))

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbook.checks import check_actions, check_lengths
 from workbook.chunks import Chunks, Normaliser, check_cut, cut_chunks
-from workbook.conventions import Changes, clip_episodes, drop_noops, leave_out_copies
+from workbook.conventions import Changes, check_noops, clip_episodes, drop_noops, leave_out_copies
 from workbook.episodes import CONTROL_RATE_HZ, Episode, Origin, take_evenly
 from workbook.errors import InputError
 from workbook.gripper import check_open_end, unify_grippers
@@ -55,7 +55,10 @@ class DataConfig:
             raise InputError(f"split_seed is {self.split_seed}; give 0 or a positive number")
         check_cut(self.chunk_len, self.stride)
         check_open_end(self.gripper_open)
-        return ActionLayout.parse(self.layout)
+        layout = ActionLayout.parse(self.layout)
+        if self.drop_noops:
+            check_noops(layout)
+        return layout
 
 
 @dataclass(frozen=True, eq=False)

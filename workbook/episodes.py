@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,15 +67,18 @@ class Recordings:
     origin: Origin
 
 
+def by_stratum(episodes: Sequence[Episode]) -> dict[tuple[str, str], list[int]]:
+    """Positions of the episodes of each stratum, strata in the order in which they appear."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for position, episode in enumerate(episodes):
+        members.setdefault(episode.stratum, []).append(position)
+    return members
+
+
 def take_evenly(episodes: list[Episode], count: int) -> list[Episode]:
     """The first `count` episodes, taken in turn from every stratum; 0 takes all."""
     if count == 0 or count >= len(episodes):
         return episodes
-    rank_in_stratum: dict[tuple[str, str], int] = {}
-    ranked = []
-    for position, episode in enumerate(episodes):
-        rank = rank_in_stratum.get(episode.stratum, 0)
-        rank_in_stratum[episode.stratum] = rank + 1
-        ranked.append((rank, position))
+    ranked = [entry for positions in by_stratum(episodes).values() for entry in enumerate(positions)]
     chosen = sorted(position for _, position in sorted(ranked)[:count])
     return [episodes[position] for position in chosen]

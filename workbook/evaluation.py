@@ -9,7 +9,7 @@ import numpy as np
 
 from workbook.chunks import Array, Normaliser
 from workbook.intervals import Estimate, estimate_mean
-from workbook.layout import POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT, ActionLayout, Kind
+from workbook.layout import DELTAS, POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT, ActionLayout, Kind
 
 SWITCH_WINDOW = 8  # steps; a gripper switch not found within it counts as missed
 ZERO_TOLERANCE = 1e-9  # controller units; far below the lattice step of 1e-3, above float64 rounding
@@ -57,7 +57,7 @@ def _one_episode(
     played = np.clip(decoded, -layout.limit, layout.limit)
     error = played - original
     travelled = error.sum(axis=0, keepdims=True)
-    deltas = layout.indices("position", "rotation")  # to a joint, zero is a pose like any other
+    deltas = layout.indices(*DELTAS)  # to a joint, zero is a pose like any other
     zeros = original[:, deltas] == 0
     kept = np.abs(played[:, deltas][zeros]) <= ZERO_TOLERANCE
     per_dimension = {

@@ -18,8 +18,9 @@ def answer_block(results: Evidence) -> Html:
     """The three sentences that answer the report's question, and what to use."""
     recommendation = results["recommendation"]
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in recommendation["sentences"])
+    count = recommendation["layers"]
     use = (
-        f"Use: {recommendation['checkpoint']}, first {recommendation['layers']} of the policy's layers, decoded by "
+        f"Use {recommendation['checkpoint']} with {'one layer' if count == 1 else f'{count} layers'}, decoded by "
         f"{RULE_TITLES[recommendation['decode_rule']]}."
     )
     words = " ".join(
@@ -151,6 +152,8 @@ def policy_table(phase2: Evidence) -> Table:
         entries = [("regression, no tokens", "-", phase2["regression"][amount], "-")]
         for subject in phase2["subjects"].values():
             for rule, entry in subject["by_amount"][amount].items():
+                if subject["layers"] == 1 and rule.startswith("by_layer"):
+                    continue  # the same as an independent argmax
                 bits = entry.get("bits_per_chunk")
                 name, *other = rule.split(", ")
                 told = RULE_TITLES[name] + (", retrained decoder" if other else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from workbook.episodes import Episode
+from workbook.episodes import Episode, by_stratum
 from workbook.errors import InputError
 from workbook.layout import ActionLayout
 
@@ -69,7 +69,7 @@ def unify_grippers(
 
 def _read(episodes: Sequence[Episode], dimension: int, name: str, open_end: str) -> GripperReading:
     values = np.concatenate([episode.actions[:, dimension] for episode in episodes])
-    strata = _strata(episodes)
+    strata = [[episodes[i] for i in positions] for positions in by_stratum(episodes).values()]
     _refuse_mixed_ranges(strata, dimension, name)
     given = open_end != "auto"
     span = _switch_range(values)
@@ -82,13 +82,6 @@ def _read(episodes: Sequence[Episode], dimension: int, name: str, open_end: str)
     found = open_end if given else _clear_end(starts_high, len(episodes))
     changed = span == (0.0, 1.0) or found == "high"
     return GripperReading(name, low, high, True, found, given, starts_high, len(episodes), changed)
-
-
-def _strata(episodes: Sequence[Episode]) -> list[list[Episode]]:
-    members: dict[tuple[str, str], list[Episode]] = {}
-    for episode in episodes:
-        members.setdefault(episode.stratum, []).append(episode)
-    return list(members.values())
 
 
 def _at(values: NDArray[np.float64], end: float) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from workbook.errors import InputError
 
 Kind = Literal["position", "rotation", "gripper", "joint"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DELTAS: tuple[Kind, ...] = ("position", "rotation")  # motions from where the arm is
 LIBERO_NAME = "libero"
 LIBERO_SPEC = "position:3 rotation:3 gripper:1"
 # OSC_POSE controller of LIBERO: what an action of 1.0 commands in one step.

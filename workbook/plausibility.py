@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbook.chunks import Array
-from workbook.layout import ActionLayout
+from workbook.layout import DELTAS, ActionLayout
 
 LATTICE_TOLERANCE = 1e-3  # of a lattice step; float32 files are off by less
 ON_LATTICE = 0.95  # share of the non-zero values
@@ -66,7 +66,7 @@ def lattice_of(actions: Array, layout: ActionLayout) -> str | None:
 
 def fills_the_range(actions: Array, layout: ActionLayout) -> bool:
     """Every position and rotation that moves reaches exactly -1 and 1, as after min-max normalising or clipping."""
-    motion = actions[:, layout.indices("position", "rotation")]
+    motion = actions[:, layout.indices(*DELTAS)]
     motion = motion[:, np.ptp(motion, axis=0) > 0]
     ends = np.stack([motion.min(axis=0) + 1, motion.max(axis=0) - 1])
     return motion.shape[1] > 0 and bool((np.abs(ends) < 1e-6).all())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from workbook.episodes import Episode
+from workbook.episodes import Episode, by_stratum
 from workbook.errors import InputError
 
 FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -42,10 +42,7 @@ def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
             f"give at least {FEWEST_EPISODES}"
         )
     rng = np.random.default_rng(seed)
-    members: dict[tuple[str, str], list[int]] = {}
-    for position, episode in enumerate(episodes):
-        members.setdefault(episode.stratum, []).append(position)
-    strata = list(members.values())
+    strata = list(by_stratum(episodes).values())
     parts: dict[str, list[int]] = {name: [] for name in FRACTIONS}
     dealt = 0
     for stratum in (strata[i] for i in rng.permutation(len(strata))):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from workbook.figures.style import BINS_COLOUR, COLOURS, KLT_COLOUR, Plot, canvas
 from workbook.policy import RULES
@@ -24,11 +25,13 @@ def policies(phase2: Evidence) -> Plot:
         for axis, amount in zip(c.axes, amounts, strict=True):
             for i, (key, subject) in enumerate(subjects.items()):
                 for j, rule in enumerate(RULES):
+                    if subject["layers"] == 1 and rule == "by_layer":
+                        continue  # the same as an independent argmax
                     mse = subject["by_amount"][amount][rule]["errors"]["mse"]
                     spread = None if mse["low"] is None else [[mse["mean"] - mse["low"]], [mse["high"] - mse["mean"]]]
                     axis.errorbar(
                         [i + (j - 1) * 0.2], [mse["mean"]], yerr=spread, fmt=RULE_MARKERS[rule], capsize=3,
-                        color=SUBJECT_COLOURS.get(key, BINS_COLOUR), label=RULE_LABELS[rule] if i == 0 else None,
+                        color=SUBJECT_COLOURS.get(key, BINS_COLOUR),
                     )  # fmt: skip
             reference = phase2["regression"][amount]["errors"]["mse"]["mean"]
             axis.axhline(reference, color="black", linewidth=1, linestyle=":")
@@ -39,7 +42,7 @@ def policies(phase2: Evidence) -> Plot:
             axis.set_xlim(-0.5, len(subjects) - 0.5)
         c.axes[0].set_ylim(bottom=0)
         c.axes[0].set_ylabel("MSE of the decoded predicted action\n(normalised units squared)")
-        c.axes[0].legend(fontsize=8, loc="lower right")
+        c.axes[0].legend(handles=_rule_legend(), fontsize=8, loc="lower right")
         gain = phase2["contrasts"]["scale_for_naive"]["mean"]
         c.title = f"Predicted by a small policy, fixed-scale tokens have {less_or_more(gain)} error than naive ones"
         values = (
@@ -48,6 +51,13 @@ def policies(phase2: Evidence) -> Plot:
         )
         c.description = f"At the best decode rule: {'; '.join(values)}."
         return c.finish()
+
+
+def _rule_legend() -> list[Line2D]:
+    return [
+        Line2D([], [], color="0.3", linestyle="", marker=marker, label=RULE_LABELS[rule])
+        for rule, marker in RULE_MARKERS.items()
+    ]
 
 
 def accuracies(phase2: Evidence) -> Plot:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,9 @@ def finish(folder: Path, read: int, total: int) -> Mirror:
 def sweep(folder: Path) -> None:
     """Remove what a fetch that was killed long ago left half-written."""
     for path in folder.rglob(".*"):
-        if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):  # another process may be sweeping too
+            if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
 
 
 def store(path: Path, content: bytes) -> None:
