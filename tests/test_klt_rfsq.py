@@ -139,6 +139,16 @@ class TestStack:
             for cell in np.unique(cells):
                 assert stack.centroids[layers][0, cell] == pytest.approx(latents[cells == cell, 0].mean(), abs=1e-12)
 
+    def test_a_cell_without_train_latents_takes_the_value_of_the_one_around(self) -> None:
+        model = fit_model(made_chunks(8, count=5), SPEC)
+        stack = model.stacks[0]
+        finest = stack.finest(stack.latents(model.normaliser.normalise(made_chunks(8, count=5))))
+        for layers in range(1, DEPTH + 1):
+            empty = np.setdiff1d(np.arange(BRANCHES**layers), finest[:, 0] // BRANCHES ** (DEPTH - layers))
+            around = stack.centroids[layers - 1][0, empty // BRANCHES]
+            assert len(empty) >= BRANCHES**layers - 5
+            assert np.array_equal(stack.centroids[layers][0, empty], around)
+
     def test_digits_spell_the_finest_cell(self, model: KltRFSQ, train: Array) -> None:
         stack = model.stacks[0]
         finest = stack.finest(stack.latents(model.normaliser.normalise(train)))
