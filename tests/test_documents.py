@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import make_dataset
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
 from workbook import criteria, documents, findings, run
+from workbook.codecs.klt_rfsq import KltRFSQ, fit_varying
+from workbook.codecs.klt_rfsq_file import save_klt_rfsq
 from workbook.errors import InputError
 from workbook.paths import NOTEBOOKS, REPOSITORY
 from workbook.recommendation import options, recommend
 from workbook.residual_analysis import partings
+from workbook.rivals import fitting_chunks
 
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
 
@@ -107,18 +111,28 @@ def write_checkpoint(path: Path, conditioning: Conditioning) -> None:
     save_checkpoint(path, Checkpoint(ActionRFSQAE(conditioning=conditioning), 1, 0.1, bounds))
 
 
+def write_klt_rfsq(path: Path) -> None:
+    dataset = make_dataset()
+    model = KltRFSQ.fit(fitting_chunks(dataset), dataset.layout, dataset.normaliser)
+    save_klt_rfsq(path, fit_varying(model, fitting_chunks(dataset), [60.0]))
+
+
 def test_the_snippets_for_phase_2_and_3_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_checkpoint(tmp_path / "rfsq_robust_scale_best.pt", "scale")
     write_checkpoint(tmp_path / "rfsq_robust_best.pt", "layernorm")
     scope: dict[str, torch.Tensor] = {}
     snippets = re.findall(r"```python\n(.*?)```", TEXTS["INTEGRATION_TO_PHASE2.md"], flags=re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     for snippet in snippets[:2]:
         exec(snippet, scope)
     assert scope["codes"].shape == (4, 8, 16, 8)
     assert scope["draft_labels"].shape == (4, 8, 16, 3)
     assert torch.equal(scope["decoded"], scope["codec"](scope["normalised"])[0])
     assert scope["command"].abs().max() <= 1
+    write_klt_rfsq(tmp_path / "klt_rfsq.npz")
     exec(snippets[2], scope)
+    assert scope["command"].shape == (4, 8, 7)
+    assert scope["tokens"].codes.shape == (4, 37)
+    exec(snippets[3], scope)
     assert torch.equal(scope["decoded"], scope["layernorm"](scope["normalised"])[0])

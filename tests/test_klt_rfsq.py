@@ -16,12 +16,8 @@ from hypothesis import strategies as st
 
 from workbook.chunks import Array, Normaliser
 from workbook.codecs.klt_rfsq import (
-    BRANCHES,
-    DEPTH,
     ENDS,
     GRIPPER_CODES,
-    MOST_DIGITS,
-    ORDERS,
     FixedLength,
     GripperBook,
     KltRFSQ,
@@ -31,6 +27,7 @@ from workbook.codecs.klt_rfsq import (
     fit_varying,
 )
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
+from workbook.codecs.stack import BRANCHES, DEPTH, MOST_DIGITS, ORDERS
 from workbook.layout import ActionLayout
 
 C = 4

@@ -14,13 +14,12 @@ from small_runs import SMALL, ignore_progress, make_dataset, quickly, same_weigh
 
 from rfsq_robust import ActionRFSQAE, load_checkpoint
 from workbook import option_b
-from workbook.codecs.protocol import Tokens
-from workbook.codecs.rfsq import RFSQCodec, load_codec
+from workbook.codecs.protocol import Codec, Tokens
+from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
 from workbook.option_b import RETRAINED_FILE, ChunkDecoder, OtherDecoder, WithChunkDecoder, measure_option_b
 from workbook.paths import OutputFolder
-from workbook.training import TrainConfig
 from workbook.variants import BEST_FILES
 
 WAYS = ["naive", "scale_decoder", "layernorm_decoder", "retrained", "retrained_chunk", "scale"]
@@ -65,7 +64,7 @@ def make_model(seed: int = 0) -> ActionRFSQAE:
     return ActionRFSQAE(7, 6, 4, 5, conditioning="none").eval()
 
 
-def mse_of(codec: object, measured: Measured) -> float:
+def mse_of(codec: Codec, measured: Measured) -> float:
     test = measured.test
     metric = test.measure(codec.decode(codec.encode(test.chunks.actions)))["mse"]
     return float(metric.values @ metric.weights / metric.weights.sum())
@@ -111,13 +110,7 @@ class TestRetrainedDecoder:
         again = load_codecs(measured.out, measured.training, measured.dataset)["none"]
         test = measured.test.chunks
         digests = [run["reconstruction_sha256"] for run in measured.training["conditionings"]["none"]["runs"]]
-        assert [option_b_sha(codec, test) for codec in again] == digests
-
-
-def option_b_sha(codec: RFSQCodec, chunks: object) -> str:
-    from workbook.codecs.rfsq import reconstruction_sha256
-
-    return reconstruction_sha256(codec, chunks)
+        assert [reconstruction_sha256(codec, test) for codec in again] == digests
 
 
 class TestChunkDecoder:
@@ -217,28 +210,27 @@ class TestMeasurement:
         assert measured.found["rows"]["retrained_chunk"]["less_than_naive"]["mean"] > 0
 
 
-class TestSingleNaiveModel:
-    @pytest.fixture(scope="class")
-    def found(self, measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evidence]:
-        folder = tmp_path_factory.mktemp("given")
-        given = str(measured.out.checkpoints / BEST_FILES["none"])
-        training = train_into(folder, TrainConfig(**SMALL.__dict__), seeds=2, naive=given)
-        with quickly():
-            return folder, measure_option_b(
-                OutputFolder.at(str(folder)), make_dataset(), training, STEPS, ignore_progress
-            )
+@pytest.fixture(scope="module")
+def given(measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evidence]:
+    """A run with a single naive model of the user's own, beside two seeds of the others."""
+    folder = tmp_path_factory.mktemp("given")
+    training = train_into(folder, seeds=2, naive=str(measured.out.checkpoints / BEST_FILES["none"]))
+    with quickly():
+        return folder, measure_option_b(OutputFolder.at(str(folder)), make_dataset(), training, STEPS, ignore_progress)
 
-    def test_has_one_decoder_retrained(self, found: tuple[Path, Evidence]) -> None:
-        folder, content = found
+
+class TestSingleNaiveModel:
+    def test_has_one_decoder_retrained(self, given: tuple[Path, Evidence]) -> None:
+        folder, content = given
         assert len(content["files"]) == 1
         assert same_weights(
             load_checkpoint(folder / "checkpoints" / content["files"][0]).model,
             load_checkpoint(folder / "checkpoints" / RETRAINED_FILE).model,
         )
 
-    def test_is_held_against_every_seed_of_the_others(self, found: tuple[Path, Evidence]) -> None:
-        seeds = {key: len(row["mse"]["per_seed"]) for key, row in found[1]["rows"].items()}
+    def test_is_held_against_every_seed_of_the_others(self, given: tuple[Path, Evidence]) -> None:
+        seeds = {key: len(row["mse"]["per_seed"]) for key, row in given[1]["rows"].items()}
         assert seeds == dict(zip(WAYS, (1, 2, 2, 1, 1, 2), strict=True))
-        for row in found[1]["rows"].values():
-            gain = 1 - row["mse"]["mean"] / found[1]["rows"]["naive"]["mse"]["mean"]
+        for row in given[1]["rows"].values():
+            gain = 1 - row["mse"]["mean"] / given[1]["rows"]["naive"]["mse"]["mean"]
             assert row["less_than_naive"]["mean"] == pytest.approx(gain)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.chunks import Array, Normaliser
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.klt_rfsq import BRANCHES, DEPTH, FixedLength, KltRFSQ
+from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec, first_layers
+from workbook.codecs.stack import BRANCHES, DEPTH
 from workbook.layout import ActionLayout
 from workbook.token_spaces import Bins, ChunkDigits, Codes, StepRFSQ, TokenSpace
 

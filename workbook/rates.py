@@ -10,7 +10,8 @@ import numpy as np
 
 from workbook import guide
 from workbook.chunks import Array
-from workbook.codecs.klt_rfsq import KltRFSQ
+from workbook.codecs.klt_rfsq import KltRFSQ, fit_varying
+from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
 from workbook.codecs.protocol import entropy_bits
 from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
@@ -21,6 +22,7 @@ from workbook.paths import OutputFolder
 from workbook.rivals import (
     CONDITIONINGS_SHOWN,
     FAMILIES,
+    FITTED_RATES,
     POLICY_RATES,
     RateConfig,
     Setting,
@@ -74,7 +76,11 @@ def measure_rates(
     settings = [setting for name in CONDITIONINGS_SHOWN for setting in step_settings(trained[name])]
     base = TrainConfig(**training["config"])
     settings += train_rivals(dataset, base, len(trained["scale"]), config, on_progress)
-    settings += fit_closed_form(dataset, KltRFSQ.fit(fitting_chunks(dataset), dataset.layout, dataset.normaliser))
+    fitting = fitting_chunks(dataset)
+    model = KltRFSQ.fit(fitting, dataset.layout, dataset.normaliser)
+    varying = fit_varying(model, fitting, FITTED_RATES)
+    save_klt_rfsq(out.checkpoints / FILE_NAME, varying)
+    settings += fit_closed_form(dataset, model, varying)
     measured = [_measure(setting, test) for setting in settings]
     return {
         "codecs": [one.entry for one in measured],

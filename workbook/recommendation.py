@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from workbook.codecs.klt_rfsq_file import FILE_NAME
 from workbook.criteria import GUIDE_MODEL, MODEL_TITLES, Status, Word, judge
-from workbook.phase2 import SAME_WITHIN
+from workbook.phase2_evidence import SAME_WITHIN
 from workbook.rivals import FAMILIES
 from workbook.variants import BEST_FILES, RETRAINED_FILE
 from workbook.wording import less_or_more, number, share, signed_interval
@@ -189,7 +190,7 @@ def _which(comparison: Evidence, rates: Evidence, phase2: Evidence) -> str:
         gain = at["rfsq"]["less_than_fast"]
         title = FAMILIES[at["rfsq"]["family"]].title
         best = (
-            f"; at {SHOWN_RATE} bits a chunk {title} has {less_or_more(gain['mean'])} error "
+            f"; at {SHOWN_RATE} bits a chunk {title} ({FILE_NAME}) has {less_or_more(gain['mean'])} error "
             f"than FAST-style tokens{signed_interval(gain)}"
         )
     return (

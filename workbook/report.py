@@ -123,6 +123,7 @@ def method(results: dict[str, Any]) -> list[str]:
         f"{config['learning_rate']:g} and batches of {config['batch_size']} chunks of {data['chunks']['length']} "
         "steps; "
         f"{config['num_layers']} layers of {config['num_levels']} levels on {config['hidden_dim']} latents a step.",
+        _rivals_and_policies(results),
         "Intervals are 95 % by bootstrap over test episodes and seeds; differences are paired by both.",
         "'From tokens alone' means that the decoder got what encode returned and nothing else; that of layernorm then "
         "has to assume mean 0 and std 1. Bits are counted at fixed length with side information included.",
@@ -130,6 +131,18 @@ def method(results: dict[str, Any]) -> list[str]:
         f"{guide.EVIDENCE_TEST_EPISODES} test episodes; below that every page says NOT EVIDENCE.",
         f"Naive models: {_naive_origin(results['training'])}",
     ]
+
+
+def _rivals_and_policies(results: dict[str, Any]) -> str:
+    rates, probe = results["provenance"]["parameters"]["rates"], results["phase2_probe"]
+    config = probe["config"]
+    trained = "as long as the RFSQ" if rates["full"] else f"for about {rates['rival_steps']:,} batches"
+    return (
+        f"The field's quantizers were trained {trained}; bins, KLT, FAST-style tokens and KLT-RFSQ are fitted without "
+        f"gradients. Policies: {config['steps']:,} batches of {config['batch_size']} chunks with {probe['seeds']} seeds for "
+        "every codec; they see the task, the chunk before and where the commands have led; decode rule and layers were "
+        "chosen on the validation part."
+    )
 
 
 def _naive_origin(training: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from workbook.chunks import Array, cut_chunks
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.fast import FastCodec, quantile_normaliser
 from workbook.codecs.klt import fit_klt
-from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, fit_varying
+from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VaryingLength
 from workbook.codecs.learned import NUM_QUANTIZERS, QUANTIZERS, LearnedAE, LearnedCodec, training_loss
 from workbook.codecs.protocol import Codec
 from workbook.codecs.rfsq import RFSQCodec, WholeChunkRFSQ
@@ -192,8 +192,8 @@ def _rfsq_text(model: ActionRFSQAE, layers: int) -> str:
     return f"{model.hidden_dim} latents, {model.rfsq.num_levels} levels, {layers} layers"
 
 
-def fit_closed_form(dataset: Dataset, model: KltRFSQ) -> list[Setting]:
-    """Codecs that are fitted to train chunks without gradients, and so without seeds."""
+def fit_closed_form(dataset: Dataset, model: KltRFSQ, varying: Sequence[VaryingLength]) -> list[Setting]:
+    """Codecs that are fitted to train chunks without gradients, and so without seeds; KLT-RFSQ is given."""
     train = fitting_chunks(dataset)
     normaliser = dataset.normaliser
     quantiles = quantile_normaliser(np.concatenate([episode.actions for episode in dataset.part("train")]))
@@ -206,10 +206,10 @@ def fit_closed_form(dataset: Dataset, model: KltRFSQ) -> list[Setting]:
         settings.append(
             Setting("fast_quantile", f"scale {scale}", [FastCodec.fit(train, quantiles, scale, clips=True)])
         )
-    for count in DIGIT_COUNTS:
+    for count in (count for count in DIGIT_COUNTS if count <= len(model.digits)):
         settings.append(Setting("klt_rfsq_fixed", f"{count} digits", [FixedLength(model, count)]))
-    for varying in fit_varying(model, train, FITTED_RATES):
-        settings.append(Setting("klt_rfsq", f"about {varying.rate:.0f} bits", [varying]))
+    for codec in varying:
+        settings.append(Setting("klt_rfsq", f"about {codec.rate:.0f} bits", [codec]))
     return settings
 
 

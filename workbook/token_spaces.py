@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from workbook.chunks import Array
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.klt_rfsq import BRANCHES, FixedLength
+from workbook.codecs.klt_rfsq import FixedLength
 from workbook.codecs.protocol import NOT_SENT, Tokens
 from workbook.codecs.rfsq import RFSQCodec
+from workbook.codecs.stack import BRANCHES
 
 Codes = NDArray[np.int64]
 
@@ -136,7 +137,7 @@ class ChunkDigits:
     @cached_property
     def _columns(self) -> list[list[int]]:
         """Places in the codec's sequence of the digits of layer 0, 1, ..."""
-        digits = self.codec.model.digits[: self.codec.count]
+        digits = self.codec.digits
         offset = len(self.codec.model.grippers)
         depth = 1 + max((layer for *_, layer in digits), default=-1)
         return [[offset + i for i, (*_, layer) in enumerate(digits) if layer == k] for k in range(depth)]
@@ -149,7 +150,7 @@ class ChunkDigits:
     def decode(self, tokens: Sequence[Codes]) -> Array:
         """Codes that only some grippers have become their last one."""
         grippers, digits = self._apart(tokens)
-        shape = (len(tokens[0]), len(self.codec.model.grippers) + self.codec.count)
+        shape = (len(tokens[0]), len(self.codec.model.grippers) + len(self.codec.digits))
         codes = np.full(shape, NOT_SENT, dtype=np.int64)
         for i, book in enumerate(self.codec.model.grippers):
             codes[:, i] = grippers[:, 0, i].clip(max=len(book.trajectories) - 1)

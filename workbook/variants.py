@@ -21,6 +21,7 @@ from rfsq_robust import (
     save_checkpoint,
 )
 from workbook import provenance
+from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.dataset import Dataset
 from workbook.errors import InputError
@@ -134,6 +135,7 @@ def train_variants(
 
 def _remove_old_checkpoints(out: OutputFolder) -> None:
     """Checkpoints of an earlier run would pass for this one's."""
+    (out.checkpoints / KLT_FILE).unlink(missing_ok=True)
     for path in [*out.seeds.glob("*.pt"), *(out.checkpoints / file for file in (*BEST_FILES.values(), RETRAINED_FILE))]:
         path.unlink(missing_ok=True)
 

@@ -102,7 +102,7 @@ class LearnedCodec:
     def encode(self, chunks: Array) -> Tokens:
         steps = torch.from_numpy(self.normaliser.normalise(chunks)).float().flatten(0, 1)
         codes = self.model.encode(steps)[..., : self.quantizers]
-        return Tokens(codes.reshape(*chunks.shape[:2], *codes.shape[1:]).numpy())
+        return Tokens(codes.reshape(*chunks.shape[:2], *codes.shape[1:]).long().numpy())
 
     def decode(self, tokens: Tokens) -> Array:
         codes = torch.from_numpy(tokens.codes)

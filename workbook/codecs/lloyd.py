@@ -11,14 +11,15 @@ ROUNDS = 60  # of Lloyd's algorithm at most; it stops where no sample changes it
 
 
 def lloyd_max(ordered: Array, cells: int) -> Array:
-    """Centroids of at most `cells` cells for samples (N,) in ascending order; fewer where samples are equal."""
+    """Centroids of at most `cells` cells for samples (N,) in ascending order; fewer where cells would be empty."""
     distinct = ordered[np.concatenate([[True], np.diff(ordered) > 0])]
     if len(distinct) <= cells:
         return distinct
     # Between even and equally filled cells, which start too dense and too sparse in the tails.
     quantiles = np.quantile(ordered, (np.arange(cells) + 0.5) / cells)
     centroids = (np.linspace(ordered[0], ordered[-1], cells) + quantiles) / 2
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    middle = ordered[len(ordered) // 2]  # sums of what is left are exact enough where samples hardly differ
+    sums = np.concatenate([[0.0], np.cumsum(ordered - middle)])
     bounds = np.array([-1])
     for _ in range(ROUNDS):
         inner = np.searchsorted(ordered, (centroids[1:] + centroids[:-1]) / 2)
@@ -27,9 +28,9 @@ def lloyd_max(ordered: Array, cells: int) -> Array:
         bounds = inner
         ends = np.concatenate([[0], inner, [len(ordered)]])
         counts = np.diff(ends)
-        means = (sums[ends[1:]] - sums[ends[:-1]]) / np.maximum(counts, 1)
+        means = middle + (sums[ends[1:]] - sums[ends[:-1]]) / np.maximum(counts, 1)
         centroids = np.sort(np.where(counts > 0, means, centroids))
-    return centroids
+    return centroids[np.diff(np.concatenate([[0], inner, [len(ordered)]])) > 0]
 
 
 def nearest(samples: Array, centroids: Array) -> NDArray[np.int64]:

@@ -75,6 +75,8 @@ def code_entropy(tokens: Tokens, valid: NDArray[np.bool_]) -> Array:
     codes = tokens.codes if tokens.of_whole_chunks else tokens.codes[valid]
     sent = np.mean(codes != NOT_SENT, axis=0)
     symbols = np.unique(codes[codes != NOT_SENT])
+    if not len(symbols):
+        return np.zeros(codes.shape[1:])
     shares = np.stack([(codes == symbol).mean(axis=0) for symbol in symbols]) / np.where(sent > 0, sent, 1.0)
     return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1.0)), axis=0) * sent + 0.0
 
@@ -85,5 +87,5 @@ def entropy_bits(tokens: Tokens, valid: NDArray[np.bool_]) -> float:
     side_bits = 0 if tokens.side is None else np.prod(tokens.side.shape[1:]) * SIDE_BITS
     if tokens.shared_alphabet:
         alike = Tokens(tokens.codes[tokens.sent][:, None])
-        return float(code_entropy(alike, valid).sum() * tokens.lengths.mean())
+        return float(code_entropy(alike, valid).sum() * tokens.lengths.mean() + side_bits)
     return float(code_entropy(tokens, valid).sum() * steps + side_bits)
