@@ -28,7 +28,7 @@ from workbook.training import OnEpoch, TrainConfig, TrainData, fit, train
 Unit = Literal["step", "chunk"]
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
 FITTED_RATES = (24, 32, *POLICY_RATES, 200, 224)
-FAST_SCALES = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56)
+FAST_SCALES = (2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112)
 FAST_QUANTILE_SCALES = (2, 5, 10, 20)
 BIN_COUNTS = (4, 8, 16, 32, 64, 128, 256)
 DIGIT_COUNTS = (12, 24, 36, 48, 60, 72, 84, 96, 112, 128)
