@@ -119,7 +119,7 @@ def _at_rate(measured: Sequence[Measured], families: Sequence[str], rate: float)
     """
     candidates = []
     for family in families:
-        curve = sorted((one for one in measured if one.family == family), key=lambda one: one.bits)
+        curve = _front([one for one in measured if one.family == family])
         below = [one for one in curve if one.bits <= rate]
         above = [one for one in curve if one.bits >= rate]
         if below and above:
@@ -131,6 +131,15 @@ def _at_rate(measured: Sequence[Measured], families: Sequence[str], rate: float)
         return None
     _, family, mse = min(candidates, key=lambda candidate: candidate[0])
     return family, mse
+
+
+def _front(measured: Sequence[Measured]) -> list[Measured]:
+    """By rising bits, the settings that have less error than every one of fewer bits."""
+    front: list[Measured] = []
+    for one in sorted(measured, key=lambda one: one.bits):
+        if not front or _mean(one.mse, one.weights) < _mean(front[-1].mse, front[-1].weights):
+            front.append(one)
+    return front
 
 
 def _against_fast(measured: Sequence[Measured], rate: float) -> dict[str, Any]:

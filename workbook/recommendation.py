@@ -181,7 +181,6 @@ def _how(option: Option, option_b: Evidence, phase2: Evidence) -> str:
 
 def _which(comparison: Evidence, rates: Evidence, phase2: Evidence) -> str:
     scale = phase2["subjects"]["scale"]
-    by_layer = phase2["contrasts"]["scale_by_layer"]
     readable = comparison["models"][GUIDE_MODEL]["decode_error"] == 0
     never = "" if readable else f", and never those of the {MODEL_TITLES[GUIDE_MODEL]}"
     at = next((row for row in rates["against_fast"] if row["rate"] == SHOWN_RATE), None)
@@ -193,10 +192,17 @@ def _which(comparison: Evidence, rates: Evidence, phase2: Evidence) -> str:
             f"; at {SHOWN_RATE} bits a chunk {title} ({FILE_NAME}) has {less_or_more(gain['mean'])} error "
             f"than FAST-style tokens{signed_interval(gain)}"
         )
+    rule = scale["best_rule"]
+    decode = "decode them by independent argmax, which no other rule betters"
+    if rule != "independent":
+        gain = phase2["contrasts"][f"scale_{rule}"]
+        decode = (
+            f"decode them by {RULE_TITLES[rule]}, which has {less_or_more(gain['mean'])} error than independent argmax"
+            f"{signed_interval(gain)}"
+        )
     return (
         f"If tokens are made anew, take {scale['layers_to_keep']} of the fixed scale's layers ({BEST_FILES['scale']})"
-        f"{never}, and predict them layer by layer, which has {less_or_more(by_layer['mean'])} error than independent "
-        f"argmax{signed_interval(by_layer)}{best}."
+        f"{never}, and {decode}{best}."
     )
 
 

@@ -139,9 +139,9 @@ def _rivals_and_policies(results: dict[str, Any]) -> str:
     trained = "as long as the RFSQ" if rates["full"] else f"for about {rates['rival_steps']:,} batches"
     return (
         f"The field's quantizers were trained {trained}; bins, KLT, FAST-style tokens and KLT-RFSQ are fitted without "
-        f"gradients. Policies: {config['steps']:,} batches of {config['batch_size']} chunks, {probe['seeds']} seeds for "
-        "every codec; they see the task, the chunk before and where the commands have led; decode rule and layers were "
-        "chosen on the validation part."
+        f"gradients. Policies: {config['steps']:,} batches of {config['batch_size']} chunks, {probe['seeds']} seeds "
+        "for every codec; they see the task, the chunk before and where the commands have led; decode rule and layers "
+        "were chosen on the validation part."
     )
 
 

@@ -32,8 +32,11 @@ def rate_distortion(rates: Evidence) -> Plot:
         axis = c.axes[0]
         for family, (colour, line) in LOOKS.items():
             points = sorted((e["bits"], e["errors"]["mse"]["mean"]) for e in rates["codecs"] if e["family"] == family)
-            if points:
-                axis.plot(*zip(*points, strict=True), line, color=colour, markersize=4, label=FAMILIES[family].title)
+            if not points:
+                continue
+            front = [point for i, point in enumerate(points) if point[1] <= min(mse for _, mse in points[: i + 1])]
+            axis.plot(*zip(*points, strict=True), line[0], color=colour, markersize=3)
+            axis.plot(*zip(*front, strict=True), line, color=colour, markersize=4, label=FAMILIES[family].title)
         reference = [(p["bits"], p["mse"]) for p in rates["gaussian"] if p["bits"] > 1]
         if reference:
             axis.plot(
