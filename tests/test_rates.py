@@ -78,6 +78,11 @@ class TestAtARate:
         assert family == "fast"
         assert mse == pytest.approx(np.array([[9.5, 16.0]]))  # a quarter of the way from 10 to 50 bits
 
+    def test_a_setting_worse_than_a_cheaper_one_is_passed_over(self) -> None:
+        curve = [measured("fast", bits, [mse, mse]) for bits, mse in ((10, 4.0), (20, 9.0), (30, 2.0))]
+        _, mse = rates._at_rate(curve, ["fast"], 20) or pytest.fail("none found")
+        assert mse == pytest.approx(np.full((1, 2), 3.0))
+
     def test_seed_by_seed(self) -> None:
         curve = [measured("fast", 10, [4.0, 0.0], [8.0, 0.0]), measured("fast", 20, [2.0, 0.0], [0.0, 0.0])]
         _, mse = rates._at_rate(curve, ["fast"], 15) or pytest.fail("none found")

@@ -174,7 +174,7 @@ class TestSentences:
             naive_without_codec_error=contrast(0.011, 0.022),
             naive_rule=contrast(0.033, 0.044),
             retrained_decoder=contrast(-0.066, -0.055),
-            scale_by_layer=contrast(0.077, 0.088),
+            scale_expected=contrast(0.077, 0.088),
             option_b=some_option_b(contrast(0.099, 0.121)),
             rates=some_rates(contrast(-0.132, 0.143)),
         )["sentences"]
@@ -217,6 +217,19 @@ class TestSentences:
         sentence = recommended(phase2)["sentences"][2]
         assert "3 of the fixed scale's layers" in sentence
         assert BEST_FILES["scale"] in sentence
+
+    @pytest.mark.parametrize(
+        ("rule", "said"),
+        [
+            ("by_layer", "layer by layer, each given those before it, which has 15.0% less error"),
+            ("expected", "the expected value of independent heads, which has 20.0% less error"),
+            ("independent", "independent argmax, which no other rule betters"),
+        ],
+    )
+    def test_new_tokens_are_decoded_by_their_best_rule(self, rule: str, said: str) -> None:
+        phase2 = some_phase2()
+        phase2["subjects"]["scale"]["best_rule"] = rule
+        assert f"decode them by {said}" in recommended(phase2)["sentences"][2]
 
     def test_equal_bits_are_told_where_they_were_measured(self) -> None:
         sentence = recommended(rates=some_rates(estimate(0.2, 0.01)))["sentences"][2]

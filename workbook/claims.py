@@ -131,8 +131,8 @@ def _costs(training: Evidence, comparison: Evidence) -> Iterator[Evidence]:
 def _phase2(residuals: Evidence, option_b: Evidence, phase2: Evidence) -> Iterator[Evidence]:
     naive = phase2["subjects"]["naive"]
     live = naive["by_amount"][str(phase2["amounts"][-1])]["independent"]["accuracy"]
-    layers = len(residuals["none"]["prefix_mse"])
-    constant = layers - len(live)
+    constant = len(residuals["none"]["dead_layers"])
+    layers = len(live) + constant
     accuracy, guessed = ((sum(values) + constant) / layers for values in (live, naive["majority"]))
     claimed = guide.EXPECTED_TOKEN_ACCURACY
     why = (

@@ -164,7 +164,8 @@ def _evidence(codecs: Sequence[Codec], test: HeldOut, own: list[dict[str, Metric
 def _train_decoders(
     dataset: Dataset, naive: Sequence[RFSQCodec], config: TrainConfig, rival_steps: int, on_progress: OnProgress
 ) -> tuple[list[RFSQCodec], list[WithChunkDecoder]]:
-    data = {False: TrainData.of(dataset), True: TrainData.of_whole_chunks(dataset)}
+    normalised = replace(dataset, normaliser=naive[0].normaliser)  # that of a user's own model may be another
+    data = {False: TrainData.of(normalised), True: TrainData.of_whole_chunks(normalised)}
     batches = -(-len(data[True].train) // config.batch_size)
     short = replace(config, epochs=max(1, min(config.epochs, round(rival_steps / batches))))
     jobs = [DecoderJob(codec.model, whole, short, seed) for whole in (False, True) for seed, codec in enumerate(naive)]

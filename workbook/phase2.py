@@ -128,7 +128,7 @@ def _subjects(
     naive = [StepRFSQ(codec, steps, live) for codec in codecs["none"]]
     retrained = [StepRFSQ(codec, steps, live) for codec in codecs["retrained"]]
     subjects = {
-        "naive": Subject(f"naive, {live} live of {layers} layers", naive, {"retrained": retrained}),
+        "naive": Subject(f"naive, {live} of {layers} layers", naive, {"retrained": retrained}),
         "scale": Subject(f"scale, {enough} layers", [StepRFSQ(c, steps, enough) for c in codecs["scale"]], {}),
         "klt_rfsq": Subject(f"KLT-RFSQ, {CHUNK_DIGITS} digits", [ChunkDigits(FixedLength(model, CHUNK_DIGITS))], {}),
         "bins64": Subject("64 bins", [Bins(UniformBins(64, normaliser), steps)], {}),

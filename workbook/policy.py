@@ -93,7 +93,7 @@ class TokenPolicy(nn.Module):
         """(N, G, S, L) of the layer after those whose tokens (N, G, S) are given."""
         if not before:
             return self.logits_alone(features, 0)
-        known = [2 * tokens / (levels - 1) - 1 for tokens, (_, levels) in zip(before, self.sizes, strict=False)]
+        known = [2 * tokens / max(levels - 1, 1) - 1 for tokens, (_, levels) in zip(before, self.sizes, strict=False)]
         layer = len(before)
         return self.given[layer - 1](torch.cat([features, *known], dim=-1)).unflatten(-1, self.sizes[layer])
 

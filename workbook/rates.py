@@ -119,11 +119,12 @@ def _at_rate(measured: Sequence[Measured], families: Sequence[str], rate: float)
     """
     candidates = []
     for family in families:
-        curve = _front([one for one in measured if one.family == family])
+        of_family = [one for one in measured if one.family == family]
+        curve = _front(of_family)
         below = [one for one in curve if one.bits <= rate]
         above = [one for one in curve if one.bits >= rate]
-        if below and above:
-            low, high = below[-1], above[0]
+        if below and any(one.bits >= rate for one in of_family):
+            low, high = below[-1], above[0] if above else below[-1]  # what costs more than the last has no less error
             share = 0.0 if high.bits == low.bits else (rate - low.bits) / (high.bits - low.bits)
             mse = (1 - share) * low.mse + share * high.mse
             candidates.append((float((mse @ low.weights).mean()), family, mse))
@@ -136,7 +137,7 @@ def _at_rate(measured: Sequence[Measured], families: Sequence[str], rate: float)
 def _front(measured: Sequence[Measured]) -> list[Measured]:
     """By rising bits, the settings that have less error than every one of fewer bits."""
     front: list[Measured] = []
-    for one in sorted(measured, key=lambda one: one.bits):
+    for one in sorted(measured, key=lambda one: (one.bits, _mean(one.mse, one.weights))):
         if not front or _mean(one.mse, one.weights) < _mean(front[-1].mse, front[-1].weights):
             front.append(one)
     return front
@@ -188,7 +189,9 @@ def gaussian_reference(dataset: Dataset) -> list[dict[str, float]]:
     """
     motion = dataset.normaliser.normalise(fitting_chunks(dataset))[:, :, dataset.layout.motion]
     vectors = motion.reshape(len(motion), -1)
-    variances = np.linalg.eigvalsh(np.cov(vectors.T)).clip(min=1e-12) if vectors.shape[1] else np.zeros(0)
+    variances = (
+        np.linalg.eigvalsh(np.atleast_2d(np.cov(vectors.T))).clip(min=1e-12) if vectors.shape[1] else np.zeros(0)
+    )
     numbers = dataset.chunk_len * dataset.layout.dim
     points = []
     for level in np.geomspace(1e-7, variances.max(initial=1e-6), 60):

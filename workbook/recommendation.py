@@ -187,9 +187,10 @@ def _which(comparison: Evidence, rates: Evidence, phase2: Evidence) -> str:
     best = ""
     if at and at["rfsq"]["less_than_fast"]["mean"] is not None:
         gain = at["rfsq"]["less_than_fast"]
-        title = FAMILIES[at["rfsq"]["family"]].title
+        family = at["rfsq"]["family"]
+        title = FAMILIES[family].title + (f" ({FILE_NAME})" if family.startswith("klt_rfsq") else "")
         best = (
-            f"; at {SHOWN_RATE} bits a chunk {title} ({FILE_NAME}) has {less_or_more(gain['mean'])} error "
+            f"; at {SHOWN_RATE} bits a chunk {title} has {less_or_more(gain['mean'])} error "
             f"than FAST-style tokens{signed_interval(gain)}"
         )
     rule = scale["best_rule"]

@@ -171,10 +171,10 @@ class ChunkDigits:
             latents.append(
                 np.stack([self._mean(number, i, digits, len(probabilities[0])) for i in range(stack.width)], axis=1)
             )
-        trajectories = [
-            probabilities[0][:, 0, i, : len(book.trajectories)] @ book.trajectories
-            for i, book in enumerate(model.grippers)
-        ]
+        trajectories = []
+        for i, book in enumerate(model.grippers):
+            every = np.minimum(np.arange(probabilities[0].shape[-1]), len(book.trajectories) - 1)
+            trajectories.append(probabilities[0][:, 0, i] @ book.trajectories[every])
         return model.actions(trajectories, latents)
 
     def _mean(self, stack: int, latent: int, digits: Sequence[Array], chunks: int) -> Array:
