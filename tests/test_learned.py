@@ -26,7 +26,6 @@ from workbook.codecs.learned import (
 )
 from workbook.codecs.protocol import Tokens
 from workbook.codecs.rfsq import WholeChunkRFSQ
-from workbook.rivals import TICKS, in_ticks
 
 N, C, A, H = 6, 4, 3, 6
 BITS_A_STEP = {"residual_vq": 8.0, "grouped_residual_fsq": 2 * float(np.log2(343))}  # of one quantizer
@@ -216,16 +215,3 @@ class TestWholeChunkRFSQ:
             assert tokens.codes.min() >= 0
             assert tokens.codes.max() < L == codec.vocabulary
             assert codec.bits(tokens) == pytest.approx(layers * H * np.log2(L))
-
-
-class TestTicksOfATraining:
-    @pytest.mark.parametrize("epochs", [1, 3, TICKS, 33, 250])
-    def test_are_as_many_whatever_the_epochs(self, epochs: int) -> None:
-        told: list[int] = []
-        on_epoch = in_ticks(epochs, lambda: told.append(1))
-        after = []
-        for epoch in range(1, epochs + 1):
-            on_epoch(epoch, 0.5)
-            after.append(len(told))
-        assert after == [TICKS * epoch // epochs for epoch in range(1, epochs + 1)]
-        assert after[-1] == TICKS

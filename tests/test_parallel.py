@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from workbook import parallel
-from workbook.parallel import Tick, run_jobs
+from workbook.parallel import TICKS, Tick, in_ticks, run_jobs
 
 TICKS_A_JOB = 3
 JOBS = [5, -2, 0, 9, 4]
@@ -136,3 +136,16 @@ class TestInTurn:
         with pytest.raises(ZeroDivisionError):
             run_jobs(work, None, [2, 0, 1], 1, in_turn=True)
         assert begun == [2, 0]
+
+
+class TestTicksOfALongJob:
+    @pytest.mark.parametrize("steps", [1, 3, TICKS, 33, 250])
+    def test_are_as_many_whatever_the_steps(self, steps: int) -> None:
+        told: list[int] = []
+        tell = in_ticks(steps, lambda: told.append(1))
+        after = []
+        for step in range(1, steps + 1):
+            tell(step)
+            after.append(len(told))
+        assert after == [TICKS * step // steps for step in range(1, steps + 1)]
+        assert after[-1] == TICKS

@@ -25,6 +25,7 @@ from workbook.paths import OutputFolder
 from workbook.phase2 import CHUNK_DIGITS, COARSE_LAYERS, ERRORS, ProbeConfig, probe
 from workbook.phase2_evidence import SAME_WITHIN, Evidence, Job, Predicted, Subject
 from workbook.policy import RULES
+from workbook.rates import fit_klt_rfsq
 from workbook.residual_analysis import analyse
 from workbook.token_spaces import Codes
 from workbook.variants import BEST_FILES
@@ -55,6 +56,7 @@ def probed(folder: Path, naive: str = "", steps: int = 3) -> Content:
         patch.setattr(phase2, "FEW_EPISODES", FEW)
         option_b = measure_option_b(out, dataset, training, 2, ignore_progress)
         residuals = analyse(out, dataset, training)
+        fit_klt_rfsq(out, dataset)
         return probe(out, dataset, training, option_b, residuals, ProbeConfig(steps), ignore_progress)
 
 

@@ -296,7 +296,7 @@ class TestClosedForm:
         dataset = make_dataset()
         train = fitting_chunks(dataset)
         model = KltRFSQ.fit(train, dataset.layout, dataset.normaliser)
-        settings = fit_closed_form(dataset, model, fit_varying(model, train, (40, 80)))
+        settings = fit_closed_form(dataset, fit_varying(model, train, (40, 80)))
         counts = {family: sum(s.family == family for s in settings) for family in {s.family for s in settings}}
         assert counts == {
             "bins": len(BIN_COUNTS),

@@ -20,9 +20,8 @@ from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
 from workbook.evaluation import Metric, summarise
 from workbook.intervals import estimate_improvement
-from workbook.parallel import OnProgress, Tick, run_jobs
+from workbook.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
 from workbook.paths import OutputFolder
-from workbook.rivals import TICKS, in_ticks
 from workbook.training import TrainConfig, TrainData, fit
 from workbook.variants import RETRAINED_FILE
 
@@ -192,7 +191,8 @@ def _train_decoder(data: dict[bool, TrainData], job: DecoderJob, tick: Tick) -> 
     else:
         model = copy.deepcopy(job.naive)
         model.encoder.requires_grad_(False)
-    fit(model, job.config, job.seed, part, "a decoder of naive tokens", in_ticks(job.config.epochs, tick))
+    advance = in_ticks(job.config.epochs, tick)
+    fit(model, job.config, job.seed, part, "a decoder of naive tokens", lambda epoch, mse: advance(epoch))
     return model
 
 

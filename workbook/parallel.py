@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 
+TICKS = 20  # of a job whose steps are too quick to be told one by one
+
 Tick = Callable[[], None]
 OnProgress = Callable[[int, int], None]
 Job = TypeVar("Job")
@@ -52,6 +54,19 @@ def run_jobs(
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def in_ticks(steps: int, tick: Tick) -> Callable[[int], None]:
+    """What to call with the number of steps done, to tell a job of any length as TICKS parts of equal work."""
+    told = 0
+
+    def after(step: int) -> None:
+        nonlocal told
+        while told < TICKS * step // steps:
+            told += 1
+            tick()
+
+    return after
 
 
 def _run_in_turn(

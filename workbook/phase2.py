@@ -6,7 +6,7 @@ the demonstrator's, with the demonstrator's own past before every chunk (open lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ import torch
 from workbook.chunks import Array
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ
+from workbook.codecs.klt_rfsq_file import FILE_NAME, load_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, load_codec
 from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
 from workbook.episodes import take_evenly
 from workbook.errors import InputError
-from workbook.parallel import OnProgress, Tick, run_jobs
+from workbook.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
 from workbook.paths import OutputFolder
 from workbook.phase2_evidence import Evidence, Job, Predicted, Scores, Subject
 from workbook.policy import (
@@ -32,16 +33,14 @@ from workbook.policy import (
     predict,
     train_policy,
 )
-from workbook.rivals import fitting_chunks
 from workbook.token_spaces import Bins, ChunkDigits, StepRFSQ
 
 FEW_EPISODES = 20  # the smaller amount of training data
-MOST_LAYERS = 4  # of a codec that a policy predicts without `full`
+MOST_LAYERS = 3  # of a codec that a policy predicts without `full`
 COARSE_LAYERS = 3  # L0-L2, what the draft model predicts
 DRAFT_WIDTH = 64  # of its trunk, half of the main model's
 CHUNK_DIGITS = 36  # of KLT-RFSQ: about 61 bits a chunk
 DRAFT_SEEDS = 1000  # added to the seed of a draft model
-TICKS = 20  # of the progress of one job
 ERRORS = ("mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
 PARTS = ("validation", "test")
 
@@ -86,7 +85,8 @@ def probe(
     codecs = load_codecs(out, training, dataset)
     codecs["retrained"] = [load_codec(out.checkpoints / file, dataset.normaliser) for file in option_b["files"]]
     seeds = len(codecs["scale"])
-    subjects = _subjects(dataset, codecs, residuals, config)
+    model = load_klt_rfsq(out.checkpoints / FILE_NAME)[0].model
+    subjects = _subjects(dataset, codecs, model, residuals, config)
     tasks = tuple(sorted({episode.task for episode in dataset.part("train")}))
     held_out = {part: HeldOut.of(dataset, part) for part in PARTS}
     shared = Shared(dataset, config.policy, tasks, subjects, held_out)
@@ -115,6 +115,7 @@ def _amounts(train_episodes: int, config: ProbeConfig) -> tuple[int, ...]:
 def _subjects(
     dataset: Dataset,
     codecs: dict[str, list[RFSQCodec]],
+    model: KltRFSQ,
     residuals: dict[str, Any],
     config: ProbeConfig,
 ) -> dict[str, Subject]:
@@ -124,7 +125,6 @@ def _subjects(
     live = 1 + max((k for k in range(layers) if k not in dead), default=0)
     enough = min(max(residuals["scale"]["layers_enough"], COARSE_LAYERS), layers)
     enough, live = (count if config.full else min(count, MOST_LAYERS) for count in (enough, live))
-    model = KltRFSQ.fit(fitting_chunks(dataset), dataset.layout, normaliser)
     naive = [StepRFSQ(codec, steps, live) for codec in codecs["none"]]
     retrained = [StepRFSQ(codec, steps, live) for codec in codecs["retrained"]]
     subjects = {
@@ -151,7 +151,7 @@ def _train(shared: Shared, job: Job, tick: Tick) -> Predicted:
     standardise = Standardiser.fit(train.inputs)
     held_out = {part: Observations.of(dataset.part(part), shared.tasks, normaliser, length, length) for part in PARTS}
     inputs = {part: standardise.apply(each.inputs) for part, each in held_out.items()}
-    on_step = _in_ticks(config.steps, tick)
+    on_step = in_ticks(config.steps, tick)
     torch.manual_seed(job.seed + DRAFT_SEEDS * job.draft)
     dimensions = train.inputs.shape[1]
     if not job.subject:
@@ -166,18 +166,6 @@ def _train(shared: Shared, job: Job, tick: Tick) -> Predicted:
     tokens = [torch.from_numpy(layer) for layer in space.tokens(train.chunks)[: len(sizes)]]
     train_policy(policy, standardise.apply(train.inputs), tokens, config, job.seed, on_step)
     return _predict_tokens(shared, subject, job, policy, inputs)
-
-
-def _in_ticks(steps: int, tick: Tick) -> Callable[[int], None]:
-    done = 0
-
-    def on_step(step: int) -> None:
-        nonlocal done
-        while done < TICKS * step // steps:
-            done += 1
-            tick()
-
-    return on_step
 
 
 def _predict_actions(shared: Shared, policy: RegressionPolicy, inputs: Mapping[str, torch.Tensor]) -> Predicted:

@@ -10,7 +10,7 @@ import numpy as np
 
 from workbook import guide
 from workbook.chunks import Array
-from workbook.codecs.klt_rfsq import KltRFSQ, fit_varying
+from workbook.codecs.klt_rfsq import KltRFSQ, VaryingLength, fit_varying
 from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
 from workbook.codecs.protocol import entropy_bits
 from workbook.comparison import HeldOut, load_codecs
@@ -76,11 +76,7 @@ def measure_rates(
     settings = [setting for name in CONDITIONINGS_SHOWN for setting in step_settings(trained[name])]
     base = TrainConfig(**training["config"])
     settings += train_rivals(dataset, base, len(trained["scale"]), config, on_progress)
-    fitting = fitting_chunks(dataset)
-    model = KltRFSQ.fit(fitting, dataset.layout, dataset.normaliser)
-    varying = fit_varying(model, fitting, FITTED_RATES)
-    save_klt_rfsq(out.checkpoints / FILE_NAME, varying)
-    settings += fit_closed_form(dataset, model, varying)
+    settings += fit_closed_form(dataset, fit_klt_rfsq(out, dataset))
     measured = [_measure(setting, test) for setting in settings]
     return {
         "codecs": [one.entry for one in measured],
@@ -88,6 +84,15 @@ def measure_rates(
         "gaussian": gaussian_reference(dataset),
         "smallest": _smallest(measured),
     }
+
+
+def fit_klt_rfsq(out: OutputFolder, dataset: Dataset) -> list[VaryingLength]:
+    """Fit KLT-RFSQ, and write it among the checkpoints."""
+    chunks = fitting_chunks(dataset)
+    model = KltRFSQ.fit(chunks, dataset.layout, dataset.normaliser)
+    varying = fit_varying(model, chunks, FITTED_RATES)
+    save_klt_rfsq(out.checkpoints / FILE_NAME, varying)
+    return varying
 
 
 def _measure(setting: Setting, test: HeldOut) -> Measured:

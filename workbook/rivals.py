@@ -15,15 +15,15 @@ from workbook.chunks import Array, cut_chunks
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.fast import FastCodec, quantile_normaliser
 from workbook.codecs.klt import fit_klt
-from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VaryingLength
+from workbook.codecs.klt_rfsq import FixedLength, VaryingLength
 from workbook.codecs.learned import NUM_QUANTIZERS, QUANTIZERS, LearnedAE, LearnedCodec, training_loss
 from workbook.codecs.protocol import Codec
 from workbook.codecs.rfsq import RFSQCodec, WholeChunkRFSQ
 from workbook.dataset import Dataset
 from workbook.errors import InputError
-from workbook.parallel import OnProgress, Tick, run_jobs
+from workbook.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
 from workbook.training import Job as RFSQJob
-from workbook.training import OnEpoch, TrainConfig, TrainData, fit, train
+from workbook.training import TrainConfig, TrainData, fit, train
 
 Unit = Literal["step", "chunk"]
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
@@ -35,7 +35,6 @@ DIGIT_COUNTS = (12, 24, 36, 48, 60, 72, 84, 96, 112, 128)
 CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 CONDITIONINGS_SHOWN = tuple(name for name in CONDITIONINGS if name in ("none", "scale"))
-TICKS = 20  # of the progress of one job
 
 
 @dataclass(frozen=True)
@@ -129,28 +128,15 @@ def _rate_jobs(dataset: Dataset, base: TrainConfig, seeds: int, config: RateConf
 
 def _fit_job(data: dict[str, TrainData], job: RateJob, tick: Tick) -> nn.Module:
     part = data[job.unit]
-    on_epoch = in_ticks(job.config.epochs, tick)
+    advance = in_ticks(job.config.epochs, tick)
     for quantizer in QUANTIZERS:
         if job.quantizer == quantizer:
             torch.manual_seed(job.seed)
             model = LearnedAE(quantizer, part.train.shape[-1], job.config.hidden_dim)
-            fit(model, job.config, job.seed, part, quantizer, on_epoch, training_loss)
+            fit(model, job.config, job.seed, part, quantizer, lambda epoch, mse: advance(epoch), training_loss)
             return model
     conditioning = next(name for name in CONDITIONINGS if name == job.quantizer)
-    return train(job.config, RFSQJob(conditioning, job.seed), part, on_epoch).model
-
-
-def in_ticks(epochs: int, tick: Tick) -> OnEpoch:
-    """Tell the epochs of a training as TICKS parts of equal work."""
-    done = 0
-
-    def on_epoch(epoch: int, mse: float) -> None:
-        nonlocal done
-        while done < TICKS * epoch // epochs:
-            done += 1
-            tick()
-
-    return on_epoch
+    return train(job.config, RFSQJob(conditioning, job.seed), part, lambda epoch, mse: advance(epoch)).model
 
 
 def _settings(job: RateJob, models: Sequence[nn.Module], dataset: Dataset) -> list[Setting]:
@@ -192,9 +178,9 @@ def _rfsq_text(model: ActionRFSQAE, layers: int) -> str:
     return f"{model.hidden_dim} latents, {model.rfsq.num_levels} levels, {layers} layers"
 
 
-def fit_closed_form(dataset: Dataset, model: KltRFSQ, varying: Sequence[VaryingLength]) -> list[Setting]:
+def fit_closed_form(dataset: Dataset, varying: Sequence[VaryingLength]) -> list[Setting]:
     """Codecs that are fitted to train chunks without gradients, and so without seeds; KLT-RFSQ is given."""
-    train = fitting_chunks(dataset)
+    train, model = fitting_chunks(dataset), varying[0].model
     normaliser = dataset.normaliser
     quantiles = quantile_normaliser(np.concatenate([episode.actions for episode in dataset.part("train")]))
     settings = [Setting("bins", f"{count} bins", [UniformBins(count, normaliser)]) for count in BIN_COUNTS]
