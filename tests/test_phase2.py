@@ -22,7 +22,7 @@ from workbook.evidence_tables import accuracy_table, draft_table, policy_table
 from workbook.figures import phase2 as figures
 from workbook.option_b import measure_option_b
 from workbook.paths import OutputFolder
-from workbook.phase2 import CHUNK_DIGITS, COARSE_LAYERS, ERRORS, ProbeConfig, probe
+from workbook.phase2 import CHUNK_DIGITS, COARSE_LAYERS, ERRORS, MOST_LAYERS, ProbeConfig, probe
 from workbook.phase2_evidence import SAME_WITHIN, Evidence, Job, Predicted, Subject
 from workbook.policy import RULES
 from workbook.rates import fit_klt_rfsq
@@ -142,7 +142,7 @@ class TestProbe:
 
     def test_subjects_have_the_tokens_that_their_titles_say(self, found: Content) -> None:
         subjects = found["subjects"]
-        assert [subjects[key]["layers"] for key in ("naive", "bins64")] == [4, 1]
+        assert [subjects[key]["layers"] for key in ("naive", "bins64")] == [MOST_LAYERS, 1]
         assert subjects["naive"]["tokens_per_chunk"] == 8 * 6 * 4
         assert subjects["scale"]["tokens_per_chunk"] == 8 * 6 * subjects["scale"]["layers"]
         assert subjects["klt_rfsq"]["tokens_per_chunk"] == 1 + CHUNK_DIGITS
