@@ -143,7 +143,7 @@ class TestProbe:
     def test_subjects_have_the_tokens_that_their_titles_say(self, found: Content) -> None:
         subjects = found["subjects"]
         assert [subjects[key]["layers"] for key in ("naive", "bins64")] == [MOST_LAYERS, 1]
-        assert subjects["naive"]["tokens_per_chunk"] == 8 * 6 * 4
+        assert subjects["naive"]["tokens_per_chunk"] == 8 * 6 * MOST_LAYERS
         assert subjects["scale"]["tokens_per_chunk"] == 8 * 6 * subjects["scale"]["layers"]
         assert subjects["klt_rfsq"]["tokens_per_chunk"] == 1 + CHUNK_DIGITS
         assert subjects["bins64"]["tokens_per_chunk"] == 8 * 7
