@@ -123,16 +123,22 @@ def test_the_snippets_for_phase_2_and_3_run(tmp_path: Path, monkeypatch: pytest.
     write_checkpoint(tmp_path / "rfsq_robust_best.pt", "layernorm")
     scope: dict[str, torch.Tensor] = {}
     snippets = re.findall(r"```python\n(.*?)```", TEXTS["INTEGRATION_TO_PHASE2.md"], flags=re.DOTALL)
-    assert len(snippets) == 4
+    assert len(snippets) == 5
     for snippet in snippets[:2]:
         exec(snippet, scope)
     assert scope["codes"].shape == (4, 8, 16, 8)
     assert scope["draft_labels"].shape == (4, 8, 16, 3)
     assert torch.equal(scope["decoded"], scope["codec"](scope["normalised"])[0])
     assert scope["command"].abs().max() <= 1
-    write_klt_rfsq(tmp_path / "klt_rfsq.npz")
     exec(snippets[2], scope)
+    assert scope["expected"].shape == (4, 8, 7)
+    certain = torch.nn.functional.one_hot(scope["codes"], 7) * 1e4
+    told = scope | {"certain": certain.float()}
+    exec(snippets[2].replace("torch.randn(4, 8, 16, 8, 7)", "certain"), told)
+    assert torch.allclose(told["expected"], scope["decoded"], atol=1e-5)
+    write_klt_rfsq(tmp_path / "klt_rfsq.npz")
+    exec(snippets[3], scope)
     assert scope["command"].shape == (4, 8, 7)
     assert scope["tokens"].codes.shape == (4, 37)
-    exec(snippets[3], scope)
+    exec(snippets[4], scope)
     assert torch.equal(scope["decoded"], scope["layernorm"](scope["normalised"])[0])

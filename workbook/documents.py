@@ -112,9 +112,10 @@ def comparison_of(results: Results) -> Results:
 def timing(results: Results) -> str:
     """How long a run takes, from the one whose figures are quoted."""
     models = sum(len(entry["seeds"]) for entry in results["models"].values())
-    seconds, cores = results["training"]["total_seconds"], results["provenance"]["cores"]
+    seconds, whole = results["training"]["total_seconds"], results["provenance"]["run_seconds"]
     return (
-        f"On {cores} CPU cores, training the {models} models of the sample took {seconds:.0f} s. "
+        f"On {results['provenance']['cores']} CPU cores a run on the sample took {whole:.0f} s once the data were read, "
+        f"{seconds:.0f} s of it for training the {models} models of the five conditionings. "
         f"It grows with the number of recorded steps: the sample has {results['data']['steps']:,}."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from workbook import criteria as criteria_module
@@ -29,6 +30,12 @@ def missing_evidence(training: dict[str, Any], comparison: dict[str, Any]) -> li
     """What keeps a run from being evidence."""
     seeds = min(len(comparison["models"][name]["seeds"]) for name in comparison["models"] if name != "none")
     return criteria_module.shortfalls(training["config"]["epochs"], seeds, comparison["test_episodes"])
+
+
+def _seconds_between(first: dict[str, Any], last: dict[str, Any]) -> float:
+    """From when the first stage was written to when the last was."""
+    started, ended = (datetime.fromisoformat(document["provenance"]["written"]) for document in (first, last))
+    return (ended - started).total_seconds()
 
 
 def assemble(out: OutputFolder) -> dict[str, Any]:
@@ -67,6 +74,7 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
             "seeds": comparison["models"]["scale"]["seeds"],
             "device": training["device"],
             "parameters": {name: document["parameters"] for name, document in documents.items()},
+            "run_seconds": _seconds_between(documents["data"], documents["phase2"]),
         },
     }
     write_json(out.results, results)
