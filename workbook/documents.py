@@ -114,7 +114,7 @@ def timing(results: Results) -> str:
     models = sum(len(entry["seeds"]) for entry in results["models"].values())
     seconds, whole = results["training"]["total_seconds"], results["provenance"]["run_seconds"]
     return (
-        f"On {results['provenance']['cores']} CPU cores a run on the sample took {whole:.0f} s once the data were read, "
+        f"On {results['provenance']['cores']} CPU cores a run on the sample took {whole:.0f} s once data were read, "
         f"{seconds:.0f} s of it for training the {models} models of the five conditionings. "
         f"It grows with the number of recorded steps: the sample has {results['data']['steps']:,}."
     )
