@@ -11,11 +11,13 @@ from workbook.policy import RULES
 from workbook.recommendation import SHOWN_RATE
 
 CONTRASTS = {
-    "scale_for_naive": 0.02,
+    "new_for_naive": 0.02,
+    "new_rule": 0.2,
+    "scale_for_naive": 0.01,
     "klt_rfsq_for_naive": 0.03,
     "retrained_decoder": 0.01,
     "naive_rule": 0.02,
-    "naive_without_codec_error": 0.04,
+    "codec_share": 0.04,
     "regression_for_naive": 0.1,
     "scale_by_layer": 0.15,
     "scale_expected": 0.2,
@@ -86,6 +88,7 @@ def some_phase2(**contrasts: Evidence) -> Evidence:
         "seeds": 5,
         "regression": {str(amount): figures(0.09) for amount in (FEW, MOST)},
         "subjects": {key: subject(key) for key in TITLES},
+        "new_codec": "scale",
         "draft": {key: {"independent": agreement, "by_layer": agreement} for key in ("naive", "scale")},
         "contrasts": {"episodes": MOST} | known | contrasts,
     }

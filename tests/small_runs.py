@@ -140,7 +140,7 @@ def run_notebooks(
         rates = write_stage(out, "rates", {}, found)
         option_b = write_stage(out, "option_b", {}, measure_option_b(out, dataset, trained, 2, ignore_progress))
         residuals = write_stage(out, "residuals", {}, analyse(out, dataset, read_stage(out, "training")))
-        probed = probe(out, dataset, trained, option_b, residuals, ProbeConfig(policy_steps=2), ignore_progress)
+        probed = probe(out, dataset, trained, option_b, ProbeConfig(policy_steps=2), ignore_progress)
         phase2 = write_stage(out, "phase2", {}, probed)
         evidence = (comparison, rates, option_b, residuals, phase2)
         return Run(out, prepared, dataset, data, trained, *evidence, assemble(out))

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbook.chunks import Array, Normaliser
+from workbook.chunks import Array, Normaliser, cut_chunks
 from workbook.codecs.klt_rfsq import (
     ENDS,
-    GRIPPER_CODES,
+    FEWEST_GRIPPER_CODES,
     FixedLength,
     GripperBook,
     KltRFSQ,
@@ -28,6 +28,7 @@ from workbook.codecs.klt_rfsq import (
 )
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
 from workbook.codecs.stack import BRANCHES, DEPTH, MOST_DIGITS, ORDERS
+from workbook.episodes import Episode
 from workbook.layout import ActionLayout
 
 C = 4
@@ -403,9 +404,9 @@ class TestTokensAlone:
 class TestGrippers:
     def test_so_many_distinct_trajectories_as_there_are_codes_come_back_exactly(self) -> None:
         rng = np.random.default_rng(3)
-        distinct = np.unique(rng.uniform(-1, 1, (GRIPPER_CODES, C)), axis=0)
+        distinct = np.unique(rng.uniform(-1, 1, (FEWEST_GRIPPER_CODES, C)), axis=0)
         train = made_chunks(0, count=160)
-        train[:, :, 3] = distinct[np.arange(160) % GRIPPER_CODES]
+        train[:, :, 3] = distinct[np.arange(160) % FEWEST_GRIPPER_CODES]
         model = fit_model(train, SPEC)
         codec = FixedLength(model, 10)
         assert codec.decode(codec.encode(train))[:, :, 3] == pytest.approx(train[:, :, 3], abs=1e-12)
@@ -425,7 +426,7 @@ class TestGrippers:
         codes = codec.encode(train).codes[:, 0]
         column = model.normaliser.normalise(train)[:, :, 3]
         distances = ((column[:, None] - book.trajectories) ** 2).sum(axis=2)
-        assert 1 < len(book.trajectories) <= GRIPPER_CODES
+        assert 1 < len(book.trajectories) <= FEWEST_GRIPPER_CODES
         assert codes.max() < len(book.trajectories)
         assert distances[np.arange(len(train)), codes] == pytest.approx(distances.min(axis=1))
         assert distances.min(axis=1).mean() < column.var(axis=0).sum() / 3
@@ -486,3 +487,14 @@ class TestLayouts:
         train = made_chunks(8, count=count)
         codec = FixedLength(fit_model(train, SPEC), 12)
         assert codec.decode(codec.encode(train)) == pytest.approx(train, abs=1e-9)
+
+
+@pytest.mark.parametrize("length", [8, 16])
+def test_grippers_that_switch_are_exact_in_longer_chunks(sample: list[Episode], length: int) -> None:
+    """A chunk with one switch has twice as many forms as it has steps."""
+    recorded = [episode.actions for episode in sample[:60]]
+    chunks = cut_chunks(recorded, length, 2).actions
+    model = KltRFSQ.fit(chunks, ActionLayout.parse("libero"), Normaliser.fit(np.concatenate(recorded)))
+    codec = FixedLength(model, 6)
+    decoded = codec.decode(codec.encode(chunks))[:, :, 6]
+    assert np.mean(np.abs(decoded - chunks[:, :, 6]) > 1e-9) < 0.001

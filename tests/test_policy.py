@@ -238,11 +238,11 @@ class TestRegressionPolicy:
         train_policy(policy, inputs, [targets], PolicyConfig(steps=150, noise=0.0), 0, lambda step: None)
         assert policy.loss(inputs, [targets]).item() < before / 5
 
-    def test_its_loss_is_the_mean_absolute_error(self) -> None:
+    def test_its_loss_is_the_mean_squared_error(self) -> None:
         policy = RegressionPolicy(3, 2, 8)
         for parameter in policy.parameters():
             torch.nn.init.zeros_(parameter)
-        assert policy.loss(torch.ones(4, 3), [torch.tensor([[1.0, -3.0]] * 4)]).item() == pytest.approx(2.0)
+        assert policy.loss(torch.ones(4, 3), [torch.tensor([[1.0, -3.0]] * 4)]).item() == pytest.approx(5.0)
 
 
 class TestPredict:

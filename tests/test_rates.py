@@ -33,7 +33,6 @@ from workbook.rates import ERRORS, Measured, gaussian_reference, measure_rates
 from workbook.rivals import (
     BIN_COUNTS,
     CONDITIONINGS_SHOWN,
-    DIGIT_COUNTS,
     FAMILIES,
     FAST_QUANTILE_SCALES,
     FAST_SCALES,
@@ -43,6 +42,7 @@ from workbook.rivals import (
     SWEEP_LEVELS,
     RateConfig,
     Setting,
+    digits_at,
     fit_closed_form,
     fitting_chunks,
     step_settings,
@@ -94,11 +94,20 @@ class TestAtARate:
         _, mse = rates._at_rate(curve, ["fast"], rate) or pytest.fail("none found")
         assert mse == pytest.approx(np.full((1, 2), expected))
 
-    @pytest.mark.parametrize("rate", [9.9, 90.1])
-    def test_nothing_is_said_out_of_reach(self, rate: float) -> None:
+    def test_nothing_is_said_below_the_cheapest_setting(self) -> None:
         curve = [measured("fast", 10, [1.0, 1.0]), measured("fast", 90, [0.5, 0.5])]
-        assert rates._at_rate(curve, ["fast"], rate) is None
+        assert rates._at_rate(curve, ["fast"], 9.9) is None
         assert rates._at_rate(curve, ["bins"], 50) is None
+
+    def test_beyond_the_last_setting_more_bits_buy_nothing(self) -> None:
+        curve = [measured("fast", 10, [1.0, 1.0]), measured("fast", 90, [0.5, 0.5]), measured("fast", 95, [0.6, 0.6])]
+        _, mse = rates._at_rate(curve, ["fast"], 300) or pytest.fail("none found")
+        assert mse == pytest.approx(np.full((1, 2), 0.5))
+
+    def test_a_fixed_length_is_never_mixed(self) -> None:
+        curve = [measured("klt_rfsq_fixed", 10, [1.0, 1.0]), measured("klt_rfsq_fixed", 90, [0.5, 0.5])]
+        _, mse = rates._at_rate(curve, ["klt_rfsq_fixed"], 80) or pytest.fail("none found")
+        assert mse == pytest.approx(np.full((1, 2), 1.0))
 
     def test_the_family_of_least_weighted_error_is_taken(self) -> None:
         some = [
@@ -110,7 +119,7 @@ class TestAtARate:
         assert found[0] == "fast_quantile"
 
     def test_a_family_that_does_not_reach_is_left_out(self) -> None:
-        some = [measured("fast", 40, [4.0, 4.0]), measured("fast_quantile", 30, [0.0, 0.0])]
+        some = [measured("fast", 40, [4.0, 4.0]), measured("fast_quantile", 50, [0.0, 0.0])]
         found = rates._at_rate(some, ["fast", "fast_quantile"], 40) or pytest.fail("none found")
         assert found[0] == "fast"
 
@@ -303,7 +312,7 @@ class TestClosedForm:
             "klt": len(FITTED_RATES),
             "fast": len(FAST_SCALES),
             "fast_quantile": len(FAST_QUANTILE_SCALES),
-            "klt_rfsq_fixed": len(DIGIT_COUNTS),
+            "klt_rfsq_fixed": len({digits_at(model, rate) for rate in FITTED_RATES}),
             "klt_rfsq": 2,
         }
         assert all(len(setting.codecs) == 1 for setting in settings)
@@ -392,7 +401,7 @@ class TestMeasure:
         assert [entry["bits"] for entry in found] == pytest.approx([8 * 6 * k * np.log2(5) for k in (1, 2, 3)])
         assert [entry["tokens_per_chunk"] for entry in found] == [48, 96, 144]
         assert {entry["family"] for entry in found} == {"rfsq_scale"}
-        assert [entry["setting"].rsplit(", ", 1)[1] for entry in found] == ["1 layers", "2 layers", "3 layers"]
+        assert [entry["setting"].rsplit(", ", 1)[1] for entry in found] == ["1 layer", "2 layers", "3 layers"]
 
 
 @pytest.fixture(scope="module")
@@ -444,7 +453,7 @@ class TestFigure:
             for i, family in enumerate(FAMILIES)
         ]
         against = [
-            {"rate": rate, "rfsq": {"less_than_fast": {"mean": gain}}}
+            {"rate": rate, "rfsq": {"family": "klt_rfsq", "less_than_fast": {"mean": gain}}}
             for rate, gain in zip(POLICY_RATES, gains, strict=False)
         ]
         return {"codecs": codecs, "against_fast": against, "gaussian": []}
@@ -454,12 +463,13 @@ class TestFigure:
         assert len(set(LOOKS.values())) == len(LOOKS)
 
     def test_its_title_says_how_much_less(self) -> None:
-        assert rate_distortion(self.rates(0.1, 0.25)).alt.startswith("RFSQ's best has 10% to 25% less error")
+        alt = rate_distortion(self.rates(0.1, 0.25)).alt
+        assert alt.startswith("KLT-RFSQ with end marks has 10% to 25% less error")
 
     def test_its_title_says_where_it_is_more(self) -> None:
         alt = rate_distortion(self.rates(0.1, -0.25, None, -0.1)).alt
         worse = f"{POLICY_RATES[1]}, {POLICY_RATES[3]} bits"
-        assert alt.startswith("RFSQ's best has more error than FAST-style tokens at " + worse)
+        assert alt.startswith("KLT-RFSQ with end marks has more error than FAST-style tokens at " + worse)
 
     def test_its_title_says_if_there_is_nothing_to_compare(self) -> None:
         assert rate_distortion(self.rates(None, None)).alt.startswith("No RFSQ and FAST-style tokens")

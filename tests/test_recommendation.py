@@ -23,18 +23,18 @@ REHEARSAL = ["2 of at least 5 seeds"]
 RULE_OF = {rule.key: rule for rule in RULES}
 MET, UNMET, OPEN = contrast(0.3, 0.4), contrast(-0.02, 0.01), contrast(-0.1, 0.3)
 OPTION_CASES = [
-    ({"scale_for_naive": MET}, "A"),
-    ({"scale_for_naive": MET, "retrained_decoder": MET}, "A"),
-    ({"scale_for_naive": MET, "naive_without_codec_error": MET}, "A"),
-    ({"scale_for_naive": UNMET, "retrained_decoder": MET}, "B"),
-    ({"scale_for_naive": OPEN, "retrained_decoder": MET}, "B"),
-    ({"retrained_decoder": MET, "naive_without_codec_error": MET}, "B"),
-    ({"scale_for_naive": OPEN}, "C"),
-    ({"scale_for_naive": estimate(0.3, None)}, "C"),
-    ({"scale_for_naive": UNMET, "naive_without_codec_error": MET}, "C"),
-    ({"scale_for_naive": UNMET, "naive_without_codec_error": OPEN}, "keep naive"),
-    ({"scale_for_naive": UNMET, "retrained_decoder": OPEN}, "keep naive"),
-    ({"scale_for_naive": UNMET, "naive_rule": MET}, "keep naive"),
+    ({"new_for_naive": MET}, "A"),
+    ({"new_for_naive": MET, "retrained_decoder": MET}, "A"),
+    ({"new_for_naive": MET, "codec_share": MET}, "A"),
+    ({"new_for_naive": UNMET, "retrained_decoder": MET}, "B"),
+    ({"new_for_naive": OPEN, "retrained_decoder": MET}, "B"),
+    ({"retrained_decoder": MET, "codec_share": MET}, "B"),
+    ({"new_for_naive": OPEN}, "C"),
+    ({"new_for_naive": estimate(0.3, None)}, "C"),
+    ({"new_for_naive": UNMET, "codec_share": MET}, "C"),
+    ({"new_for_naive": UNMET, "codec_share": OPEN}, "keep naive"),
+    ({"new_for_naive": UNMET, "retrained_decoder": OPEN}, "keep naive"),
+    ({"new_for_naive": UNMET, "naive_rule": MET}, "keep naive"),
     ({}, "keep naive"),
 ]
 
@@ -96,7 +96,7 @@ class TestRules:
         assert turned == [rule.key]
 
     def test_say_what_was_measured(self) -> None:
-        found = recommended(scale_for_naive=contrast(0.1, 0.3))
+        found = recommended(new_for_naive=contrast(0.1, 0.3))
         rule = next(rule for rule in found["rules"] if rule["key"] == "option_a")
         assert rule["measured"] == pytest.approx(0.2)
         assert rule["interval"] == [0.1, 0.3]
@@ -105,7 +105,7 @@ class TestRules:
         assert rule["question"] == RULE_OF["option_a"].question
 
     def test_go_into_a_table(self) -> None:
-        found = recommended(scale_for_naive=contrast(0.1, 0.3), naive_rule=estimate(0.2, None))
+        found = recommended(new_for_naive=contrast(0.1, 0.3), naive_rule=estimate(0.2, None))
         rows = {str(row[0]): list(row) for row in rules_table(found).rows}
         assert rows[RULE_OF["option_a"].question][1:5] == [
             "> 5%",
@@ -126,9 +126,9 @@ class TestOption:
     @pytest.mark.parametrize(
         ("contrasts", "file", "subject"),
         [
-            ({"scale_for_naive": MET}, BEST_FILES["scale"], "scale"),
+            ({"new_for_naive": MET}, BEST_FILES["scale"], "scale"),
             ({"retrained_decoder": MET}, RETRAINED_FILE, "naive"),
-            ({"scale_for_naive": OPEN}, BEST_FILES["scale"], "scale"),
+            ({"new_for_naive": OPEN}, BEST_FILES["scale"], "scale"),
             ({}, BEST_FILES["none"], "naive"),
         ],
     )
@@ -147,11 +147,11 @@ class TestOption:
         ("gain", "word"), [(MET, "PASS"), (UNMET, "FAIL"), (OPEN, "NOT SHOWN"), (estimate(0.3, None), "NOT SHOWN")]
     )
     def test_words_are_those_of_the_rules(self, gain: Evidence, word: str) -> None:
-        assert recommended(scale_for_naive=gain)["words"] == {"A": word, "B": "FAIL"}
+        assert recommended(new_for_naive=gain)["words"] == {"A": word, "B": "FAIL"}
         assert recommended(retrained_decoder=gain)["words"] == {"A": "FAIL", "B": word}
 
     def test_a_rehearsal_shows_nothing(self) -> None:
-        found = recommended(missing=REHEARSAL, scale_for_naive=MET, retrained_decoder=UNMET)
+        found = recommended(missing=REHEARSAL, new_for_naive=MET, retrained_decoder=UNMET)
         assert found["words"] == {"A": "NOT SHOWN", "B": "NOT SHOWN"}
         assert found["sentences"][0].startswith("No answer from a rehearsal")
         assert "Yes, retrain Phase 2" in found["sentences"][0]
@@ -170,11 +170,11 @@ class TestSentences:
 
     def test_each_carries_its_interval(self) -> None:
         found = recommended(
-            scale_for_naive=contrast(0.101, 0.303),
-            naive_without_codec_error=contrast(0.011, 0.022),
+            new_for_naive=contrast(0.101, 0.303),
+            codec_share=contrast(0.011, 0.022),
             naive_rule=contrast(0.033, 0.044),
             retrained_decoder=contrast(-0.066, -0.055),
-            scale_expected=contrast(0.077, 0.088),
+            new_rule=contrast(0.077, 0.088),
             option_b=some_option_b(contrast(0.099, 0.121)),
             rates=some_rates(contrast(-0.132, 0.143)),
         )["sentences"]
@@ -185,7 +185,7 @@ class TestSentences:
         assert "(95 % interval 9.9% to 12.1% less)" in found[1]
         assert "(95 % interval 5.5% to 6.6% more)" in found[1]
         assert "(95 % interval 7.7% to 8.8% less)" in found[2]
-        assert "(95 % interval 13.2% more to 14.3% less)" in found[2]
+        assert "95 % interval 13.2% more to 14.3% less)" in found[2]
 
     def test_without_intervals_there_are_none(self) -> None:
         bare = {name: estimate(0.2, None) for name in some_phase2()["contrasts"] if name != "episodes"}
@@ -196,13 +196,13 @@ class TestSentences:
         assert not says(found["sentences"], "None")
 
     def test_more_error_is_said_as_more(self) -> None:
-        assert "20.0% more error" in recommended(scale_for_naive=contrast(-0.3, -0.1))["sentences"][0]
+        assert "20.0% more error" in recommended(new_for_naive=contrast(-0.3, -0.1))["sentences"][0]
 
     def test_if_argmax_is_naives_best_rule_it_says_so(self) -> None:
         phase2 = some_phase2(naive_rule=estimate(0.0))
         phase2["subjects"]["naive"]["best_rule"] = "independent"
         sentence = recommended(phase2)["sentences"][1]
-        assert sentence.startswith("Of naive's decode rules independent argmax has the least error")
+        assert sentence.startswith("No other decode rule of naive's heads than an independent argmax was chosen")
 
     def test_what_cannot_be_read_is_never_recommended(self) -> None:
         comparison = passing_comparison()
@@ -213,33 +213,44 @@ class TestSentences:
 
     def test_layers_and_checkpoint_of_new_tokens_are_named(self) -> None:
         phase2 = some_phase2()
-        phase2["subjects"]["scale"]["layers_to_keep"] = 3
-        sentence = recommended(phase2)["sentences"][2]
-        assert "3 of the fixed scale's layers" in sentence
-        assert BEST_FILES["scale"] in sentence
+        assert f"scale, 2 layers ({BEST_FILES['scale']})" in recommended(phase2)["sentences"][2]
+        phase2["new_codec"] = "klt_rfsq"
+        assert "KLT-RFSQ, 36 digits (klt_rfsq.npz), 37 tokens a chunk" in " ".join(
+            recommended(phase2)["sentences"][2].split(", never")
+        )
+
+    def test_a_rule_that_is_not_shown_to_be_better_is_not_recommended(self) -> None:
+        phase2 = some_phase2(naive_rule=contrast(0.01, 0.2), new_rule=contrast(0.01, 0.2))
+        found = recommended(phase2)
+        assert found["decode_rule"] == "independent"
+        assert "an independent argmax of each layer, which no other rule is shown to better" in found["sentences"][2]
+
+    def test_a_difference_that_is_none_is_said_to_be_none(self) -> None:
+        found = recommended(new_for_naive=contrast(-0.02, 0.04))["sentences"][0]
+        assert "has error that is not shown to differ (1.0% less; 95 % interval 2.0% more to 4.0% less)" in found
 
     @pytest.mark.parametrize(
         ("rule", "said"),
         [
-            ("by_layer", "layer by layer, each given those before it, which has 15.0% less error"),
-            ("expected", "the expected value of independent heads, which has 20.0% less error"),
-            ("independent", "independent argmax, which no other rule betters"),
+            ("by_layer", "argmax layer by layer, each given those before it, 20.0% less error"),
+            ("expected", "the expected value of independent heads, 20.0% less error"),
+            ("independent", "an independent argmax of each layer, which no other rule is shown to better"),
         ],
     )
     def test_new_tokens_are_decoded_by_their_best_rule(self, rule: str, said: str) -> None:
         phase2 = some_phase2()
         phase2["subjects"]["scale"]["best_rule"] = rule
-        assert f"decode them by {said}" in recommended(phase2)["sentences"][2]
+        assert f"decoded by {said}" in recommended(phase2)["sentences"][2]
 
     def test_equal_bits_are_told_where_they_were_measured(self) -> None:
         sentence = recommended(rates=some_rates(estimate(0.2, 0.01)))["sentences"][2]
         assert "at 80 bits a chunk" in sentence
         assert FAMILIES["klt_rfsq"].title in sentence
-        assert "20.0% less error than FAST-style tokens" in sentence
+        assert "against FAST-style tokens, KLT-RFSQ with end marks has 20.0% less reconstruction error" in sentence
 
     @pytest.mark.parametrize("rates", [some_rates(estimate_of_nothing(), None), {"against_fast": []}])
-    def test_and_left_out_where_not(self, rates: Evidence) -> None:
-        assert "FAST" not in recommended(rates=rates)["sentences"][2]
+    def test_and_said_to_be_missing_where_not(self, rates: Evidence) -> None:
+        assert "FAST-style tokens were not to be had at 80 bits" in recommended(rates=rates)["sentences"][2]
 
 
 class TestWouldChange:
@@ -298,11 +309,11 @@ class TestOptions:
         assert told[2]["word"] == ("NOT SHOWN" if option == "C" else words["A"])
 
     def test_of_a_rehearsal_nothing_is_shown(self) -> None:
-        assert {row["word"] for row in self.told(REHEARSAL, scale_for_naive=MET)} == {"NOT SHOWN"}
+        assert {row["word"] for row in self.told(REHEARSAL, new_for_naive=MET)} == {"NOT SHOWN"}
 
     def test_sentences_hold_the_numbers(self) -> None:
-        retrain, replace, step = (row["sentence"] for row in self.told(scale_for_naive=contrast(0.1, 0.3)))
-        assert "20.0% less error of the policy than naive's (95 % interval 10.0% to 30.0% less)" in retrain
+        retrain, replace, step = (row["sentence"] for row in self.told(new_for_naive=contrast(0.1, 0.3)))
+        assert "20.0% less error (95 % interval 10.0% to 30.0% less) of the policy against naive's" in retrain
         assert "argmax 10.0% more, layer by layer 7.0% less, expected value 3.0% less" in retrain
         for mse in ("0.5", "0.002", "0.0018", "0.001"):
             assert mse in replace
@@ -315,7 +326,7 @@ class TestOptions:
 
 class TestTables:
     def test_the_answer_holds_all_that_is_to_be_used(self) -> None:
-        found = recommended(scale_for_naive=MET)
+        found = recommended(new_for_naive=MET)
         html = answer_block({"recommendation": found, "verdict": {"not_evidence": []}}).html
         assert BEST_FILES["scale"] in html
         assert "PASS" in html
@@ -356,9 +367,9 @@ class TestSignedInterval:
             (-0.129, -0.055, " (95 % interval 5.5% to 12.9% more)"),
             (-0.05, 0.03, " (95 % interval 5.0% more to 3.0% less)"),
             (0.0, 0.1, " (95 % interval 0.0% to 10.0% less)"),
-            (-3.0, -0.5, " (95 % interval 50.0% to 3 times more)"),
-            (-5.0, -3.0, " (95 % interval 3 times to 5 times more)"),
-            (-3.0, 0.5, " (95 % interval 3 times more to 50.0% less)"),
+            (-3.0, -0.5, " (95 % interval 50.0% to 300.0% more)"),
+            (-50.0, -30.0, " (95 % interval 30 times to 50 times more)"),
+            (-3.0, 0.5, " (95 % interval 300.0% more to 50.0% less)"),
             (None, None, ""),
         ],
     )

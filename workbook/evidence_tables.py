@@ -27,7 +27,8 @@ def answer_block(results: Evidence) -> Html:
         f"{Badge(word).html} {escape(OPTION_TITLES[key])}" for key, word in recommendation["words"].items()
     )
     banner = not_evidence(results["verdict"]).html
-    return Html(f'<div class="verdict">{banner}{sentences}<p class="note">{escape(use)}</p><p>{words}</p></div>')
+    note = f"{use} Errors are squared errors, which favour an expected value; no robot or simulator was run."
+    return Html(f'<div class="verdict">{banner}{sentences}<p class="note">{escape(note)}</p><p>{words}</p></div>')
 
 
 def rules_table(recommendation: Evidence) -> Table:
@@ -78,8 +79,9 @@ def equal_bits_table(rates: Evidence) -> Table:
         "against FAST-style",
     ]
     note = (
-        "Held-out episodes; MSE in normalised units squared; FAST-style at the better of two normalisers; error "
-        "between two settings interpolated linearly in bits."
+        "Reconstruction error of held-out episodes; MSE in normalised units squared; FAST-style at the better of two "
+        "normalisers; between two settings of varying length interpolated linearly in bits, of a fixed length the "
+        "dearest that is not above the rate."
     )
     return Table(header, rows, note)
 
@@ -121,7 +123,8 @@ def codecs_table(codecs: list[Evidence]) -> Table:
         *shown.values(),
     ]
     note = (
-        "From tokens alone. Entropy: each code by itself, of this many chunks. Vocabulary: values of the largest token."
+        "From tokens alone. Entropy: each code by itself, on the test part. Vocabulary: values of the largest token. "
+        "ResidualVQ and GroupedResidualFSQ are trained for fewer batches than RFSQ, unless with --full."
     )
     return Table(header, rows, note)
 
@@ -201,7 +204,10 @@ def accuracy_table(phase2: Evidence) -> Table:
         "accuracy, independent",
         "accuracy, layer by layer",
     ]
-    note = f"Policies trained on {most} episodes. Layer 0 of KLT-RFSQ is the gripper. Dead layers are left out."
+    note = (
+        f"Policies trained on {most} episodes; the commonest code is that of the test tokens. Layer 0 of KLT-RFSQ is "
+        "the gripper's token, where there is a gripper. Layers that no policy predicts are left out."
+    )
     return Table(header, rows, note)
 
 
@@ -223,5 +229,5 @@ def draft_table(phase2: Evidence) -> Table:
     return Table(
         header,
         rows,
-        "Speculative decoding keeps what draft and main agree on. Dead layers are left out: they always agree.",
+        "Speculative decoding keeps what draft and main agree on. Dead layers, where they always agree, are left out.",
     )

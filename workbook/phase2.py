@@ -33,7 +33,9 @@ from workbook.policy import (
     predict,
     train_policy,
 )
+from workbook.residual_analysis import analyse_model
 from workbook.token_spaces import Bins, ChunkDigits, StepRFSQ
+from workbook.wording import count_of
 
 FEW_EPISODES = 20  # the smaller amount of training data
 MOST_LAYERS = 3  # of a codec that a policy predicts without `full`
@@ -77,7 +79,6 @@ def probe(
     dataset: Dataset,
     training: dict[str, Any],
     option_b: dict[str, Any],
-    residuals: dict[str, Any],
     config: ProbeConfig,
     on_progress: OnProgress,
 ) -> dict[str, Any]:
@@ -86,9 +87,10 @@ def probe(
     codecs["retrained"] = [load_codec(out.checkpoints / file, dataset.normaliser) for file in option_b["files"]]
     seeds = len(codecs["scale"])
     model = load_klt_rfsq(out.checkpoints / FILE_NAME)[0].model
-    subjects = _subjects(dataset, codecs, model, residuals, config)
-    tasks = tuple(sorted({episode.task for episode in dataset.part("train")}))
     held_out = {part: HeldOut.of(dataset, part) for part in PARTS}
+    chosen = {name: analyse_model(codecs[name], held_out["validation"]) for name in ("none", "scale")}
+    subjects = _subjects(dataset, codecs, model, chosen, config)
+    tasks = tuple(sorted({episode.task for episode in dataset.part("train")}))
     shared = Shared(dataset, config.policy, tasks, subjects, held_out)
     amounts = _amounts(len(dataset.part("train")), config)
     jobs = [Job(key, amount, seed) for amount in amounts for key in ("", *subjects) for seed in range(seeds)]
@@ -102,6 +104,7 @@ def probe(
         "seeds": seeds,
         "regression": {str(amount): evidence.errors("", amount, "regression") for amount in amounts},
         "subjects": {key: evidence.of_subject(key) for key in subjects},
+        "new_codec": evidence.new_codec(),
         "draft": {key: evidence.agreement(key) for key in ("naive", "scale")},
         "contrasts": evidence.contrasts(),
     }
@@ -119,6 +122,7 @@ def _subjects(
     residuals: dict[str, Any],
     config: ProbeConfig,
 ) -> dict[str, Subject]:
+    """residuals: of naive and scale, on the validation part."""
     steps, normaliser = dataset.chunk_len, dataset.normaliser
     layers = len(residuals["scale"]["prefix_mse"])
     dead = residuals["none"]["dead_layers"]
@@ -128,17 +132,22 @@ def _subjects(
     naive = [StepRFSQ(codec, steps, live) for codec in codecs["none"]]
     retrained = [StepRFSQ(codec, steps, live) for codec in codecs["retrained"]]
     subjects = {
-        "naive": Subject(f"naive, {live} of {layers} layers", naive, {"retrained": retrained}),
-        "scale": Subject(f"scale, {enough} layers", [StepRFSQ(c, steps, enough) for c in codecs["scale"]], {}),
-        "klt_rfsq": Subject(f"KLT-RFSQ, {CHUNK_DIGITS} digits", [ChunkDigits(FixedLength(model, CHUNK_DIGITS))], {}),
+        "naive": Subject(f"naive, {live} of {count_of(layers, 'layer')}", naive, {"retrained": retrained}),
+        "scale": Subject(
+            f"scale, {count_of(enough, 'layer')}", [StepRFSQ(c, steps, enough) for c in codecs["scale"]], {}
+        ),
+        "klt_rfsq": _digits(FixedLength(model, CHUNK_DIGITS)),
         "bins64": Subject("64 bins", [Bins(UniformBins(64, normaliser), steps)], {}),
     }
     if config.full:
-        wide = FixedLength(model, 2 * CHUNK_DIGITS)
-        subjects["klt_rfsq_wide"] = Subject(f"KLT-RFSQ, {wide.count} digits", [ChunkDigits(wide)], {})
+        subjects["klt_rfsq_wide"] = _digits(FixedLength(model, 2 * CHUNK_DIGITS))
         for count in (16, 256):
             subjects[f"bins{count}"] = Subject(f"{count} bins", [Bins(UniformBins(count, normaliser), steps)], {})
     return subjects
+
+
+def _digits(codec: FixedLength) -> Subject:
+    return Subject(codec.name, [ChunkDigits(codec)], {})
 
 
 def _train(shared: Shared, job: Job, tick: Tick) -> Predicted:
@@ -164,7 +173,8 @@ def _train(shared: Shared, job: Job, tick: Tick) -> Predicted:
     sizes = space.sizes[:COARSE_LAYERS] if job.draft else space.sizes
     policy = TokenPolicy(dimensions, space.groups, sizes, DRAFT_WIDTH if job.draft else config.width)
     tokens = [torch.from_numpy(layer) for layer in space.tokens(train.chunks)[: len(sizes)]]
-    train_policy(policy, standardise.apply(train.inputs), tokens, config, job.seed, on_step)
+    seed = job.seed + DRAFT_SEEDS * job.draft
+    train_policy(policy, standardise.apply(train.inputs), tokens, config, seed, on_step)
     return _predict_tokens(shared, subject, job, policy, inputs)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, l1_loss
+from torch.nn.functional import cross_entropy, mse_loss
 
 from workbook.chunks import Array, Normaliser
 from workbook.episodes import Episode
@@ -52,7 +52,8 @@ class Observations:
         for episode in episodes:
             actions = normaliser.normalise(episode.actions)
             task = np.array([float(episode.task == name) for name in tasks])
-            led_to = np.concatenate([np.zeros((1, actions.shape[1])), np.cumsum(actions, axis=0)])
+            commands = episode.actions / normaliser.half_width
+            led_to = np.concatenate([np.zeros((1, commands.shape[1])), np.cumsum(commands, axis=0)])
             before = np.concatenate([np.zeros((length, actions.shape[1])), actions])
             for start in range(0, max(len(actions) - length, 0) + stride, stride):
                 if start >= len(actions):
@@ -109,18 +110,18 @@ class TokenPolicy(nn.Module):
 
 
 class RegressionPolicy(nn.Module):
-    """The same trunk with one linear layer to the normalised actions (N, C * A): no codec, the reference."""
+    """The same trunk with a head of the same kind to the normalised actions (N, C * A): no codec, the reference."""
 
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(_trunk(inputs, width, FEATURES), nn.GELU(), nn.Linear(FEATURES, outputs))
+        self.net = nn.Sequential(_trunk(inputs, width, FEATURES), _head(FEATURES, (outputs, 1)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.net(inputs)
 
     def loss(self, inputs: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """Mean absolute error, which policies that regress are usually trained on."""
-        return l1_loss(self(inputs), targets[0])
+        """Mean squared error, by which it is judged."""
+        return mse_loss(self(inputs), targets[0])
 
 
 def _trunk(inputs: int, width: int, outputs: int) -> nn.Sequential:

@@ -119,20 +119,22 @@ def _measure(setting: Setting, test: HeldOut) -> Measured:
 def _at_rate(measured: Sequence[Measured], families: Sequence[str], rate: float) -> tuple[str, Array] | None:
     """The family with the least error at a rate, and its error (S, E) there; None where none reaches so far.
 
-    Between two settings the error is interpolated linearly, which coding so many chunks by one and the others by the
-    other gives.
+    Between two settings of varying length the error is interpolated linearly, which coding so many chunks by one and
+    the others by the other gives; of a fixed length the dearest setting that is not above the rate is taken.
     """
     candidates = []
     for family in families:
-        of_family = [one for one in measured if one.family == family]
-        curve = _front(of_family)
+        curve = _front([one for one in measured if one.family == family])
         below = [one for one in curve if one.bits <= rate]
         above = [one for one in curve if one.bits >= rate]
-        if below and any(one.bits >= rate for one in of_family):
-            low, high = below[-1], above[0] if above else below[-1]  # what costs more than the last has no less error
-            share = 0.0 if high.bits == low.bits else (rate - low.bits) / (high.bits - low.bits)
-            mse = (1 - share) * low.mse + share * high.mse
-            candidates.append((float((mse @ low.weights).mean()), family, mse))
+        if not below:
+            continue
+        low = below[-1]
+        # A length that is fixed cannot be mixed; beyond the last setting of a front, more bits buy nothing.
+        high = low if FAMILIES[family].fixed_length or not above else above[0]
+        share = 0.0 if high.bits == low.bits else (rate - low.bits) / (high.bits - low.bits)
+        mse = (1 - share) * low.mse + share * high.mse
+        candidates.append((float((mse @ low.weights).mean()), family, mse))
     if not candidates:
         return None
     _, family, mse = min(candidates, key=lambda candidate: candidate[0])

@@ -11,7 +11,7 @@ from workbook.criteria import GUIDE_MODEL, MODEL_TITLES, Status, Word, judge
 from workbook.phase2_evidence import SAME_WITHIN
 from workbook.rivals import FAMILIES
 from workbook.variants import BEST_FILES, RETRAINED_FILE
-from workbook.wording import less_or_more, number, share, signed_interval
+from workbook.wording import difference, less_or_more, number, share
 
 Evidence = dict[str, Any]
 Option = Literal["A", "B", "C", "keep naive"]
@@ -25,8 +25,8 @@ OPTION_TITLES: dict[Option, str] = {
     "keep naive": "keep naive",
 }
 RULE_TITLES = {
-    "independent": "one independent argmax a layer",
-    "by_layer": "layer by layer, each given those before it",
+    "independent": "an independent argmax of each layer",
+    "by_layer": "argmax layer by layer, each given those before it",
     "expected": "the expected value of independent heads",
 }
 
@@ -45,15 +45,15 @@ class Rule:
 RULES = (
     Rule(
         "codec_limits",
-        "Does naive's codec error make up a tenth of its policy's error?",
-        "naive_without_codec_error",
+        "Is naive's codec MSE more than a tenth of its policy's MSE?",
+        "codec_share",
         CODEC_LIMITS_FROM,
         "a better codec can help; else nothing that the codec does can",
     ),
     Rule(
         "option_a",
-        "Is the error of the decoded predicted action less with fixed-scale tokens, each codec at its best rule?",
-        "scale_for_naive",
+        "Is the error of the decoded predicted action less with new tokens, each codec at its best rule?",
+        "new_for_naive",
         SAME_WITHIN,
         "option A",
     ),
@@ -81,19 +81,21 @@ def recommend(
     rules = [_judge_rule(rule, phase2["contrasts"], comparison["test_episodes"]) for rule in RULES]
     status: dict[str, Status] = {rule["key"]: rule["status"] for rule in rules}
     option = _option(status)
-    subject = phase2["subjects"]["scale" if option in ("A", "C") else "naive"]
+    key = phase2["new_codec"] if option in ("A", "C") else "naive"
+    subject = phase2["subjects"][key]
     return {
         "option": option,
         "title": OPTION_TITLES[option],
         "words": {key: "NOT SHOWN" if missing else word for key, word in _words(status).items()},
         "sentences": [
-            _whether(option, status, phase2, missing),
-            _how(option, option_b, phase2),
+            _whether(option, phase2, missing),
+            _how(option_b, phase2),
             _which(comparison, rates, phase2),
         ],
-        "checkpoint": _checkpoint(option),
+        "codec": key,
+        "checkpoint": RETRAINED_FILE if option == "B" else codec_file(key),
         "layers": subject["layers_to_keep"],
-        "decode_rule": subject["best_rule"],
+        "decode_rule": _decode_rule(key, phase2),
         "rules": rules,
         "decided_by": DECIDED_BY,
         "would_change": _would_change(phase2),
@@ -102,8 +104,10 @@ def recommend(
 
 DECIDED_BY = (
     "A if its rule is met; else B if its rule is met; else C if A's rule is not shown, or if the codec limits; else "
-    "keep naive. Layers and decode rule are those of least error on the validation episodes, fewest layers within "
-    f"{SAME_WITHIN:.0%}. LayerNorm tokens are never recommended while their own decoder cannot read them."
+    "keep naive. New tokens are those of fewest tokens a chunk among the probed codecs whose policy error is within "
+    f"{SAME_WITHIN:.0%} of the least. Codec, decode rule and layers (the fewest within {SAME_WITHIN:.0%}) are chosen "
+    "on the validation episodes; a rule other than independent argmax is recommended only where it is shown to have "
+    f"{SAME_WITHIN:.0%} less error. LayerNorm tokens are never recommended while their own decoder cannot read them."
 )
 
 
@@ -138,15 +142,23 @@ def _words(status: dict[str, Status]) -> dict[str, Word]:
     return {key: words[status[f"option_{key.lower()}"]] for key in ("A", "B")}
 
 
-def _checkpoint(option: Option) -> str:
-    if option == "B":
-        return RETRAINED_FILE
-    return BEST_FILES["scale" if option in ("A", "C") else "none"]
+def codec_file(subject: str) -> str:
+    """The file that holds a probed codec; plain rounding needs none but the normaliser."""
+    if subject.startswith("klt_rfsq"):
+        return FILE_NAME
+    return {"naive": BEST_FILES["none"], "scale": BEST_FILES["scale"]}.get(subject, "the normaliser")
 
 
-def _whether(option: Option, status: dict[str, Status], phase2: Evidence, missing: list[str]) -> str:
+def _decode_rule(subject: str, phase2: Evidence) -> str:
+    """The rule chosen on the validation part where it is shown to be better than independent argmax, else that."""
+    contrast = phase2["contrasts"]["naive_rule" if subject == "naive" else "new_rule"]
+    shown = judge(contrast, _above(SAME_WITHIN)) == "met"
+    return phase2["subjects"][subject]["best_rule"] if shown else "independent"
+
+
+def _whether(option: Option, phase2: Evidence, missing: list[str]) -> str:
     contrasts = phase2["contrasts"]
-    gain, part = contrasts["scale_for_naive"], contrasts["naive_without_codec_error"]
+    new, part = phase2["subjects"][phase2["new_codec"]], contrasts["codec_share"]
     answers: dict[Option, str] = {
         "A": "Yes, retrain Phase 2",
         "B": "Do not retrain Phase 2; replace its decoder",
@@ -155,56 +167,55 @@ def _whether(option: Option, status: dict[str, Status], phase2: Evidence, missin
     }
     answer = f"No answer from a rehearsal; were it evidence: {answers[option]}" if missing else answers[option]
     return (
-        f"{answer}: a small policy that predicts fixed-scale tokens has {less_or_more(gain['mean'])} error in the "
-        f"decoded action than one that predicts naive tokens, each at its best decode rule{signed_interval(gain)}; "
-        f"naive's codec makes {share(part['mean'])} of its policy's error{_range(part)}."
+        f"{answer}: a small policy, trained for {phase2['config']['steps']:,} batches, that predicts new tokens "
+        f"({new['title']}) has {difference(contrasts['new_for_naive'])} in the decoded action against one that "
+        f"predicts naive tokens, each at the decode rule chosen on validation; naive's codec MSE is "
+        f"{share(part['mean'])} of its policy's{_range(part)}."
     )
 
 
-def _how(option: Option, option_b: Evidence, phase2: Evidence) -> str:
+def _how(option_b: Evidence, phase2: Evidence) -> str:
     contrasts = phase2["contrasts"]
-    naive = phase2["subjects"]["naive"]
-    rule, decoder = contrasts["naive_rule"], contrasts["retrained_decoder"]
+    rule = phase2["subjects"]["naive"]["best_rule"]
     codec = option_b["rows"]["retrained"]["less_than_naive"]
-    if naive["best_rule"] == "independent":
-        decode = "Of naive's decode rules independent argmax has the least error"
+    if rule == "independent":
+        decode = "No other decode rule of naive's heads than an independent argmax was chosen on validation"
     else:
         decode = (
-            f"Naive tokens decoded by {RULE_TITLES[naive['best_rule']]} have {less_or_more(rule['mean'])} error than "
-            f"by independent argmax{signed_interval(rule)}, with nothing retrained"
+            f"Decoded by {RULE_TITLES[rule]}, naive tokens have {difference(contrasts['naive_rule'])} against an "
+            "independent argmax, with nothing retrained"
         )
     return (
-        f"{decode}; a decoder retrained on naive tokens (option B) gives {less_or_more(codec['mean'])} codec error"
-        f"{signed_interval(codec)}, and {less_or_more(decoder['mean'])} in the policy{signed_interval(decoder)}."
+        f"{decode}; a decoder retrained on naive tokens (option B) has {difference(codec, 'codec error')}, and in the "
+        f"policy {difference(contrasts['retrained_decoder'])}."
     )
 
 
 def _which(comparison: Evidence, rates: Evidence, phase2: Evidence) -> str:
-    scale = phase2["subjects"]["scale"]
+    key = phase2["new_codec"]
+    new, rule = phase2["subjects"][key], _decode_rule(key, phase2)
     readable = comparison["models"][GUIDE_MODEL]["decode_error"] == 0
-    never = "" if readable else f", and never those of the {MODEL_TITLES[GUIDE_MODEL]}"
-    at = next((row for row in rates["against_fast"] if row["rate"] == SHOWN_RATE), None)
-    best = ""
-    if at and at["rfsq"]["less_than_fast"]["mean"] is not None:
-        gain = at["rfsq"]["less_than_fast"]
-        family = at["rfsq"]["family"]
-        title = FAMILIES[family].title + (f" ({FILE_NAME})" if family.startswith("klt_rfsq") else "")
-        best = (
-            f"; at {SHOWN_RATE} bits a chunk {title} has {less_or_more(gain['mean'])} error "
-            f"than FAST-style tokens{signed_interval(gain)}"
-        )
-    rule = scale["best_rule"]
-    decode = "decode them by independent argmax, which no other rule betters"
+    never = "" if readable else f", never those of the {MODEL_TITLES[GUIDE_MODEL]}"
+    decode = "an independent argmax of each layer, which no other rule is shown to better"
     if rule != "independent":
-        gain = phase2["contrasts"][f"scale_{rule}"]
-        decode = (
-            f"decode them by {RULE_TITLES[rule]}, which has {less_or_more(gain['mean'])} error than independent argmax"
-            f"{signed_interval(gain)}"
-        )
+        decode = f"{RULE_TITLES[rule]}, {difference(phase2['contrasts']['new_rule'])} against an independent argmax"
     return (
-        f"If tokens are made anew, take {scale['layers_to_keep']} of the fixed scale's layers ({BEST_FILES['scale']})"
-        f"{never}, and {decode}{best}."
+        f"If tokens are made anew: {new['title']} ({codec_file(key)}){never}, {new['tokens_per_chunk']:,} tokens a "
+        f"chunk, decoded by {decode}{_at_equal_bits(rates)}."
     )
+
+
+def _at_equal_bits(rates: Evidence) -> str:
+    """RFSQ's best beside FAST-style tokens at the rate that is shown, and its best of fixed length."""
+    at = next((row for row in rates["against_fast"] if row["rate"] == SHOWN_RATE), None)
+    if at is None or at["rfsq"]["less_than_fast"]["mean"] is None:
+        return f"; FAST-style tokens were not to be had at {SHOWN_RATE} bits a chunk"
+    told = [
+        f"{FAMILIES[at[side]['family']].title} has {difference(at[side]['less_than_fast'], 'reconstruction error')}"
+        for side in ("rfsq", "rfsq_fixed")
+        if at[side]["less_than_fast"]["mean"] is not None
+    ]
+    return f"; at {SHOWN_RATE} bits a chunk, against FAST-style tokens, {', and '.join(dict.fromkeys(told))}"
 
 
 def _range(estimate: Evidence) -> str:
@@ -219,10 +230,10 @@ def _would_change(phase2: Evidence) -> list[str]:
     codec = naive["codec_mse"]["mean"]
     limit = codec / CODEC_LIMITS_FROM
     found = [
-        f"A better policy: naive's codec would make a tenth of the error once the policy's MSE falls from "
+        f"A better policy: naive's codec MSE is a tenth of the policy's once that falls from "
         f"{number(policy)} to {number(limit)}."
         if limit < policy
-        else f"A worse policy: naive's codec makes a tenth of the error or more up to a policy MSE of {number(limit)}."
+        else f"A worse policy: naive's codec MSE is a tenth or more up to a policy MSE of {number(limit)}."
     ]
     if len(phase2["amounts"]) > 1:
         gaps = [_gap(naive, scale, str(amount)) for amount in phase2["amounts"]]
@@ -241,8 +252,9 @@ def _would_change(phase2: Evidence) -> list[str]:
         f"{less_or_more(_gap(naive, klt, most))} error of the policy."
     )
     found.append(
-        "Task success: errors here are of single chunks after the demonstrator's own past, without images; an expected "
-        "value lies between two ways to act, which a robot may have to choose from. No robot or simulator was run."
+        "Task success: errors here are squared errors of single chunks after the demonstrator's own past, without "
+        "images. Squared error favours an expected value, which lies between two ways to act where a robot has to "
+        "choose one. No robot or simulator was run."
     )
     return found
 
@@ -258,28 +270,30 @@ def options(recommendation: Evidence, option_b: Evidence, phase2: Evidence) -> l
     contrasts, words = phase2["contrasts"], recommendation["words"]
     scale = phase2["subjects"]["scale"]
     rows = option_b["rows"]
-    gain, decoder = contrasts["scale_for_naive"], contrasts["retrained_decoder"]
+    new = phase2["subjects"][phase2["new_codec"]]
     chosen = recommendation["option"]
     retrain = (
-        f"{less_or_more(gain['mean'])} error of the policy than naive's{signed_interval(gain)}, with "
-        f"{scale['title']} and {RULE_TITLES[scale['best_rule']]}. By rule, against naive at the same: "
+        f"{new['title']}: {difference(contrasts['new_for_naive'])} of the policy against naive's. The robust RFSQ "
+        f"({scale['title']}): {difference(contrasts['scale_for_naive'])}; by rule, against naive at the same, "
         + ", ".join(
             f"{name} {less_or_more(contrasts[f'scale_for_naive_{key}']['mean'])}"
             for key, name in (("independent", "argmax"), ("by_layer", "layer by layer"), ("expected", "expected value"))
         )
         + "."
     )
+    crossed = rows["scale_decoder"]
     replace = (
-        f"the fixed scale's decoder cannot read naive tokens (MSE {number(rows['scale_decoder']['mse']['mean'])}, "
-        f"naive's own {number(rows['naive']['mse']['mean'])}); naive's decoder trained on reaches "
-        f"{number(rows['retrained']['mse']['mean'])}, one that sees the whole chunk "
-        f"{number(rows['retrained_chunk']['mse']['mean'])}. In the policy: {less_or_more(decoder['mean'])} error"
-        f"{signed_interval(decoder)}."
+        f"read by the fixed scale's decoder naive tokens have an MSE of {number(crossed['mse']['mean'])}, by naive's "
+        f"own {number(rows['naive']['mse']['mean'])}, by naive's decoder trained on "
+        f"{number(rows['retrained']['mse']['mean'])}, by one that sees the whole chunk "
+        f"{number(rows['retrained_chunk']['mse']['mean'])}. In the policy the decoder trained on has "
+        f"{difference(contrasts['retrained_decoder'])}."
     )
     step = {
         "A": "its first step, the policy in miniature, speaks for going on.",
         "B": "its first step, the policy in miniature, speaks for the decoder and not for new tokens.",
-        "C": "its first step, the policy in miniature, does not settle it: go on with a policy of full size.",
+        "C": "its first step, the policy in miniature, does not settle it: go on with a policy of full size, or with "
+        "another codec.",
         "keep naive": "its first step, the policy in miniature, speaks against going on.",
     }[chosen]
     return [

@@ -26,10 +26,11 @@ def analyse(out: OutputFolder, dataset: Dataset, training: dict[str, Any]) -> di
     """Content of the residuals stage: conditioning -> per-layer figures, each with one row a seed."""
     test = HeldOut.of(dataset)
     codecs = load_codecs(out, training, dataset)
-    return {name: _analyse_model(codecs[name], test) for name in CONDITIONINGS}
+    return {name: analyse_model(codecs[name], test) for name in CONDITIONINGS}
 
 
-def _analyse_model(codecs: list[RFSQCodec], test: HeldOut) -> dict[str, Any]:
+def analyse_model(codecs: list[RFSQCodec], test: HeldOut) -> dict[str, Any]:
+    """Per-layer figures of one conditioning on held-out episodes."""
     chunks, valid = test.chunks.actions, test.chunks.valid
     prefixes = [_prefix_metrics(codec, test) for codec in codecs]
     layers = len(prefixes[0])

@@ -15,23 +15,24 @@ from workbook.chunks import Array, cut_chunks
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.fast import FastCodec, quantile_normaliser
 from workbook.codecs.klt import fit_klt
-from workbook.codecs.klt_rfsq import FixedLength, VaryingLength
+from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VaryingLength
 from workbook.codecs.learned import NUM_QUANTIZERS, QUANTIZERS, LearnedAE, LearnedCodec, training_loss
 from workbook.codecs.protocol import Codec
 from workbook.codecs.rfsq import RFSQCodec, WholeChunkRFSQ
+from workbook.codecs.stack import BRANCHES
 from workbook.dataset import Dataset
 from workbook.errors import InputError
 from workbook.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
 from workbook.training import Job as RFSQJob
 from workbook.training import TrainConfig, TrainData, fit, train
+from workbook.wording import count_of
 
 Unit = Literal["step", "chunk"]
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
 FITTED_RATES = (24, 32, *POLICY_RATES, 200, 224)
-FAST_SCALES = (2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112)
+FAST_SCALES = (0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112)
 FAST_QUANTILE_SCALES = (2, 5, 10, 20)
 BIN_COUNTS = (4, 8, 16, 32, 64, 128, 256)
-DIGIT_COUNTS = (12, 24, 36, 48, 60, 72, 84, 96, 112, 128)
 CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 CONDITIONINGS_SHOWN = tuple(name for name in CONDITIONINGS if name in ("none", "scale"))
@@ -145,7 +146,7 @@ def _settings(job: RateJob, models: Sequence[nn.Module], dataset: Dataset) -> li
         return [
             Setting(
                 job.quantizer,
-                f"{count} quantizers",
+                count_of(count, "quantizer"),
                 [LearnedCodec(model, dataset.normaliser, count) for model in learned],
             )
             for count in range(1, NUM_QUANTIZERS + 1)
@@ -175,7 +176,7 @@ def step_settings(codecs: Sequence[RFSQCodec]) -> list[Setting]:
 
 
 def _rfsq_text(model: ActionRFSQAE, layers: int) -> str:
-    return f"{model.hidden_dim} latents, {model.rfsq.num_levels} levels, {layers} layers"
+    return f"{model.hidden_dim} latents, {model.rfsq.num_levels} levels, {count_of(layers, 'layer')}"
 
 
 def fit_closed_form(dataset: Dataset, varying: Sequence[VaryingLength]) -> list[Setting]:
@@ -192,11 +193,16 @@ def fit_closed_form(dataset: Dataset, varying: Sequence[VaryingLength]) -> list[
         settings.append(
             Setting("fast_quantile", f"scale {scale}", [FastCodec.fit(train, quantiles, scale, clips=True)])
         )
-    for count in (count for count in DIGIT_COUNTS if count <= len(model.digits)):
+    for count in dict.fromkeys(digits_at(model, rate) for rate in FITTED_RATES):
         settings.append(Setting("klt_rfsq_fixed", f"{count} digits", [FixedLength(model, count)]))
     for codec in varying:
         settings.append(Setting("klt_rfsq", f"about {codec.rate:.0f} bits", [codec]))
     return settings
+
+
+def digits_at(model: KltRFSQ, rate: float) -> int:
+    """How many digits of a fixed length fit into a rate in bits."""
+    return min(max(0, int((rate - model.gripper_bits) / np.log2(BRANCHES))), len(model.digits))
 
 
 def fitting_chunks(dataset: Dataset) -> Array:

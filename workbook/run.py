@@ -73,7 +73,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="the complete sweep of codecs and policies; takes about an hour on 2 cores"
     )
-    parser.add_argument("--smoke", action="store_true", help="a rehearsal in under a minute; its result is no evidence")
+    parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
     if "--smoke" in arguments:  # what is said besides it stands
         parser.set_defaults(**SMOKE)
     options = parser.parse_args(arguments)

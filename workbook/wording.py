@@ -30,12 +30,12 @@ def share(value: float | None) -> str:
     """A share as per cent; a loss of more than all of it as a multiple of the error, which reads better."""
     if value is None:
         return "-"
-    return f"{1 - value:,.0f} times the error" if value < -1 else f"{value:.1%}"
+    return f"{1 - value:,.0f} times the error" if value < -1 else f"{round(value, 3) + 0.0:.1%}"
 
 
 def less_or_more(gain: float) -> str:
-    """'97.5% less' for a gain of 0.975, '50.0% more' for one of -0.5, '3 times more' for one of -3."""
-    if gain < -1:
+    """'97.5% less' for a gain of 0.975, '50.0% more' for one of -0.5, '30 times more' for one of -30."""
+    if gain <= -10:
         return f"{-gain:,.0f} times more"
     return f"{gain:.1%} less" if gain >= 0 else f"{-gain:.1%} more"
 
@@ -59,3 +59,17 @@ def signed_interval(gain: dict[str, Any]) -> str:
     if (gain["low"] < 0) != (gain["high"] < 0):
         return f" (95 % interval {less_or_more(gain['low'])} to {less_or_more(gain['high'])})"
     return f" (95 % interval {first.rsplit(' ', 1)[0]} to {last})"
+
+
+def difference(gain: dict[str, Any], what: str = "error") -> str:
+    """'5.5% less error (95 % interval ...)', or, where the interval straddles 0, that none is shown."""
+    if gain["mean"] is None:
+        return f"{what} that was not measured"
+    if gain["low"] is not None and gain["low"] < 0 < gain["high"]:
+        return f"{what} that is not shown to differ ({less_or_more(gain['mean'])}; {signed_interval(gain)[2:]}"
+    return f"{less_or_more(gain['mean'])} {what}{signed_interval(gain)}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """'1 layer', '3 layers'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -23,7 +23,8 @@ from workbook.codecs.protocol import NOT_SENT, Tokens
 from workbook.codecs.stack import BRANCHES, MOST_DIGITS, ORDERS, Codes, Stack, after_each_digit
 from workbook.layout import ActionLayout
 
-GRIPPER_CODES = 16
+GRIPPER_CODES_A_STEP = 2  # open or closed throughout, and a switch in either direction at every step but the first
+FEWEST_GRIPPER_CODES = 16
 FIT_CHUNKS = 20_000  # more tell nothing new
 PRICED_CHUNKS = 4_000  # of which the price for a rate is found
 # After how many digits a stack may end: at every digit at first, where they weigh most.
@@ -41,9 +42,10 @@ class GripperBook:
     def fit(normalised: Array, dimension: int) -> GripperBook:
         """The commonest trajectories of (N, C, A) train chunks, moved to the mean of those nearest to them."""
         column = normalised[:, :, dimension]
+        most = max(FEWEST_GRIPPER_CODES, GRIPPER_CODES_A_STEP * column.shape[1])
         distinct, counts = np.unique(column, axis=0, return_counts=True)
-        book = GripperBook(dimension, distinct[np.argsort(-counts, kind="stable")[:GRIPPER_CODES]])
-        for _ in range(10 if len(distinct) > GRIPPER_CODES else 0):
+        book = GripperBook(dimension, distinct[np.argsort(-counts, kind="stable")[:most]])
+        for _ in range(10 if len(distinct) > most else 0):
             nearest = book.encode(normalised)
             moved = [column[nearest == code].mean(axis=0) for code in np.unique(nearest)]
             book = GripperBook(dimension, np.stack(moved))

@@ -66,10 +66,12 @@ def _rate_title(rates: Evidence) -> str:
     known = [gain for gain in gains if gain is not None]
     if not known:
         return "No RFSQ and FAST-style tokens at the same bits"
+    titles = {FAMILIES[row["rfsq"]["family"]].title for row in rates["against_fast"] if row["rfsq"]["family"]}
+    best = titles.pop() if len(titles) == 1 else "RFSQ's best"
     span = f"{POLICY_RATES[0]} to {POLICY_RATES[-1]} bits a chunk"
     if min(known) >= 0:
-        return f"RFSQ's best has {min(known):.0%} to {max(known):.0%} less error than FAST-style tokens at {span}"
+        return f"{best} has {min(known):.0%} to {max(known):.0%} less error than FAST-style tokens at {span}"
     worse = [
         row["rate"] for row, gain in zip(rates["against_fast"], gains, strict=True) if gain is not None and gain < 0
     ]
-    return f"RFSQ's best has more error than FAST-style tokens at {', '.join(map(str, worse))} bits a chunk"
+    return f"{best} has more error than FAST-style tokens at {', '.join(map(str, worse))} bits a chunk"
