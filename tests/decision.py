@@ -65,6 +65,7 @@ def subject(key: str, best_rule: str = "expected", keep: int = 1) -> Evidence:
     return {
         "title": TITLES[key],
         "layers": LIVE,
+        "weights": 110_000,
         "tokens_per_chunk": TOKENS[key],
         "codec_mse": estimate(0.002),
         "majority": [0.5, 0.3],

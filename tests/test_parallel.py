@@ -7,8 +7,10 @@ import os
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import torch
 
 from workbook import parallel
 from workbook.parallel import TICKS, Tick, in_ticks, run_jobs
@@ -149,3 +151,16 @@ class TestTicksOfALongJob:
             after.append(len(told))
         assert after == [TICKS * step // steps for step in range(1, steps + 1)]
         assert after[-1] == TICKS
+
+
+def make_model(width: int, job: int, tick: Tick) -> torch.nn.Module:
+    return torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(20)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_models_do_not_come_back_as_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "available_cores", lambda: 2)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    models = run_jobs(make_model, 4, range(3), 1)
+    assert len(models) == 3
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 30  # of 120 tensors

@@ -183,7 +183,7 @@ class TestTokenPolicy:
 
     def test_groups_have_features_of_their_own(self) -> None:
         assert TokenPolicy(INPUTS, 8, SIZES, 16).features(some_inputs()).shape == (7, 8, 32)
-        assert TokenPolicy(INPUTS, 300, SIZES, 16).features(some_inputs()).shape == (7, 300, 1)
+        assert TokenPolicy(INPUTS, 300, SIZES, 16).features(some_inputs()).shape == (7, 300, 16)
 
     def test_the_loss_is_the_mean_of_all_heads(self) -> None:
         policy = make_policy()
@@ -305,3 +305,19 @@ class TestPredict:
         features = policy.features(inputs)
         for layer in range(1, len(SIZES)):
             assert torch.equal(policy.logits_given(features, own[:layer]).argmax(-1), own[layer])
+
+
+@pytest.mark.parametrize("steps", [8, 16])
+def test_every_codec_gets_about_equally_many_weights(steps: int) -> None:
+    """Naive, fixed scale, bins, and a chunk coded as a whole: (groups, sizes)."""
+    spaces = {
+        "naive": (steps, [(16, 7)]),
+        "scale": (steps, [(16, 7)] * 3),
+        "bins": (steps, [(7, 64)]),
+        "chunk": (1, [(1, 16), (20, 3), (12, 3), (4, 3)]),
+    }
+    counts = [
+        sum(parameter.numel() for parameter in TokenPolicy(69, groups, sizes, 128).parameters())
+        for groups, sizes in spaces.values()
+    ]
+    assert max(counts) < 1.15 * min(counts)

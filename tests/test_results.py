@@ -27,6 +27,7 @@ from small_runs import (
 
 from rfsq_robust import CONDITIONINGS, Conditioning, load_checkpoint
 from workbook.comparison import compare, load_codecs
+from workbook.criteria import decide, evaluate
 from workbook.errors import InputError
 from workbook.figures import comparison as comparison_figures
 from workbook.figures import data as data_figures
@@ -61,7 +62,11 @@ class TestResults:
         verdict = run.written["verdict"]
         assert verdict["word"] == "NOT SHOWN"
         assert verdict["sentence"].startswith("NOT EVIDENCE (2 of at least 100 epochs; 2 of at least 5 seeds; 2 of ")
-        assert verdict == judge_comparison(run.training, run.comparison, run.results["recommendation"])[1]
+        judged = evaluate(run.comparison)
+        missing = verdict["not_evidence"]
+        assert verdict == decide(judged, run.comparison, missing, run.results["recommendation"])
+        assert any("batches of the policies" in reason for reason in missing)
+        assert any("batches of the field's quantizers" in reason for reason in missing)
 
     def test_hold_the_criteria(self, run: Run) -> None:
         criteria = run.written["criteria"]

@@ -177,10 +177,11 @@ def policy_table(phase2: Evidence) -> Table:
     keep = [i for i, key in enumerate(errors) if any(row[3 + i] not in ("-", "none in the data") for row in rows)]
     header = ["train episodes", "tokens", "decode rule", *(labels[i] for i in keep), "cross-entropy, bits a chunk"]
     rows = [[*row[:3], *(row[3 + i] for i in keep), row[-1]] for row in rows]
+    weights = ", ".join(f"{subject['title']} {subject['weights']:,}" for subject in phase2["subjects"].values())
     note = (
         "Error of the decoded predicted action against the demonstrator's, after the demonstrator's own past; drift is "
         f"that of the summed error of an episode; {phase2['seeds']} seeds. Cross-entropy counts what a codec says, and "
-        "cannot be compared across codecs."
+        f"cannot be compared across codecs. Weights of the networks: {weights}."
     )
     return Table(header, rows, note)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -41,15 +42,16 @@ def run_jobs(
         return _run_in_turn(work, shared, jobs, total, report)
     context = multiprocessing.get_context("spawn")
     done, stop = context.Value("i", 0), context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (work, shared, done, stop)) as pool:
-        futures = [pool.submit(_run_in_worker, job) for job in jobs]
+    # As bytes, because torch would send each tensor as an open file, of which a process may have too few.
+    with ProcessPoolExecutor(workers, context, _start_worker, (pickle.dumps((work, shared)), done, stop)) as pool:
+        futures = [pool.submit(_run_in_worker, pickle.dumps(job)) for job in jobs]
         try:
             while (state := wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)).not_done:
                 report(done.value, total)
                 for future in state.done:
                     future.result()  # raises what a worker raised
             report(done.value, total)
-            return [future.result() for future in futures]
+            return [pickle.loads(future.result()) for future in futures]  # of our own workers
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -89,7 +91,8 @@ def available_cores() -> int:
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(work: Any, shared: Any, done: Any, stop: Any) -> None:
+def _start_worker(task: bytes, done: Any, stop: Any) -> None:
+    work, shared = pickle.loads(task)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through `stop`
     threading.Thread(target=_exit_with_parent, daemon=True).start()
@@ -104,11 +107,11 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _run_in_worker(job: Any) -> Any:
+def _run_in_worker(job: bytes) -> bytes:
     def tick() -> None:
         if _worker["stop"].is_set():
             raise RuntimeError("the work was stopped")
         with _worker["done"].get_lock():
             _worker["done"].value += 1
 
-    return _worker["work"](_worker["shared"], job, tick)
+    return pickle.dumps(_worker["work"](_worker["shared"], pickle.loads(job), tick))

@@ -25,6 +25,7 @@ from workbook.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
 from workbook.paths import OutputFolder
 from workbook.phase2_evidence import Evidence, Job, Predicted, Scores, Subject
 from workbook.policy import (
+    HEAD_WEIGHTS,
     Observations,
     PolicyConfig,
     RegressionPolicy,
@@ -171,7 +172,8 @@ def _train(shared: Shared, job: Job, tick: Tick) -> Predicted:
     subject = shared.subjects[job.subject]
     space = subject.space(job.seed)
     sizes = space.sizes[:COARSE_LAYERS] if job.draft else space.sizes
-    policy = TokenPolicy(dimensions, space.groups, sizes, DRAFT_WIDTH if job.draft else config.width)
+    width, weights = (DRAFT_WIDTH, HEAD_WEIGHTS // 2) if job.draft else (config.width, HEAD_WEIGHTS)
+    policy = TokenPolicy(dimensions, space.groups, sizes, width, weights)
     tokens = [torch.from_numpy(layer) for layer in space.tokens(train.chunks)[: len(sizes)]]
     seed = job.seed + DRAFT_SEEDS * job.draft
     train_policy(policy, standardise.apply(train.inputs), tokens, config, seed, on_step)
@@ -185,7 +187,7 @@ def _predict_actions(shared: Shared, policy: RegressionPolicy, inputs: Mapping[s
         with torch.no_grad():
             predicted = policy(inputs[part]).double().numpy().reshape(len(inputs[part]), length, -1)
         scores[part, "regression", 0] = _score(shared, part, normaliser.denormalise(predicted))
-    return Predicted(scores, {}, {})
+    return Predicted(scores, {}, {}, sum(parameter.numel() for parameter in policy.parameters()))
 
 
 def _predict_tokens(
@@ -211,7 +213,8 @@ def _predict_tokens(
         rule: [float(-layer.sum() / len(layer)) for layer in prediction.log2]
         for rule, prediction in predictions.items()
     }
-    return Predicted(scores, {rule: prediction.tokens for rule, prediction in predictions.items()}, bits)
+    tokens = {rule: prediction.tokens for rule, prediction in predictions.items()}
+    return Predicted(scores, tokens, bits, sum(parameter.numel() for parameter in policy.parameters()))
 
 
 def _score(shared: Shared, part: str, actions: Array) -> Scores:

@@ -51,12 +51,13 @@ class Predicted:
 
     scores: (part, rule, first layers that are decoded, 0 for all) -> metrics of the decoded predicted actions;
     tokens: of the test part, rule -> (N, G, S) a layer; bits: rule -> the demonstrator's tokens of a chunk, mean of
-    each layer.
+    each layer; weights: how many the network has.
     """
 
     scores: dict[tuple[str, str, int], Scores]
     tokens: dict[str, list[np.ndarray]]
     bits: dict[str, list[float]]
+    weights: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,7 @@ class Evidence:
         return {
             "title": subject.title,
             "layers": len(subject.spaces[0].sizes),
+            "weights": self.found[Job(key, most, 0)].weights,
             "tokens_per_chunk": self._tokens_per_chunk(key),
             "codec_mse": summarise([{"mse": metrics["mse"]} for metrics in codec])["mse"].as_json(),
             "majority": np.mean([[_majority(layer) for layer in truth] for truth in truths], axis=0).tolist(),

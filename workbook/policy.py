@@ -21,7 +21,9 @@ from workbook.episodes import Episode
 Rule = Literal["independent", "by_layer", "expected"]
 RULES: tuple[Rule, ...] = ("independent", "by_layer", "expected")
 FEATURES = 256  # what the trunk gives to the heads, shared out over the groups of a chunk
-HEAD_WIDTH = 64  # hidden units of a head, or as many as a group has features
+FEWEST_FEATURES = 16  # of a group
+HEAD_WEIGHTS = 52_000  # of all heads together, whatever the codec
+HEAD_WIDTHS = (8, 512)  # hidden units of a head, at least and at most
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,6 @@ class Observations:
             led_to = np.concatenate([np.zeros((1, commands.shape[1])), np.cumsum(commands, axis=0)])
             before = np.concatenate([np.zeros((length, actions.shape[1])), actions])
             for start in range(0, max(len(actions) - length, 0) + stride, stride):
-                if start >= len(actions):
-                    break
                 steps = np.minimum(np.arange(start, start + length), len(actions) - 1)
                 rows.append(np.concatenate([task, led_to[start], before[start : start + length].ravel()]))
                 chunks.append(episode.actions[steps])
@@ -71,16 +71,19 @@ class TokenPolicy(nn.Module):
     there is nothing before it.
     """
 
-    def __init__(self, inputs: int, groups: int, sizes: Sequence[tuple[int, int]], width: int) -> None:
+    def __init__(
+        self, inputs: int, groups: int, sizes: Sequence[tuple[int, int]], width: int, head_weights: int = HEAD_WEIGHTS
+    ) -> None:
         super().__init__()
         self.groups, self.sizes = groups, tuple(sizes)
-        features = FEATURES // groups if groups <= FEATURES else 1
+        features = max(FEATURES // groups, FEWEST_FEATURES)
         self.trunk = _trunk(inputs, width, groups * features)
         before = np.concatenate([[0], np.cumsum([places for places, _ in sizes])])
-        self.alone = nn.ModuleList(_head(features, size) for size in sizes)
-        self.given = nn.ModuleList(
-            _head(features + int(known), size) for known, size in zip(before[1:], sizes[1:], strict=False)
-        )
+        heads = [(features, size) for size in sizes]
+        heads += [(features + int(known), size) for known, size in zip(before[1:], sizes[1:], strict=False)]
+        hidden = _head_width(heads, head_weights)
+        self.alone = nn.ModuleList(_head(known, size, hidden) for known, size in heads[: len(sizes)])
+        self.given = nn.ModuleList(_head(known, size, hidden) for known, size in heads[len(sizes) :])
 
     def features(self, inputs: Tensor) -> Tensor:
         """(N, D) -> (N, G, features)"""
@@ -114,7 +117,8 @@ class RegressionPolicy(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(_trunk(inputs, width, FEATURES), _head(FEATURES, (outputs, 1)))
+        head = (FEATURES, (outputs, 1))
+        self.net = nn.Sequential(_trunk(inputs, width, FEATURES), _head(*head, _head_width([head], HEAD_WEIGHTS)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.net(inputs)
@@ -135,9 +139,16 @@ def _trunk(inputs: int, width: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _head(inputs: int, size: tuple[int, int]) -> nn.Sequential:
-    hidden = max(HEAD_WIDTH, inputs // 2)
+def _head(inputs: int, size: tuple[int, int], hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.GELU(), nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, size[0] * size[1]))
+
+
+def _head_width(heads: Sequence[tuple[int, tuple[int, int]]], weights: int) -> int:
+    """Hidden units with which heads of (inputs, size) have about so many weights together."""
+    outputs = [places * levels for _, (places, levels) in heads]
+    a_unit = sum(inputs + 1 + out for (inputs, _), out in zip(heads, outputs, strict=True))
+    least, most = HEAD_WIDTHS
+    return min(max(round((weights - sum(outputs)) / a_unit), least), most)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from workbook import criteria as criteria_module
+from workbook import guide
 from workbook.claims import guide_claims
 from workbook.criteria import Criterion
 from workbook.findings import against
@@ -17,19 +18,24 @@ from workbook.stages import STAGES, read_document, write_json
 TRAINING_FIGURES = ("config", "device", "naive_checkpoint", "naive_normaliser_assumed", "total_seconds", "best")
 
 
-def judge_comparison(
-    training: dict[str, Any], comparison: dict[str, Any], recommendation: dict[str, Any] | None = None
-) -> tuple[list[Criterion], dict[str, Any]]:
+def judge_comparison(training: dict[str, Any], comparison: dict[str, Any]) -> tuple[list[Criterion], dict[str, Any]]:
     """Criteria and verdict of a training and its comparison."""
     judged = criteria_module.evaluate(comparison)
-    missing = missing_evidence(training, comparison)
-    return judged, criteria_module.decide(judged, comparison, missing, recommendation)
+    return judged, criteria_module.decide(judged, comparison, missing_evidence(training, comparison))
 
 
 def missing_evidence(training: dict[str, Any], comparison: dict[str, Any]) -> list[str]:
     """What keeps a run from being evidence."""
     seeds = min(len(comparison["models"][name]["seeds"]) for name in comparison["models"] if name != "none")
     return criteria_module.shortfalls(training["config"]["epochs"], seeds, comparison["test_episodes"])
+
+
+def short_of_batches(rates: dict[str, Any], phase2: dict[str, Any]) -> list[str]:
+    """What else keeps the recommendation from being evidence; rates: the parameters of that stage."""
+    wanted = [(phase2["config"]["steps"], guide.EVIDENCE_POLICY_STEPS, "batches of the policies")]
+    if not rates["full"]:
+        wanted.append((rates["rival_steps"], guide.EVIDENCE_RIVAL_STEPS, "batches of the field's quantizers"))
+    return [f"{have} of at least {least} {name}" for have, least, name in wanted if have < least]
 
 
 def _seconds_between(first: dict[str, Any], last: dict[str, Any]) -> float:
@@ -48,9 +54,10 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
     content = {name: document["content"] for name, document in documents.items()}
     training, comparison, residuals = (content[name] for name in ("training", "comparison", "residuals"))
     rates, option_b, phase2 = (content[name] for name in ("rates", "option_b", "phase2"))
-    missing = missing_evidence(training, comparison)
+    missing = missing_evidence(training, comparison) + short_of_batches(documents["rates"]["parameters"], phase2)
     recommendation = recommend(comparison, rates, option_b, phase2, missing)
-    judged, verdict = judge_comparison(training, comparison, recommendation)
+    judged = criteria_module.evaluate(comparison)
+    verdict = criteria_module.decide(judged, comparison, missing, recommendation)
     results = {
         "verdict": verdict,
         "recommendation": recommendation,

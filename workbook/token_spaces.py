@@ -7,7 +7,7 @@ group has S tokens of L values each: tokens (N, G, S), probabilities (N, G, S, L
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from workbook.codecs.rfsq import RFSQCodec
 from workbook.codecs.stack import BRANCHES
 
 Codes = NDArray[np.int64]
+PART = 4096  # chunks encoded at once, which keeps the memory of a large data set small
 
 
 class TokenSpace(Protocol):
@@ -65,8 +66,9 @@ class StepRFSQ:
         return ((model.hidden_dim, model.rfsq.num_levels),) * self.layers
 
     def tokens(self, chunks: Array) -> list[Codes]:
-        codes = self.codec.encode(chunks).codes
-        return [codes[..., k] for k in range(self.layers)]
+        codec = replace(self.codec, layers=self.layers)
+        parts = [codec.encode(chunks[i : i + PART]).codes for i in range(0, len(chunks), PART)]
+        return [np.concatenate([part[..., k] for part in parts]) for k in range(self.layers)]
 
     def decode(self, tokens: Sequence[Codes]) -> Array:
         codes = torch.from_numpy(np.stack(tokens, axis=-1))

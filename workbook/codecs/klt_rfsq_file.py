@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from workbook.errors import InputError
 from workbook.paths import replacing
 
 FILE_NAME = "klt_rfsq.npz"
+# What numpy and zipfile raise on files that are damaged or no archives.
+DAMAGE = (
+    OSError, ValueError, KeyError, IndexError, TypeError, EOFError, RuntimeError, NotImplementedError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
 PLAIN = ("dimensions", "thresholds", "orders", "gains")  # arrays of a stack that are stored as they are
 
 
@@ -60,7 +66,7 @@ def load_klt_rfsq(path: Path) -> list[VaryingLength]:
         return [VaryingLength(model, float(price), float(rate)) for price, rate in settings]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run ./run_all.sh, which writes {FILE_NAME}") from None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         raise InputError(f"{path}: not a KLT-RFSQ, or cut short; run ./run_all.sh again") from None
 
 
