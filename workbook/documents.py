@@ -24,7 +24,6 @@ from workbook.figures import comparison as figures
 from workbook.figures import rates as rate_figures
 from workbook.figures.style import LABELS
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, replacing
-from workbook.rivals import FAMILIES
 from workbook.wording import bins_label, number, with_interval
 
 RESULTS = REPOSITORY / "docs" / "sample_results.json"
@@ -138,22 +137,11 @@ def answer(results: Results) -> str:
     return "\n".join(f"{i}. {sentence}" for i, sentence in enumerate(results["recommendation"]["sentences"], 1))
 
 
-def smallest(results: Results) -> str:
-    """The RFSQ of fewest bits that meets the guide's target, of the guide's architecture and of any."""
-    titles = {"guide": "of the guide's architecture", "any": "of any RFSQ"}
-    rows = [
-        [title, FAMILIES[entry["family"]].title, entry["setting"], f"{entry['bits']:,.0f}",
-         f"{entry['tokens_per_chunk']:,.0f}", with_interval(entry["errors"]["mse"])]
-        for key, title in titles.items() if (entry := results["smallest"][key])
-    ]  # fmt: skip
-    return tables.Table(["smallest", "codec", "setting", "bits a chunk", "tokens", "MSE"], rows).markdown
-
-
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "answer": answer,
     "claims": lambda r: evidence_tables.claims_table(r["guide_claims"]).markdown,
     "equal_bits": lambda r: evidence_tables.equal_bits_table(r).markdown,
-    "smallest": smallest,
+    "smallest": lambda r: evidence_tables.smallest_table(r["smallest"]).markdown,
     "option_b": lambda r: evidence_tables.option_b_table(r["option_b"]).markdown,
     "policies": lambda r: evidence_tables.policy_table(r["phase2_probe"]).markdown,
     "accuracies": lambda r: evidence_tables.accuracy_table(r["phase2_probe"]).markdown,

@@ -86,6 +86,17 @@ def equal_bits_table(rates: Evidence) -> Table:
     return Table(header, rows, note)
 
 
+def smallest_table(smallest: Evidence) -> Table:
+    """The RFSQ of fewest bits that meets the guide's target, of the guide's architecture and of any."""
+    titles = {"guide": "of the guide's architecture", "any": "of any RFSQ"}
+    rows = [
+        [title, FAMILIES[entry["family"]].title, entry["setting"], f"{entry['bits']:,.0f}",
+         f"{entry['tokens_per_chunk']:,.0f}", with_interval(entry["errors"]["mse"])]
+        for key, title in titles.items() if (entry := smallest[key])
+    ]  # fmt: skip
+    return Table(["smallest", "codec", "setting", "bits a chunk", "tokens", "MSE"], rows)
+
+
 def codecs_table(codecs: list[Evidence]) -> Table:
     """Every codec and setting by its bits."""
     shown = {

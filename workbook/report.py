@@ -80,6 +80,7 @@ def _index_body(results: dict[str, Any]) -> str:
     html = {
         "answer": evidence_tables.answer_block(results).html,
         "rates": rate_figures.rate_distortion(results).as_html() + evidence_tables.equal_bits_table(results).html,
+        "smallest": evidence_tables.smallest_table(results["smallest"]).html,
         "rules": evidence_tables.rules_table(recommendation).html,
         "would_change": tables.Bullets(recommendation["would_change"]).html,
         "policies": phase2_figures.policies(results["phase2_probe"]).as_html(),
@@ -95,6 +96,7 @@ def _index_body(results: dict[str, Any]) -> str:
     }
     return _environment().get_template("index.html.j2").render(
         question=QUESTION,
+        target=f"MSE < {guide.MSE_BELOW:g}",
         criteria={
             name: Markup(tables.criteria_table(results["criteria"], name).html)
             for name in (GUIDE_MODEL, DEPLOYABLE_MODEL)
