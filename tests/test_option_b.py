@@ -18,7 +18,7 @@ from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
-from workbook.option_b import RETRAINED_FILE, ChunkDecoder, OtherDecoder, WithChunkDecoder, measure_option_b
+from workbook.option_b import RETRAINED_FILE, ChunkDecoder, ChunkReader, OtherDecoder, measure_option_b
 from workbook.paths import OutputFolder
 from workbook.variants import BEST_FILES
 
@@ -36,7 +36,7 @@ class Measured:
     training: Evidence
     found: Evidence
     retrained: list[RFSQCodec]
-    of_chunks: list[WithChunkDecoder]
+    of_chunks: list[OtherDecoder]
 
     @property
     def naive(self) -> list[RFSQCodec]:
@@ -136,7 +136,8 @@ class TestChunkDecoder:
 
     def test_sees_the_tokens_of_other_steps(self, measured: Measured) -> None:
         for naive, of_chunk in zip(measured.naive, measured.of_chunks, strict=True):
-            assert same_weights(naive.model, of_chunk.decoder.naive)
+            assert isinstance(of_chunk.decoder, ChunkReader)
+            assert same_weights(naive.model, of_chunk.decoder.model.naive)
             codes = of_chunk.encode(measured.test.chunks.actions[:1]).codes
             changed = codes.copy()
             changed[0, 5, :, 0] = (codes[0, 5, :, 0] + 1) % of_chunk.vocabulary

@@ -9,6 +9,7 @@ import numpy as np
 
 from workbook import guide
 from workbook.criteria import GUIDE_MODEL, judge
+from workbook.phase2_evidence import SAME_WITHIN
 from workbook.wording import less_or_more, number, share, with_interval
 
 Evidence = dict[str, Any]
@@ -148,7 +149,11 @@ def _phase2(residuals: Evidence, option_b: Evidence, phase2: Evidence) -> Iterat
     )
     claim = "option B: only the decoder is replaced by the robust one"
     yield _row(
-        claim, "works", with_interval(crossed["mse"]), HOLDS[judge(crossed["less_than_naive"], _above(-0.05))], why
+        claim,
+        "works",
+        with_interval(crossed["mse"]),
+        HOLDS[judge(crossed["less_than_naive"], _above(-SAME_WITHIN))],
+        why,
     )
     low, high = guide.EXPECTED_FINE_MANIPULATION
     policy = phase2["contrasts"]["scale_for_naive"]

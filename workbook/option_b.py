@@ -6,14 +6,14 @@ import copy
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, save_checkpoint
-from workbook.chunks import Array
+from workbook.chunks import Array, Normaliser
 from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.comparison import HeldOut, load_codecs
@@ -54,12 +54,35 @@ class ChunkDecoder(nn.Module):
         return self.naive.decoder(latents).flatten(1) + self.context(latents.flatten(1))
 
 
+class Reader(Protocol):
+    """What turns tokens into actions."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decode(self, tokens: Tokens) -> Array: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkReader:
+    """A decoder that sees all of a chunk, in controller units."""
+
+    model: ChunkDecoder
+    normaliser: Normaliser
+    name: str = "whole chunks"
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens) -> Array:
+        decoded = self.model.decode(torch.from_numpy(tokens.codes)).unflatten(1, (self.model.steps, -1))
+        return self.normaliser.denormalise(decoded.double().numpy())
+
+
 @dataclass(frozen=True, eq=False)
 class OtherDecoder:
-    """Tokens of one RFSQ, read by the decoder of another."""
+    """Tokens of one RFSQ, read by another decoder than its own."""
 
     encoder: RFSQCodec
-    decoder: RFSQCodec
+    decoder: Reader
 
     @property
     def name(self) -> str:
@@ -74,33 +97,6 @@ class OtherDecoder:
 
     def decode(self, tokens: Tokens) -> Array:
         return self.decoder.decode(tokens)
-
-    def bits(self, tokens: Tokens) -> float:
-        return self.encoder.bits(tokens)
-
-
-@dataclass(frozen=True, eq=False)
-class WithChunkDecoder:
-    """Naive tokens, read by a decoder that sees all of a chunk."""
-
-    encoder: RFSQCodec
-    decoder: ChunkDecoder
-
-    @property
-    def name(self) -> str:
-        return f"tokens of {self.encoder.name}, decoder of whole chunks"
-
-    @property
-    def vocabulary(self) -> int:
-        return self.encoder.vocabulary
-
-    def encode(self, chunks: Array) -> Tokens:
-        return self.encoder.encode(chunks)
-
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Array:
-        decoded = self.decoder.decode(torch.from_numpy(tokens.codes)).unflatten(1, (self.decoder.steps, -1))
-        return self.encoder.normaliser.denormalise(decoded.double().numpy())
 
     def bits(self, tokens: Tokens) -> float:
         return self.encoder.bits(tokens)
@@ -162,7 +158,7 @@ def _evidence(codecs: Sequence[Codec], test: HeldOut, own: list[dict[str, Metric
 
 def _train_decoders(
     dataset: Dataset, naive: Sequence[RFSQCodec], config: TrainConfig, rival_steps: int, on_progress: OnProgress
-) -> tuple[list[RFSQCodec], list[WithChunkDecoder]]:
+) -> tuple[list[RFSQCodec], list[OtherDecoder]]:
     normalised = replace(dataset, normaliser=naive[0].normaliser)  # that of a user's own model may be another
     data = {False: TrainData.of(normalised), True: TrainData.of_whole_chunks(normalised)}
     batches = -(-len(data[True].train) // config.batch_size)
@@ -175,7 +171,7 @@ def _train_decoders(
         if isinstance(model, ActionRFSQAE)
     ]
     of_chunks = [
-        WithChunkDecoder(codec, model)
+        OtherDecoder(codec, ChunkReader(model, codec.normaliser))
         for codec, model in zip(naive, models[len(naive) :], strict=True)
         if isinstance(model, ChunkDecoder)
     ]

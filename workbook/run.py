@@ -71,7 +71,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
     parser.add_argument(
-        "--full", action="store_true", help="the complete sweep of codecs and policies; takes about an hour on 2 cores"
+        "--full", action="store_true", help="the complete sweep of codecs and policies; takes hours on 2 cores"
     )
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
     if "--smoke" in arguments:  # what is said besides it stands
