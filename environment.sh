@@ -21,21 +21,36 @@ find_python() {
   fail "no Python 3.11 or newer was found; install one, with its venv module"
 }
 
-# The stamp holds the hash of what was asked for, and is written after everything is installed.
 install_environment() {
-  local stamp="$venv/.installed" wanted found
-  wanted="$(cat "$repository/constraints.txt" "$repository/pyproject.toml" | cksum) $repository"
-  if [ -x "$python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
-    return
-  fi
+  installed test && return
   echo "installing into $venv (once; a few minutes, about 1.5 GB without CUDA)" >&2
   if [ ! -x "$python" ]; then
+    local found
     found="$(find_python)" || exit 2
     "$found" -m venv "$venv" ||
       fail "$venv: cannot make the environment there; set WORKBOOK_VENV to a folder that can be written"
   fi
+  install_extra test || fail "the packages could not be installed (see above); try again with a network connection"
+}
+
+# Without a simulator everything else still runs, and the report says that no replay was.
+install_simulator() {
+  installed sim && return
+  echo "installing the simulator into $venv (once; 0.8 GB to download, 2.1 GB on disk)" >&2
+  install_extra sim || echo "warning: the simulator could not be installed (see above); going on without it" >&2
+}
+
+installed() {
+  [ -x "$python" ] && [ "$(cat "$venv/.installed-$1" 2>/dev/null)" = "$(wanted)" ]
+}
+
+# What was asked for, as a hash; written to a stamp after everything is installed.
+wanted() {
+  echo "$(cat "$repository/constraints.txt" "$repository/pyproject.toml" | cksum) $repository"
+}
+
+install_extra() {
   "$python" -m pip install --quiet --disable-pip-version-check \
-    --constraint "$repository/constraints.txt" --editable "$repository[test]" ||
-    fail "the packages could not be installed (see above); try again with a network connection"
-  echo "$wanted" >"$stamp"
+    --constraint "$repository/constraints.txt" --editable "$repository[$1]" &&
+    wanted >"$venv/.installed-$1"
 }

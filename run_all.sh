@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the four notebooks headless and writes the report. ./run_all.sh --help says what can be chosen.
+# Runs the notebooks headless and writes the report. ./run_all.sh --help says what can be chosen.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -11,4 +11,9 @@ for argument in "$@"; do
 done
 
 install_environment
+for argument in "$@"; do
+  if [ "$argument" = "--with-replay" ]; then
+    install_simulator
+  fi
+done
 exec "$python" -m workbook.run "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs linter, type checker and tests. --slow adds the tests that take minutes; other arguments go to pytest.
+# Runs linter, type checker and tests. --with-replay installs the simulator first, so that its tests are not skipped;
+# --slow adds the tests that take minutes; other arguments go to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install_environment
@@ -10,6 +11,8 @@ arguments=()
 for argument in "$@"; do
   if [ "$argument" = "--slow" ]; then
     marker=""
+  elif [ "$argument" = "--with-replay" ]; then
+    install_simulator
   else
     arguments+=("$argument")
   fi

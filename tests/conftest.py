@@ -10,6 +10,7 @@ from writers import write_libero
 
 from workbook.episodes import Episode
 from workbook.paths import REPOSITORY, OutputFolder
+from workbook.simulation.scene import missing_packages
 from workbook.sources.recordings import read_recordings
 
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -44,6 +45,14 @@ def open_folder() -> Iterator[Path]:
 def sample() -> list[Episode]:
     """The embedded recordings, 140 episodes."""
     return read_recordings("sample").episodes
+
+
+@pytest.fixture(scope="session")
+def simulator() -> None:
+    """For tests that play something."""
+    problem = missing_packages()
+    if problem:
+        pytest.skip(f"{problem}; ./run_tests.sh --with-replay does, too")
 
 
 @pytest.fixture

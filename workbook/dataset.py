@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -13,12 +14,12 @@ import numpy as np
 from workbook.checks import check_actions, check_lengths
 from workbook.chunks import Chunks, Normaliser, check_cut, cut_chunks
 from workbook.conventions import Changes, check_noops, clip_episodes, drop_noops, leave_out_copies
-from workbook.episodes import CONTROL_RATE_HZ, Episode, Origin, take_evenly
+from workbook.episodes import CONTROL_RATE_HZ, Episode, Origin, Start, take_evenly
 from workbook.errors import InputError
 from workbook.gripper import check_open_end, unify_grippers
 from workbook.layout import LIBERO_NAME, ActionLayout
 from workbook.paths import OutputFolder, replacing
-from workbook.sources.recordings import read_recordings
+from workbook.sources.recordings import read_recorded_starts, read_recordings
 from workbook.split import Split, split_episodes
 from workbook.stages import stage_path
 
@@ -63,7 +64,10 @@ class DataConfig:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Episodes in controller units, clipped; the split; the normaliser fitted on its train part."""
+    """Episodes in controller units, clipped; the split; the normaliser fitted on its train part.
+
+    starts: position of a test episode -> where it began in the simulator, of those recordings that say it.
+    """
 
     layout: ActionLayout
     episodes: tuple[Episode, ...]
@@ -71,6 +75,7 @@ class Dataset:
     normaliser: Normaliser
     chunk_len: int
     stride: int
+    starts: Mapping[int, Start] = field(default_factory=dict)
 
     def part(self, name: str) -> list[Episode]:
         return [self.episodes[position] for position in self.split.parts()[name]]
@@ -129,7 +134,9 @@ def prepare_dataset(
     episodes, changes = _to_one_convention(episodes, layout, config, copies)
     split = split_episodes(episodes, config.split_seed)
     normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
-    dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride)
+    found = read_recorded_starts(data, [episodes[position] for position in split.test])
+    starts = {position: start for position, start in zip(split.test, found, strict=True) if start is not None}
+    dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride, starts)
     return Prepared(dataset, changes, recordings.origin, len(recordings.episodes))
 
 
@@ -165,6 +172,14 @@ def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
         file["episodes/control_rate_hz"] = np.array(rates, dtype=np.float64)  # NaN where nothing says it
         for name in LABELS:
             _write_strings(file, f"episodes/{name}", [getattr(e, name) for e in dataset.episodes])
+        for position, start in dataset.starts.items():
+            group = file.create_group(f"starts/{position}")
+            group["state"] = start.state
+            group.attrs.update(
+                task_file=start.task_file,
+                fixtures=json.dumps(start.fixtures),
+                final_state_sha256=start.final_state_sha256,
+            )
     return path
 
 
@@ -189,7 +204,13 @@ def load_dataset(out: OutputFolder) -> Dataset:
             Normaliser(file["normaliser/low"][()], file["normaliser/high"][()]),
             int(file.attrs["chunk_len"]),
             int(file.attrs["stride"]),
+            {int(position): _read_saved_start(group) for position, group in file.get("starts", {}).items()},
         )
+
+
+def _read_saved_start(group: h5py.Group) -> Start:
+    said = group.attrs
+    return Start(said["task_file"], group["state"][()], json.loads(said["fixtures"]), said["final_state_sha256"])
 
 
 def _read_saved_episodes(group: h5py.Group) -> list[Episode]:

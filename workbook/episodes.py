@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,22 @@ class Episode:
     @property
     def place(self) -> str:
         return f"{self.source}, {self.key}"
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where an episode began in LIBERO's simulator, for those who want to play it again.
+
+    task_file: its BDDL file, with the folder of its suite where that is known; state: (S,) time, positions and
+    velocities; fixtures: name of a body that does not move freely -> its position (3) and quaternion (4, w first) in
+    the recorded scene, empty where the recording does not say; final_state_sha256: hash of the state in which the
+    episode ended, "" where that was not recorded.
+    """
+
+    task_file: str
+    state: NDArray[np.float64]
+    fixtures: Mapping[str, tuple[float, ...]]
+    final_state_sha256: str = ""
 
 
 @dataclass(frozen=True)

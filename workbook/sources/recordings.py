@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from workbook.episodes import Episode, Origin, Recordings
+from workbook.episodes import Episode, Origin, Recordings, Start
 from workbook.errors import InputError
 from workbook.paths import SAMPLE, expand
-from workbook.sources import DATA_KINDS, chunk_file, hub, lerobot, libero_hdf5, libero_suites
+from workbook.sources import DATA_KINDS, chunk_file, hub, lerobot, libero_hdf5, libero_starts, libero_suites
 
 HUB_PREFIX = "hf://"
 LIBERO_HDF5 = "LIBERO HDF5"
@@ -28,6 +29,12 @@ def read_recordings(data: str | Path, on_progress: hub.OnProgress | None = None)
     """
     recordings = _read(str(data), on_progress)
     return replace(recordings, episodes=list(map(_plain, recordings.episodes)))
+
+
+def read_recorded_starts(data: str | Path, episodes: Sequence[Episode]) -> list[Start | None]:
+    """Where episodes that `data` yielded began in the simulator; None for each that does not say it."""
+    text = str(data)
+    return libero_starts.read_starts(SAMPLE if text == "sample" else expand(text), episodes)
 
 
 def _plain(episode: Episode) -> Episode:

@@ -1,0 +1,130 @@
+"""Jobs over worker processes of which any may die: that costs the job it was at, and nothing else.
+
+`workbook.parallel` lets one failure end the whole work, which is right for training; a simulator written in C can take
+its process down with it, and the other episodes still count.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import Generic, TypeVar
+
+from workbook.parallel import OnProgress, available_cores
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Died:
+    """Stands for the result of a job whose worker died, or took too long and was ended."""
+
+
+def run_apart(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    seconds: float,
+    on_progress: OnProgress | None = None,
+    lanes: int | None = None,
+) -> list[Result | Died]:
+    """work(job) of every job, in the order of jobs, each in a process of one of the lanes.
+
+    Neighbouring jobs run in the same process where they can, so that it may keep what they share. work is a function
+    of a module, and jobs and results can be pickled. A job that takes longer than `seconds` counts as dead.
+    """
+    report = on_progress or (lambda done, total: None)
+    results: list[Result | Died] = [Died()] * len(jobs)
+    waiting = deque(range(len(jobs)))
+    open_lanes = [
+        _Lane(work, seconds, waiting.popleft if number % 2 == 0 else waiting.pop)
+        for number in range(min(lanes or available_cores(), len(jobs)))
+    ]
+    done = 0
+    try:
+        running = [lane for lane in open_lanes if lane.take(waiting, jobs)]
+        while running:
+            wait([lane.future for lane in running if lane.future], timeout=0.5, return_when=FIRST_COMPLETED)
+            for lane in list(running):
+                if lane.future is None or not lane.future.done():
+                    continue
+                results[lane.at] = lane.result()
+                done += 1
+                if not lane.take(waiting, jobs):
+                    running.remove(lane)
+            report(done, len(jobs))
+        return results
+    finally:
+        for lane in open_lanes:
+            lane.close()
+
+
+class _Lane(Generic[Job, Result]):
+    """A process that works on one job at a time, replaced when it dies."""
+
+    def __init__(self, work: Callable[[Job], Result], seconds: float, next_job: Callable[[], int]) -> None:
+        self.work, self.seconds, self.next_job = work, seconds, next_job
+        self.at = -1
+        self.future: Future[Result] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.folder = tempfile.TemporaryDirectory()  # the simulator writes its warnings to a file where it is
+        # Closed, it ends the process. An event would not do: setting one waits for every waiter, a dead one too.
+        told, self.tells = context.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(1, context, _start_worker, (self.folder.name, told))
+
+    def take(self, waiting: deque[int], jobs: Sequence[Job]) -> bool:
+        """Begin the next job; False where none is left."""
+        self.future = None
+        if not waiting:
+            return False
+        self.at = self.next_job()
+        self.future = self.pool.submit(_run_in_worker, self.work, jobs[self.at], self.seconds)
+        return True
+
+    def result(self) -> Result | Died:
+        """The result of a job that is done; raises what the work raised."""
+        assert self.future is not None
+        try:
+            return self.future.result()
+        except BrokenProcessPool:
+            self.close()
+            self._open()
+            return Died()
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self.tells.close()
+        self.pool.shutdown(cancel_futures=True)
+        self.folder.cleanup()
+
+
+def _start_worker(folder: str, told: Connection) -> None:
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_exit_when_closed, args=(told,), daemon=True).start()
+
+
+def _exit_when_closed(told: Connection) -> None:
+    """When the lane is closed, or the parent is gone."""
+    told.poll(None)
+    os._exit(1)
+
+
+def _run_in_worker(work: Callable[[Job], Result], job: Job, seconds: float) -> Result:
+    limit = threading.Timer(seconds, os._exit, (1,))
+    limit.daemon = True
+    limit.start()
+    try:
+        return work(job)
+    finally:
+        limit.cancel()
