@@ -24,6 +24,7 @@ from workbook.figures import comparison as figures
 from workbook.figures import rates as rate_figures
 from workbook.figures.style import LABELS
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, replacing
+from workbook.sample_recordings import recordings_table
 from workbook.wording import bins_label, number, with_interval
 
 RESULTS = REPOSITORY / "docs" / "sample_results.json"
@@ -162,6 +163,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "partings": lambda r: tables.Bullets(r["partings"]).markdown,
     "options": lambda r: tables.options_table(r["options"]).markdown,
     "sample_counts": sample_counts,
+    "sample_recordings": lambda r: recordings_table().markdown,
     "sample_remarks": lambda r: tables.Bullets(remarks(r["data"])).markdown,
 }
 
