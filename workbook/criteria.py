@@ -128,8 +128,12 @@ def decide(
     comparison: dict[str, Any],
     missing: list[str],
     recommendation: dict[str, Any] | None = None,
+    replayed: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The verdict: a word and a sentence on the guide's proposal, on the deployable variant, and on retraining."""
+    """The verdict: a word and a sentence on the guide's proposal, on the deployable variant, and on retraining.
+
+    replayed: the part on task success, which stands last.
+    """
     words = {model: _word(criteria, model, missing) for model in (GUIDE_MODEL, DEPLOYABLE_MODEL)}
     parts: list[dict[str, Any]] = [
         {"subject": MODEL_TITLES[model], "model": model, "word": words[model], "sentence": sentence}
@@ -142,6 +146,7 @@ def decide(
     if recommendation is not None:
         word, sentence = recommendation["words"]["A"], recommendation["sentences"][0]
     parts.append({"subject": "retraining Phase 2", "model": None, "word": word, "sentence": sentence})
+    parts += [replayed] if replayed else []
     prefix = f"NOT EVIDENCE ({'; '.join(missing)}): " if missing else ""
     sentence = prefix + " ".join(_headline(part) for part in parts)
     return {"word": words[GUIDE_MODEL], "sentence": sentence, "parts": parts, "not_evidence": missing}

@@ -56,7 +56,7 @@ def _one_episode(
     relative = float((squared.mean(axis=0)[moves] / train_variance[moves]).mean()) if moves.any() else 0.0
     played = np.clip(decoded, -layout.limit, layout.limit)
     error = played - original
-    travelled = error.sum(axis=0, keepdims=True)
+    travelled = error.cumsum(axis=0)  # how far off the accumulated motion is after each step
     deltas = layout.indices(*DELTAS)  # to a joint, zero is a pose like any other
     zeros = original[:, deltas] == 0
     kept = np.abs(played[:, deltas][zeros]) <= ZERO_TOLERANCE
@@ -64,7 +64,7 @@ def _one_episode(
         f"mse_{name}": (float(value), steps) for name, value in zip(layout.names, squared.mean(axis=0), strict=True)
     }
     position, rotation, joints = (_mean_length(error, layout, kind) for kind in ("position", "rotation", "joint"))
-    drift, turned = (_mean_length(travelled, layout, kind) for kind in ("position", "rotation"))
+    drift, turned = (_mean_length(travelled[-1:], layout, kind) for kind in ("position", "rotation"))
     has_position, has_rotation, has_joints = (
         float(bool(layout.of_kind(kind))) for kind in ("position", "rotation", "joint")
     )
@@ -78,24 +78,49 @@ def _one_episode(
         "max_abs": (float(np.abs(error).max()), 1.0),
         "drift_mm": (drift * POSITION_MM_PER_UNIT, has_position),
         "drift_deg": (turned * ROTATION_DEG_PER_UNIT, has_rotation),
+        **_drift_on_the_way(original, travelled, layout, normaliser),
         "zeros_kept": (float(kept.mean()) if zeros.any() else 0.0, float(zeros.sum())),
         **per_dimension,
     }
 
 
+def _lengths(error: Array, layout: ActionLayout, kind: Kind) -> Array:
+    """Length of the error of one kind at each step: (T,), the mean over the groups of that kind; (0,) without one."""
+    lengths = [np.linalg.norm(error[:, group], axis=1) for group in layout.of_kind(kind)]
+    return np.mean(lengths, axis=0) if lengths else np.zeros(0)
+
+
 def _mean_length(error: Array, layout: ActionLayout, kind: Kind) -> float:
-    """Mean length of the error of one kind, over steps and over the groups of that kind."""
-    lengths = [np.linalg.norm(error[:, group], axis=1).mean() for group in layout.of_kind(kind)]
-    return float(np.mean(lengths)) if lengths else 0.0
+    lengths = _lengths(error, layout, kind)
+    return float(lengths.mean()) if len(lengths) else 0.0
+
+
+def _drift_on_the_way(
+    original: Array, travelled: Array, layout: ActionLayout, normaliser: Normaliser
+) -> dict[str, tuple[float, float]]:
+    """Where the accumulated motion is farthest off, and how far where a gripper meets an object or lets it go."""
+    drift = _lengths(travelled, layout, "position") * POSITION_MM_PER_UNIT
+    wanted = original[:, layout.indices("gripper")] - _middle(layout, normaliser)
+    steps = sorted({int(step) for one in wanted.T for closing in (True, False) for step in _switches(one, closing)})
+    there = drift[steps] if len(drift) else drift
+    return {
+        "peak_drift_mm": (float(drift.max(initial=0.0)), float(len(drift) > 0)),
+        "switch_drift_mm": (float(there.mean()) if len(there) else 0.0, float(len(there))),
+    }
+
+
+def _middle(layout: ActionLayout, normaliser: Normaliser) -> Array:
+    """Where the two sides of each gripper meet: in the middle of its range in training."""
+    return np.where(normaliser.moves, normaliser.centre, 0.0)[layout.indices("gripper")]
 
 
 def _gripper_metrics(
     original: Array, played: Array, layout: ActionLayout, normaliser: Normaliser
 ) -> dict[str, tuple[float, float]]:
-    """Error, side and timing of the grippers. A gripper's two sides meet in the middle of its range in training."""
+    """Error, side and timing of the grippers."""
     grippers = layout.indices("gripper")
     weight = float(len(original)) if len(grippers) else 0.0
-    middle = np.where(normaliser.moves, normaliser.centre, 0.0)[grippers]
+    middle = _middle(layout, normaliser)
     wanted, found = original[:, grippers] - middle, played[:, grippers] - middle
     shifts = np.concatenate([np.zeros(0), *map(gripper_shifts, wanted.T, found.T)])
     on_time, shift = (float(np.mean(shifts == 0)), float(np.mean(shifts))) if len(shifts) else (0.0, 0.0)

@@ -27,7 +27,10 @@ def answer_block(results: Evidence) -> Html:
         f"{Badge(word).html} {escape(OPTION_TITLES[key])}" for key, word in recommendation["words"].items()
     )
     banner = not_evidence(results["verdict"]).html
-    note = f"{use} Errors are squared errors, which favour an expected value; no robot or simulator was run."
+    note = (
+        f"{use} Errors are squared errors, which favour an expected value; the policies were not run in a simulator or "
+        "on a robot."
+    )
     return Html(f'<div class="verdict">{banner}{sentences}<p class="note">{escape(note)}</p><p>{words}</p></div>')
 
 

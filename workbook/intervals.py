@@ -1,4 +1,4 @@
-"""Estimates with 95 % intervals: a bootstrap over episodes and seeds."""
+"""Estimates with 95 % intervals: a bootstrap over episodes and seeds; exact ones for counts of successes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from workbook.chunks import Array
 
@@ -58,6 +60,38 @@ def estimate_excess(over: Array, under: Array) -> Estimate:
     rng = np.random.default_rng(0)
     resampled = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
     return _estimate(float(np.median(ratios)), resampled, ratios[None], ratios)
+
+
+def estimate_proportion(successes: int, trials: int) -> Estimate:
+    """Share of successes with the exact binomial interval (Clopper and Pearson 1934); none of no trials."""
+    if trials == 0:
+        return Estimate(None)
+    found = binomtest(successes, trials).proportion_ci(LEVEL, method="exact")
+    return Estimate(successes / trials, float(found.low), float(found.high))
+
+
+def estimate_paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
+    """Share of successes of `second` minus that of `first`, trial by trial (N,).
+
+    What differs is the trials that only one of them won. Each of these two shares has an exact interval at half the
+    remaining error (Bonferroni), and the ends are taken against each other: wider than need be, and never too narrow,
+    also where no trial differs, where a bootstrap would claim certainty.
+    """
+    trials = len(first)
+    if trials == 0:
+        return Estimate(None)
+    level = 1 - (1 - LEVEL) / 2
+    won, lost = (
+        (int(only.sum()), binomtest(int(only.sum()), trials).proportion_ci(level, method="exact"))
+        for only in (second & ~first, first & ~second)
+    )
+    return Estimate((won[0] - lost[0]) / trials, float(won[1].low - lost[1].high), float(won[1].high - lost[1].low))
+
+
+def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Exact two-sided p of McNemar's test: how likely so uneven a count of trials that only one of them won is."""
+    won, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    return 1.0 if won + lost == 0 else float(binomtest(won, won + lost).pvalue)
 
 
 def _resampled_sums(values: Array, weights: Array) -> Array:

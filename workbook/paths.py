@@ -70,6 +70,11 @@ class OutputFolder:
         return self.root / "reports"
 
     @property
+    def replays(self) -> Path:
+        """Finished replays, kept so that none is played twice."""
+        return self.root / "replays"
+
+    @property
     def results(self) -> Path:
         return self.root / "results.json"
 

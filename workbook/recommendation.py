@@ -254,7 +254,7 @@ def _would_change(phase2: Evidence) -> list[str]:
     found.append(
         "Task success: errors here are squared errors of single chunks after the demonstrator's own past, without "
         "images. Squared error favours an expected value, which lies between two ways to act where a robot has to "
-        "choose one. No robot or simulator was run."
+        "choose one. The policies were not run in a simulator or on a robot."
     )
     return found
 

@@ -16,8 +16,12 @@ from workbook.data_remarks import remarks
 from workbook.figures import comparison as comparison_figures
 from workbook.figures import phase2 as phase2_figures
 from workbook.figures import rates as rate_figures
+from workbook.figures import replay as replay_figures
 from workbook.figures import residuals as residual_figures
 from workbook.paths import OutputFolder, replacing
+from workbook.replay.findings import played
+from workbook.replay.findings import remarks as remarks_on_replay
+from workbook.replay.tables import success_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
@@ -28,22 +32,24 @@ PAGES = (
     ("02_train_robust.html", "2 Training"),
     ("03_compare.html", "3 Comparison"),
     ("04_residual_analysis.html", "4 Residuals"),
+    ("05_replay.html", "5 Replay"),
 )
 
 
 def write_reports(out: OutputFolder, results: dict[str, Any], executed: dict[str, Path]) -> None:
     """Write reports/: one page for each executed notebook (stem -> file), and index.html last."""
     out.reports.mkdir(exist_ok=True)
+    written = [(name, label) for name, label in PAGES if name == "index.html" or Path(name).stem in executed]
     for stem, notebook in executed.items():
-        _write_page(out, f"{stem}.html", _notebook_body(notebook), results)
-    _write_page(out, "index.html", _index_body(results), results)
+        _write_page(out, f"{stem}.html", _notebook_body(notebook), results, written)
+    _write_page(out, "index.html", _index_body(results), results, written)
 
 
-def _write_page(out: OutputFolder, name: str, body: str, results: dict[str, Any]) -> None:
-    label = dict(PAGES)[name]
+def _write_page(out: OutputFolder, name: str, body: str, results: dict[str, Any], pages: list[tuple[str, str]]) -> None:
+    label = dict(pages)[name]
     page = _environment().get_template("page.html.j2").render(
         title=f"{label} - robust RFSQ",
-        pages=PAGES,
+        pages=pages,
         current=name,
         body=Markup(body),
         banner=Markup(tables.not_evidence(results["verdict"]).html),
@@ -86,6 +92,7 @@ def _index_body(results: dict[str, Any]) -> str:
         "policies": phase2_figures.policies(results["phase2_probe"]).as_html(),
         "option_b": evidence_tables.option_b_table(results["option_b"]).html,
         "claims": evidence_tables.claims_table(results["guide_claims"]).html,
+        "replay": _replay(results["replay"]),
         "verdict": tables.verdict_block(results["verdict"]).html,
         "options": tables.options_table(results["options"]).html,
         "against": tables.Bullets(results["against"]).html,
@@ -104,6 +111,19 @@ def _index_body(results: dict[str, Any]) -> str:
         figures=[Markup(figure.as_html()) for figure in figures],
         **{name: Markup(text) for name, text in html.items()},
     )  # fmt: skip
+
+
+def _replay(replay: dict[str, Any]) -> str:
+    """What happened to the task's success; why that is not known, where there was no replay."""
+    said = tables.Bullets(remarks_on_replay(replay)).html
+    if not played(replay):
+        return said
+    return (
+        replay_figures.success_against_bits(replay).as_html()
+        + success_table(replay).html
+        + replay_figures.paths(replay).as_html()
+        + said
+    )
 
 
 QUESTION = (

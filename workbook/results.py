@@ -12,8 +12,9 @@ from workbook.criteria import Criterion
 from workbook.findings import against
 from workbook.paths import OutputFolder
 from workbook.recommendation import options, recommend
+from workbook.replay.findings import NOT_ASKED_FOR, verdict_part
 from workbook.residual_analysis import partings
-from workbook.stages import STAGES, read_document, write_json
+from workbook.stages import OPTIONAL, STAGES, read_document, read_optional, write_json
 
 TRAINING_FIGURES = ("config", "device", "naive_checkpoint", "naive_normaliser_assumed", "total_seconds", "best")
 
@@ -45,30 +46,33 @@ def _seconds_between(first: dict[str, Any], last: dict[str, Any]) -> float:
 
 
 def assemble(out: OutputFolder) -> dict[str, Any]:
-    """Write results.json from the stages and return it.
+    """Write results.json from the stages, the replay among them where there is one, and return it.
 
     Raises:
         InputError: a stage is missing or older than the one it was made from.
     """
-    documents = {name: read_document(out, name) for name in STAGES}
+    documents = {name: read_document(out, name) for name in STAGES if name != OPTIONAL}
+    replayed = read_optional(out)
+    replay = NOT_ASKED_FOR if replayed is None else replayed["content"]
     content = {name: document["content"] for name, document in documents.items()}
     training, comparison, residuals = (content[name] for name in ("training", "comparison", "residuals"))
     rates, option_b, phase2 = (content[name] for name in ("rates", "option_b", "phase2"))
     missing = missing_evidence(training, comparison) + short_of_batches(documents["rates"]["parameters"], phase2)
     recommendation = recommend(comparison, rates, option_b, phase2, missing)
     judged = criteria_module.evaluate(comparison)
-    verdict = criteria_module.decide(judged, comparison, missing, recommendation)
+    verdict = criteria_module.decide(judged, comparison, missing, recommendation, verdict_part(replay, missing))
     results = {
         "verdict": verdict,
         "recommendation": recommendation,
         "criteria": criteria_module.as_json(judged),
-        "guide_claims": guide_claims(training, comparison, residuals, option_b, phase2),
+        "guide_claims": guide_claims(training, comparison, residuals, option_b, phase2, replay),
         "models": {name: entry | residuals[name] for name, entry in comparison["models"].items()},
         "baselines": comparison["baselines"],
         **rates,
         "option_b": option_b,
         "phase2_probe": phase2,
-        "against": against(comparison, residuals),
+        "replay": replay,
+        "against": against(comparison, residuals, replay),
         "options": options(recommendation, option_b, phase2),
         "partings": partings(comparison, residuals),
         "data": content["data"],
@@ -80,7 +84,8 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
             "dataset_sha256": content["data"]["dataset_sha256"],
             "seeds": comparison["models"]["scale"]["seeds"],
             "device": training["device"],
-            "parameters": {name: document["parameters"] for name, document in documents.items()},
+            "parameters": {name: document["parameters"] for name, document in documents.items()}
+            | ({} if replayed is None else {OPTIONAL: replayed["parameters"]}),
             "run_seconds": _seconds_between(documents["data"], documents["phase2"]),
         },
     }

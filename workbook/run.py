@@ -30,14 +30,18 @@ from workbook.sources import DATA_KINDS
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 DATA_OPTIONS = ("num_episodes", "chunk_len", "stride", "layout", "gripper_open", "drop_noops")
-SMOKE = {"epochs": 2, "seeds": 2, "num_episodes": 24, "rival_steps": 20, "policy_steps": 20}
+REPLAY_OPTIONS = ("replay_episodes", "replay_seeds")
+SMOKE = {
+    "epochs": 2, "seeds": 2, "num_episodes": 24, "rival_steps": 20, "policy_steps": 20, "replay_episodes": 2,
+    "replay_seeds": 1,
+}  # fmt: skip
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./run_all.sh",
         allow_abbrev=False,
-        description="Run the four notebooks headless and write the report that the verdict is read from.",
+        description="Run the notebooks headless and write the report that the verdict is read from.",
         epilog="Results go to OUT/reports/index.html, OUT/results.json and OUT/checkpoints/. "
         "Exit code 0: the run is complete, whatever the verdict; 2: bad input; 1: anything else; 130: interrupted.",
     )
@@ -68,6 +72,18 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--rival-steps", type=int, default=1000, help="batches for each of the field's quantizers; default: 1000"
     )
     parser.add_argument("--policy-steps", type=int, default=400, help="batches for each small policy; default: 400")
+    parser.add_argument(
+        "--with-replay",
+        action="store_true",
+        help="also play the test episodes in LIBERO's simulator, exactly and as every codec's tokens decode; installs "
+        "the simulator (0.8 GB to download, 2.1 GB on disk)",
+    )
+    parser.add_argument(
+        "--replay-episodes", type=int, default=0, help="play only so many test episodes; default: 0, all"
+    )
+    parser.add_argument(
+        "--replay-seeds", type=int, default=3, help="models of each trained codec to play, 0 for all; default: 3"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
     parser.add_argument(
@@ -93,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the cell that was cut off
-        print("\ninterrupted; nothing was changed in the output folder", file=sys.stderr)  # noqa: T201
+        print("\ninterrupted; the results in the output folder are as they were", file=sys.stderr)  # noqa: T201
         return 130
     except OSError as error:
         print(f"error: {error.filename or options.out}: {error.strerror}", file=sys.stderr)  # noqa: T201
@@ -106,9 +122,10 @@ def _run(options: argparse.Namespace) -> int:
     data = _check_before_start(options)
     with _locked(target), _work_folder(target) as work:
         executed = {}
-        for position, (stem, parameters) in enumerate(_notebook_parameters(options, data, work).items(), start=1):
+        notebooks = _notebook_parameters(options, data, work, target)
+        for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
             path = work.root / "notebooks" / f"{stem}.ipynb"
-            with terminal.kernel_noise(work), terminal.live_line(work, f"{position}/4 {stem}"):
+            with terminal.kernel_noise(work), terminal.live_line(work, f"{position}/{len(notebooks)} {stem}"):
                 error = _execute(stem, path, parameters)
             if error is not None:
                 return _explain(stem, error, work)
@@ -126,6 +143,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
     from workbook.dataset import DataConfig, prepare_dataset
     from workbook.layout import ActionLayout
     from workbook.phase2 import ProbeConfig
+    from workbook.replay.replay import ReplayConfig
     from workbook.rivals import RateConfig
     from workbook.sources.mirror import CACHE_VARIABLE
     from workbook.training import TrainConfig, choose_device
@@ -139,6 +157,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
     check_seeds(options.seeds)
     RateConfig(options.rival_steps, options.full)
     ProbeConfig(options.policy_steps, options.full)
+    ReplayConfig(options.replay_episodes, options.replay_seeds)
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
@@ -152,10 +171,18 @@ def _check_before_start(options: argparse.Namespace) -> str:
     return origin.name
 
 
-def _notebook_parameters(options: argparse.Namespace, data: str, work: OutputFolder) -> dict[str, dict[str, Any]]:
+def _notebook_parameters(
+    options: argparse.Namespace, data: str, work: OutputFolder, target: OutputFolder
+) -> dict[str, dict[str, Any]]:
     """Notebook -> the parameters that it is given, in the order of execution."""
     out = str(work.root)
     naive = options.naive_checkpoint and str(expand(options.naive_checkpoint))
+    # Finished replays outlive a run that is interrupted, so they lie where the run leaves its results.
+    replay = {
+        "out": out,
+        "replays": str(target.replays),
+        **{name: getattr(options, name) for name in REPLAY_OPTIONS},
+    }
     return {
         "01_data": {
             "out": out,
@@ -174,6 +201,7 @@ def _notebook_parameters(options: argparse.Namespace, data: str, work: OutputFol
         },
         "03_compare": {"out": out, "rival_steps": options.rival_steps, "full": options.full},
         "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
+        **({"05_replay": replay} if options.with_replay else {}),
     }
 
 

@@ -22,7 +22,9 @@ STAGES = {
     "option_b": "03_compare",
     "residuals": "04_residual_analysis",
     "phase2": "04_residual_analysis",
+    "replay": "05_replay",
 }
+OPTIONAL = "replay"  # the only one that results.json can do without: it needs a simulator
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -75,6 +77,14 @@ def read_document(out: OutputFolder, name: str) -> dict[str, Any]:
         if document["made_from"] != _hash(stage_path(out, before)):
             raise InputError(f"{path}: was made before the newest run of {STAGES[before]}; run {STAGES[name]} again")
     return document
+
+
+def read_optional(out: OutputFolder) -> dict[str, Any] | None:
+    """The whole stage file that need not be there; None also where it was made before the newest of the others."""
+    try:
+        return read_document(out, OPTIONAL)
+    except InputError:
+        return None
 
 
 def _stage_before(name: str) -> str | None:

@@ -1,0 +1,234 @@
+"""Replays in the simulator: of the sample, of files in the layout of LIBERO's own, resumed, and where none can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from small_runs import SMALL, Run, ignore_progress, make_dataset, run_notebooks
+
+from workbook.codecs.rfsq import load_codec
+from workbook.dataset import DataConfig, Dataset, prepare_dataset
+from workbook.episodes import Start
+from workbook.errors import InputError
+from workbook.layout import ActionLayout
+from workbook.paths import SAMPLE
+from workbook.replay import replay as replay_module
+from workbook.replay.codecs import EQUAL_RATES, candidates, fit_fast_at
+from workbook.replay.evidence import CONTRASTS
+from workbook.replay.replay import NO_STATES, OTHER_LAYOUT, ReplayConfig, replay
+from workbook.rivals import fitting_chunks
+from workbook.simulation.lanes import Died, run_apart
+from workbook.simulation.playback import Playback, Trace
+from workbook.sources.recordings import read_recorded_starts, read_recordings
+from workbook.variants import BEST_FILES
+
+STOVE = SAMPLE / "libero_goal" / "turn_on_the_stove_demo.hdf5"
+ONE = ReplayConfig(replay_episodes=1, replay_seeds=1)
+Evidence = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The notebooks before, on ten episodes of a short task, with small models."""
+    prepared = prepare_dataset(STOVE, DataConfig(num_episodes=10))
+    return run_notebooks(tmp_path_factory.mktemp("small") / "out", prepared, SMALL, seeds=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fitted_once(small: Run) -> Iterator[None]:
+    """Fitting FAST-style tokens to a rate takes seconds, and each test would do it anew."""
+    known = {seeds: candidates(small.out, small.dataset, small.training, seeds) for seeds in (1, 2)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_module, "candidates", lambda out, dataset, training, seeds: known[seeds])
+        yield
+
+
+@pytest.fixture(scope="module")
+def played(small: Run, simulator: None) -> Evidence:
+    return replay(small.out, small.dataset, small.training, ONE, small.out.replays, ignore_progress)
+
+
+def test_every_codec_is_played_on_an_episode_that_succeeds_exactly(played: Evidence) -> None:
+    assert played["not_run"] == ""
+    assert played["exact"] | {"left_out": []} == {
+        "played": 1,
+        "succeeded": 1,
+        "final_state_recorded": 1,
+        "final_state_equal": 1,
+        "left_out": [],
+    }
+    wanted = {"naive", "layernorm", "layernorm_sent", "scale", "scale_few", "bins16", "bins64", "bins256", "fast"}
+    assert wanted <= set(played["codecs"])
+    assert {key for pair in CONTRASTS.values() for key in pair} <= set(played["codecs"])
+    assert all(entry["played"] == 1 and not entry["not_played"] for entry in played["codecs"].values())
+    assert played["codecs"]["bins256"]["succeeded"] == 1
+    assert played["articulated_tasks"] == ["turn on the stove"]
+
+
+def test_finer_rounding_strays_less(played: Evidence) -> None:
+    strayed = [np.mean(played["codecs"][f"bins{count}"]["drift"]["position_mm"]) for count in (8, 256)]
+    assert strayed[0] > 2 * strayed[1]
+
+
+def test_finished_replays_are_not_played_again(small: Run, played: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs_seen: list[int] = []
+
+    def count_jobs(work: Any, jobs: list[Any], *rest: Any) -> list[Any]:
+        jobs_seen.append(len(jobs))
+        return run_apart(work, jobs, *rest)
+
+    monkeypatch.setattr(replay_module, "run_apart", count_jobs)
+    again = replay(small.out, small.dataset, small.training, ONE, small.out.replays, ignore_progress)
+    assert jobs_seen == [0]
+    assert again == played
+
+
+def test_one_that_is_lost_is_played_again_and_a_stranger_is_removed(small: Run, played: Evidence) -> None:
+    files = sorted(small.out.replays.glob("*.npz"))
+    files[0].write_bytes(b"cut short")
+    (small.out.replays / f"{'0' * 64}.npz").write_bytes(b"of an earlier run")
+    again = replay(small.out, small.dataset, small.training, ONE, small.out.replays, ignore_progress)
+    assert again == played
+    assert sorted(small.out.replays.glob("*.npz")) == files
+    assert Trace.load(files[0]) is not None
+
+
+def test_a_process_that_dies_costs_one_replay_which_is_told(
+    small: Run, simulator: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first job is the exact replay, on which all else hangs; of the others one is lost."""
+
+    def lose_the_last(work: Any, jobs: list[Any], *rest: Any) -> list[Any]:
+        lost = max(range(len(jobs)), key=lambda number: abs(jobs[number][0].actions).sum())
+        found = run_apart(work, [job for number, job in enumerate(jobs) if number != lost], *rest)
+        return [*found[:lost], Died(), *found[lost:]]
+
+    monkeypatch.setattr(replay_module, "run_apart", lose_the_last)
+    found = replay(small.out, small.dataset, small.training, ONE, tmp_path, ignore_progress)
+    assert found["episodes"] == 1
+    told = [entry for entry in found["codecs"].values() if entry["not_played"]]
+    assert told
+    assert all(entry["played"] == 0 and "died" in entry["not_played"][0] for entry in told)
+    assert any(entry["played"] == 1 for entry in found["codecs"].values())
+
+
+def spoiled(dataset: Dataset, **changes: Any) -> Dataset:
+    return replace(dataset, starts={at: replace(start, **changes) for at, start in dataset.starts.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"task_file": "juggle.bddl"}, "has no such task"),
+        ({"state": np.zeros(12)}, "has 12 numbers"),
+        ({"state": np.full(79, np.nan)}, "not finite"),
+        ({"state": np.concatenate([np.zeros(60), np.full(19, 1e12)])}, "became unstable"),
+    ],
+)
+def test_what_cannot_be_played_is_told_in_a_sentence_and_raises_nothing(
+    small: Run, simulator: None, tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    found = replay(small.out, spoiled(small.dataset, **changes), small.training, ONE, tmp_path, ignore_progress)
+    assert found["episodes"] == 0
+    assert why in found["exact"]["left_out"][0]["why"]
+
+
+def test_without_the_simulator_nothing_is_played_and_the_reason_is_told(
+    small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module.scene, "find_spec", lambda name: None)
+    found = replay(small.out, small.dataset, small.training, ONE, tmp_path)
+    assert set(found) == {"not_run"}
+    assert "not installed" in found["not_run"]
+
+
+def test_recordings_without_a_state_or_of_another_arm_are_not_played(
+    small: Run, simulator: None, tmp_path: Path
+) -> None:
+    assert replay(small.out, make_dataset(), small.training, ONE, tmp_path) == {"not_run": NO_STATES}
+    joints = replace(small.dataset, layout=ActionLayout.parse("joint:6 gripper:1"))
+    assert replay(small.out, joints, small.training, ONE, tmp_path) == {"not_run": OTHER_LAYOUT}
+
+
+@pytest.mark.parametrize("wrong", [{"replay_episodes": -1}, {"replay_seeds": -2}])
+def test_a_count_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="give a positive number, or 0 for all"):
+        ReplayConfig(**wrong)
+
+
+# Codecs
+
+
+def test_the_model_to_deploy_comes_first(small: Run) -> None:
+    chunks = small.dataset.held_out_chunks("test").actions
+    for candidate in candidates(small.out, small.dataset, small.training, 2)[:2]:
+        name = {"rfsq_none": "none"}.get(candidate.family, candidate.family)
+        deployed = load_codec(small.out.checkpoints / BEST_FILES[name], small.dataset.normaliser)
+        first, second = (codec.decode(codec.encode(chunks)) for codec in candidate.codecs)
+        assert np.array_equal(first, deployed.decode(deployed.encode(chunks)))
+        assert not np.array_equal(first, second)
+
+
+def test_fast_is_fitted_to_the_bits_that_are_asked_for(small: Run) -> None:
+    train = fitting_chunks(small.dataset)
+    for bits in EQUAL_RATES[1:]:
+        codec = fit_fast_at(train, small.dataset.normaliser, bits)
+        assert codec.bits(codec.encode(train)) == pytest.approx(bits, rel=0.05)
+
+
+# Files
+
+
+def write_as_libero_does(path: Path, starts: list[Start], states: np.ndarray, model: str) -> None:
+    """The sample's demos as LIBERO's own files hold them: `states`, `model_file` and a path of another machine."""
+    episodes = read_recordings(STOVE).episodes[: len(starts)]
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["bddl_file_name"] = "chiliocosm/bddl_files/libero_goal/turn_on_the_stove.bddl"
+        for number, episode in enumerate(episodes):
+            demo = data.create_group(f"demo_{number}")
+            demo["actions"] = episode.actions
+            demo["states"] = states[number]
+            demo.attrs["model_file"] = model
+
+
+def test_a_file_of_liberos_own_layout_plays_too(simulator: None, tmp_path: Path) -> None:
+    from workbook.simulation.scene import Scene
+
+    episodes = read_recordings(STOVE).episodes[:4]
+    starts = [start for start in read_recorded_starts(STOVE, episodes) if start is not None]
+    states = np.stack([np.stack([start.state, start.state + 1]) for start in starts])
+    model = Scene("turn_on_the_stove.bddl")._sim.model.get_xml()
+    write_as_libero_does(tmp_path / "turn_on_the_stove_demo.hdf5", starts, states, model)
+    dataset = prepare_dataset(tmp_path).dataset
+    jobs = [
+        (Playback(start, dataset.episodes[at].actions), tmp_path / f"{at}.npz") for at, start in dataset.starts.items()
+    ]
+    assert jobs
+    assert all(playback.start.fixtures for playback, _ in jobs)
+    assert run_apart(replay_module._play_job, jobs, 120) == [""] * len(jobs)
+    assert all((trace := Trace.load(path)) is not None and trace.succeeded for _, path in jobs)
+
+
+@pytest.mark.slow
+def test_the_whole_sample_plays_to_its_recorded_end_to_the_last_bit(simulator: None, tmp_path: Path) -> None:
+    episodes = read_recordings("sample").episodes
+    starts = read_recorded_starts("sample", episodes)
+    jobs = [
+        (Playback(start, episode.actions), tmp_path / f"{number}.npz")
+        for number, (start, episode) in enumerate(zip(starts, episodes, strict=True))
+        if start is not None
+    ]
+    assert len(jobs) == len(episodes)
+    assert run_apart(replay_module._play_job, jobs, 300) == [""] * len(jobs)
+    for playback, path in jobs:
+        trace = Trace.load(path)
+        assert trace is not None
+        assert trace.succeeded
+        assert str(trace.final_state_sha256) == playback.start.final_state_sha256

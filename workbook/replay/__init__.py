@@ -1,0 +1,1 @@
+"""Tokenized demonstrations played again in the simulator: what the error of a codec does to the task's success."""
