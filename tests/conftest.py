@@ -43,7 +43,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def sample() -> list[Episode]:
-    """The embedded recordings, 140 episodes."""
+    """The embedded recordings, 190 episodes."""
     return read_recordings("sample").episodes
 
 

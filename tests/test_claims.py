@@ -12,6 +12,7 @@ from evidence import Evidence, estimate, passing_comparison, some_residuals
 from workbook import guide
 from workbook.claims import guide_claims
 from workbook.evidence_tables import claims_table
+from workbook.replay.findings import NOT_ASKED_FOR
 
 WORDS = {"holds", "does not hold", "not shown", "not measured", "not measurable here"}
 FINE = (0.3, 0.2, 0.15, 0.005, 0.004, 0.003, 0.002, 0.001, 0.0005)  # std of 8 layers' residuals, as the guide has it
@@ -35,6 +36,7 @@ class Case:
     residuals: Evidence = field(default_factory=lambda: some_residuals(std=FINE, dead=[2, 3, 4, 5, 6, 7]))
     option_b: Evidence = field(default_factory=some_option_b)
     phase2: Evidence = field(default_factory=some_phase2)
+    replay: Evidence = field(default_factory=lambda: dict(NOT_ASKED_FOR))
 
     @property
     def robust(self) -> Evidence:
@@ -42,7 +44,7 @@ class Case:
 
     @property
     def rows(self) -> list[Evidence]:
-        return guide_claims(self.training, self.comparison, self.residuals, self.option_b, self.phase2)
+        return guide_claims(self.training, self.comparison, self.residuals, self.option_b, self.phase2, self.replay)
 
     def row(self, claim: str, number: int = 0) -> Evidence:
         """The row of that claim, the n-th where a claim is measured in two ways."""
@@ -176,21 +178,45 @@ class TestCurve:
 
 
 class TestNotMeasurable:
-    @pytest.mark.parametrize("claim", ["MSE of L3-L7", "fine manipulation"])
-    def test_has_a_reason(self, claim: str) -> None:
-        row = Case().row(claim)
-        assert (row["word"], row["measured"]) == ("not measurable here", "-")
+    def test_has_a_reason(self) -> None:
+        [row] = [row for row in Case().rows if row["word"] == "not measurable here"]
+        assert (row["claim"], row["measured"]) == ("MSE of L3-L7", "-")
         assert len(row["why"]) > 40
 
-    def test_only_those_two(self) -> None:
-        assert [row["claim"] for row in Case().rows if row["word"] == "not measurable here"] == [
-            "MSE of L3-L7",
-            "fine manipulation",
-        ]
 
-    def test_the_reason_holds_the_error_of_the_policy(self) -> None:
+def gain(low: float, high: float, episodes: int = 38) -> Evidence:
+    """A difference in success with its interval, the same for articulated tasks."""
+    found = {"difference": {"mean": (low + high) / 2, "low": low, "high": high}, "episodes": episodes}
+    return {"all": found, "articulated": found | {"episodes": 8}}
+
+
+def some_replay(low: float, high: float, *shortfalls: str) -> Evidence:
+    contrasts = {key: gain(low, high) for key in ("layernorm", "layernorm_sent", "scale")}
+    return {"not_run": "", "episodes": 38, "shortfalls": list(shortfalls), "contrasts": contrasts}
+
+
+class TestFineManipulation:
+    def test_without_a_replay_is_not_measured_and_the_reason_says_what_to_do(self) -> None:
         case = Case(phase2=some_phase2(scale_for_naive=contrast(-0.2, -0.1)))
-        assert "15.0% more" in case.row("fine manipulation")["why"]
+        row = case.row("fine manipulation")
+        assert (row["word"], row["measured"]) == ("not measured", "-")
+        assert "./run_all.sh --with-replay" in row["why"]
+        assert "15.0% more" in row["why"]
+
+    @pytest.mark.parametrize(
+        ("low", "high", "word"), [(0.08, 0.3, "holds"), (-0.1, 0.3, "not shown"), (-0.1, 0.05, "does not hold")]
+    )
+    def test_is_judged_by_the_whole_interval_of_the_gain_in_success(self, low: float, high: float, word: str) -> None:
+        case = Case(replay=some_replay(low, high))
+        rows = [row for row in case.rows if "success" in row["claimed"]]
+        assert [row["word"] for row in rows] == [word] * 3
+        assert "percentage points" in rows[0]["measured"]
+        assert "of 38 test episodes" in rows[0]["why"]
+        assert "of the 8 of articulated tasks" in rows[0]["why"]
+
+    def test_of_too_few_episodes_is_not_shown(self) -> None:
+        case = Case(replay=some_replay(0.08, 0.3, "2 of at least 20 episodes"))
+        assert case.row("fine manipulation")["word"] == "not shown"
 
 
 class TestWhatTheDataDoNotHave:

@@ -221,12 +221,12 @@ def test_the_card_counts_what_is_there(tiny_data: Path) -> None:
 
 def test_the_embedded_sample_is_what_it_is_said_to_be() -> None:
     card = describe(prepare_dataset(SAMPLE))
-    assert (card["episodes"], card["steps"], len(card["tasks"])) == (140, 19_278, 6)
+    assert (card["episodes"], card["steps"], len(card["tasks"])) == (190, 25_881, 8)
     assert card["lattice"] == LIBERO_LATTICE
     np.testing.assert_array_equal(card["lattice_share"], [1.0] * 6 + [np.nan])
     assert card["clipping"]["steps_any"] == 0
     assert remarks(card)[0] == (
-        f"140 episodes with 19,278 steps, read as LIBERO HDF5; SHA-256 of the actions {card['dataset_sha256'][:12]}."
+        f"190 episodes with 25,881 steps, read as LIBERO HDF5; SHA-256 of the actions {card['dataset_sha256'][:12]}."
     )
     assert any("nothing was clipped" in r for r in remarks(card))
 

@@ -111,6 +111,21 @@ class TestDrift:
         assert constant["drift_mm"] == pytest.approx(40.0)
         assert alternating["mse"] == pytest.approx(constant["mse"])
 
+    def test_that_is_undone_later_shows_at_its_peak_and_where_the_gripper_switches(self) -> None:
+        """x is 0.1 too much in steps 0 to 9 and 0.1 too little in 10 to 19; the gripper closes between 4 and 5."""
+        original = still_episode(20)
+        original[5:, 6] = 1.0
+        found = measure(original, moved(original, 0, np.repeat([0.1, -0.1], 10)))
+        assert found["drift_mm"] == pytest.approx(0.0, abs=1e-9)
+        assert found["peak_drift_mm"] == pytest.approx(10 * 0.1 * 50)
+        assert found["switch_drift_mm"] == pytest.approx(5 * 0.1 * 50)
+
+    def test_at_switches_has_no_weight_where_the_gripper_never_switches(self) -> None:
+        original = still_episode(20)
+        metrics = episode_metrics([original], [moved(original, 0, 0.1)], LIBERO, UNIT, VARIANCE)
+        assert metrics["switch_drift_mm"].weights.tolist() == [0.0]
+        assert metrics["peak_drift_mm"].weights.tolist() == [1.0]
+
 
 class TestZeros:
     def test_share_of_exact_zeros_kept(self) -> None:
@@ -218,7 +233,7 @@ class TestOtherLayouts:
         assert found["mse"] == pytest.approx(((30 / 90) ** 2 + (40 / 90) ** 2) / 3)
         lacking = {name for name, value in found.items() if value is None}
         assert lacking == {
-            *("position_mm", "rotation_deg", "drift_mm", "drift_deg", "zeros_kept"),
+            *("position_mm", "rotation_deg", "drift_mm", "drift_deg", "zeros_kept", "peak_drift_mm", "switch_drift_mm"),
             *("gripper_abs", "gripper_error_rate", "gripper_on_time", "gripper_shift_steps"),
         }
 

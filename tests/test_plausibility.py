@@ -118,7 +118,7 @@ def test_recorded_poses_look_like_poses() -> None:
     for path in sorted(SAMPLE.rglob("*.hdf5")):
         with h5py.File(path) as file:
             poses += [demo["robot_states"][:, 2:5] for demo in file["data"].values()]
-    assert len(poses) == 140
+    assert len(poses) == 190
     assert looks_absolute(poses, ActionLayout.parse("position:3"))
     assert looks_absolute(poses[:4], ActionLayout.parse("position:3"))
 

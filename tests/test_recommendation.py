@@ -290,7 +290,7 @@ class TestWouldChange:
         assert says(found, "37 tokens a chunk", "naive 256", "30.0% less error")
 
     def test_says_that_nothing_was_executed(self) -> None:
-        assert says(recommended()["would_change"], "No robot or simulator was run")
+        assert says(recommended()["would_change"], "The policies were not run in a simulator or on a robot")
 
 
 class TestOptions:

@@ -38,8 +38,9 @@ from workbook.figures import training as training_figures
 from workbook.figures.style import Plot
 from workbook.layout import ActionLayout
 from workbook.paths import OutputFolder
+from workbook.replay.findings import NOT_ASKED_FOR, verdict_part
 from workbook.results import assemble, judge_comparison
-from workbook.stages import STAGES, write_stage
+from workbook.stages import OPTIONAL, STAGES, write_stage
 from workbook.training import TrainData, validation_mse
 from workbook.variants import BEST_FILES, train_variants
 
@@ -64,7 +65,9 @@ class TestResults:
         assert verdict["sentence"].startswith("NOT EVIDENCE (2 of at least 100 epochs; 2 of at least 5 seeds; 2 of ")
         judged = evaluate(run.comparison)
         missing = verdict["not_evidence"]
-        assert verdict == decide(judged, run.comparison, missing, run.results["recommendation"])
+        replayed = verdict_part(NOT_ASKED_FOR, missing)
+        assert verdict == decide(judged, run.comparison, missing, run.results["recommendation"], replayed)
+        assert (verdict["parts"][-1]["word"], run.written["replay"]) == ("NOT RUN", NOT_ASKED_FOR)
         assert any("batches of the policies" in reason for reason in missing)
         assert any("batches of the field's quantizers" in reason for reason in missing)
 
@@ -103,7 +106,7 @@ class TestResults:
         assert provenance["dataset_sha256"] == run.dataset.sha256
         assert provenance["data"] == "walks (random walks)"
         assert (provenance["seeds"], provenance["device"]) == ([0, 1], "cpu")
-        assert list(provenance["parameters"]) == list(STAGES)
+        assert list(provenance["parameters"]) == [name for name in STAGES if name != OPTIONAL]
         assert {"code", "rfsq_robust_sha256", "python", "packages", "command", "written"} <= provenance.keys()
         assert run.written["training"]["naive_checkpoint"] is None
 

@@ -20,10 +20,13 @@ import papermill
 import pytest
 
 from workbook import run
+from workbook.criteria import MODEL_TITLES
 from workbook.errors import InputError
 from workbook.layout import LIBERO_SPEC
 from workbook.paths import NOTEBOOKS, REPOSITORY, SAMPLE
+from workbook.replay.findings import SUBJECT
 from workbook.report import PAGES
+from workbook.simulation.scene import missing_packages
 from workbook.sources import DATA_KINDS
 
 COMMAND = [sys.executable, "-m", "workbook.run"]
@@ -42,7 +45,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
     """A rehearsal from another folder, into a path with a space that is given relative to it."""
     cwd = tmp_path_factory.mktemp("elsewhere")
     data = ["--num-episodes", "12", "--layout", LIBERO_SPEC, "--gripper-open", "low", "--drop-noops"]
-    done = run_workbook("--smoke", *data, "--out", "my results", cwd=cwd)
+    done = run_workbook("--smoke", "--with-replay", *data, "--out", "my results", cwd=cwd)
     return cwd / "my results", done
 
 
@@ -57,14 +60,15 @@ def test_a_rehearsal_ends_with_the_verdict_and_where_things_are(
     assert done.returncode == 0, done.stderr
     assert "NOT EVIDENCE" in done.stdout
     assert str(out / "reports" / "index.html") in done.stdout
-    assert all(f"/4 {stem}" in done.stdout for stem in STEMS)
+    assert all(f"/5 {stem}" in done.stdout for stem in STEMS)
     assert "Traceback" not in done.stderr
 
 
 def test_a_run_leaves_only_what_the_readme_names(rehearsal: Rehearsal) -> None:
     out, _ = rehearsal
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    assert visible == {"reports", "results.json", "checkpoints", "notebooks", "stages"}
+    played = {"replays"} if missing_packages() == "" else set()
+    assert visible == {"reports", "results.json", "checkpoints", "notebooks", "stages"} | played
     assert not list(out.glob(".run-*"))
     for name in ("rfsq_best.pt", "rfsq_robust_best.pt", "rfsq_robust_scale_best.pt"):
         assert (out / "checkpoints" / name).is_file()
@@ -102,6 +106,16 @@ def test_every_override_reached_its_notebook(rehearsal: Rehearsal) -> None:
     }
 
 
+def test_a_replay_is_run_or_says_why_it_was_not(rehearsal: Rehearsal) -> None:
+    replay = json.loads((rehearsal[0] / "results.json").read_text())["replay"]
+    if missing_packages():
+        assert "not installed" in replay["not_run"]
+        assert "NOT RUN" in read_page(rehearsal[0], "05_replay.html")
+    else:
+        assert (replay["not_run"], replay["exact"]["played"]) == ("", 2)
+        assert all(len(entry["per_seed"]) == 1 for entry in replay["codecs"].values())
+
+
 def test_where_nothing_is_fetched_no_line_says_so(rehearsal: Rehearsal) -> None:
     notebook = nbformat.read(rehearsal[0] / "notebooks" / "01_data.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
@@ -128,7 +142,8 @@ class PageReader(HTMLParser):
             self.loaded.append(values.get("href") or "")
 
 
-FIGURES = {"index": 5, "01_data": 4, "02_train_robust": 2, "03_compare": 5, "04_residual_analysis": 5}
+FIGURES = {"index": 5, "01_data": 4, "02_train_robust": 2, "03_compare": 5, "04_residual_analysis": 5, "05_replay": 0}
+OF_REPLAYS = {"index": 2, "05_replay": 4}  # besides, where episodes were replayed
 
 
 @pytest.mark.parametrize("name", [name for name, _ in PAGES])
@@ -136,7 +151,9 @@ def test_a_page_stands_alone_and_says_that_it_is_no_evidence(rehearsal: Rehearsa
     text = read_page(rehearsal[0], name)
     page = PageReader()
     page.feed(text)
-    assert len(page.images) == FIGURES[Path(name).stem]
+    replayed = json.loads((rehearsal[0] / "results.json").read_text())["replay"].get("episodes")
+    stem = Path(name).stem
+    assert len(page.images) == FIGURES[stem] + (OF_REPLAYS.get(stem, 0) if replayed else 0)
     assert all((image.get("alt") or "").strip() for image in page.images)
     assert all(source.startswith("data:") for source in page.loaded)
     assert page.scripts == 0
@@ -191,6 +208,8 @@ def test_bad_input_leaves_the_results_of_the_run_before(rehearsal: Rehearsal, tm
         (["--gripper-open", "wide"], "gripper_open is 'wide'"),
         (["--device", "tpu"], "device 'tpu'"),
         (["--naive-checkpoint", "nowhere.pt"], "nowhere.pt: no such checkpoint file"),
+        (["--replay-episodes", "-1"], "replay_episodes is -1"),
+        (["--replay-seeds", "-1"], "replay_seeds is -1"),
         (["--out", "file/below"], "cannot write results here"),
     ],
 )
@@ -323,7 +342,7 @@ def test_stopping_a_run_in_the_middle_of_training_cleans_up(
     process.send_signal(stop)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.strip() == "interrupted; nothing was changed in the output folder"
+    assert said.strip() == "interrupted; the results in the output folder are as they were"
     assert not [path for path in out.rglob("*") if path.name != ".lock"]
     time.sleep(1)
     assert not [pid for pid in children if is_running(pid)]
@@ -354,12 +373,14 @@ def test_a_notebook_is_committed_bare(source: Path) -> None:
 
 def test_production_values_stand_in_the_notebooks() -> None:
     """The parameters cells hold the values of a full run, the same that the command line has."""
-    options = run.parse_arguments([])
+    options = run.parse_arguments(["--with-replay"])
     out = run.OutputFolder(Path("/nowhere"))
-    for stem, parameters in run._notebook_parameters(options, options.data, out).items():
+    given = run._notebook_parameters(options, options.data, out, out)
+    assert list(given) == STEMS
+    for stem, parameters in given.items():
         written = papermill.inspect_notebook(str(NOTEBOOKS / f"{stem}.ipynb"))
         for name, value in parameters.items():
-            if name != "out":
+            if name not in ("out", "replays"):
                 assert ast.literal_eval(written[name]["default"]) == value, (stem, name)
 
 
@@ -369,7 +390,7 @@ def test_help_needs_nothing_installed() -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     options = ["--data", "--out", "--epochs", "--seeds", "--num-episodes", "--smoke", "--help"]
-    for option in [*options, "--layout", "--gripper-open", "--drop-noops"]:
+    for option in [*options, "--layout", "--gripper-open", "--drop-noops", "--with-replay"]:
         assert option in done.stdout
     assert " ".join(DATA_KINDS.split()) in " ".join(done.stdout.split())
 
@@ -389,8 +410,9 @@ def test_a_full_run_on_the_sample_decides(tmp_path: Path) -> None:
     done = run_workbook("--data", str(SAMPLE), "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     verdict = json.loads((tmp_path / "out" / "results.json").read_text())["verdict"]
-    words = {part["model"]: part["word"] for part in verdict["parts"]}
-    assert words == {"layernorm": "FAIL", "scale": "PASS", None: "NOT RUN"}
+    words = {part["subject"]: part["word"] for part in verdict["parts"]}
+    assert (words[MODEL_TITLES["layernorm"]], words[MODEL_TITLES["scale"]]) == ("FAIL", "PASS")
+    assert words[SUBJECT] == "NOT RUN"
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def played(key: str, outcomes: Sequence[Sequence[Outcome]], mse: Sequence[float]
     codec: Codec = UniformBins(2, None)  # type: ignore[arg-type]  # nothing is encoded here
     errors = {name: np.zeros(len(outcomes[0])) for name in PREDICTORS}
     errors["mse"] = np.array(mse if mse is not None else [0.1] * len(outcomes[0]), dtype=np.float64)
-    return Played(Candidate(key, f"title of {key}, 3 layers", family, [codec], rate), bits, bits, outcomes, errors)
+    return Played(Candidate(key, f"title of {key}, 3 layers", family, [codec], rate=rate), bits, bits, outcomes, errors)
 
 
 def all_played(episodes: int, **outcomes: Sequence[Outcome]) -> list[Played]:

@@ -20,16 +20,21 @@ from workbook import evidence_tables, tables
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL
 from workbook.data_remarks import remarks
 from workbook.errors import InputError
+from workbook.evaluation import STAND_IN
 from workbook.figures import comparison as figures
 from workbook.figures import rates as rate_figures
+from workbook.figures import replay as replay_figures
 from workbook.figures.style import LABELS
 from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, replacing
+from workbook.replay import findings as replay_findings
+from workbook.replay import tables as replay_tables
 from workbook.sample_recordings import recordings_table
 from workbook.wording import bins_label, number, with_interval
 
 RESULTS = REPOSITORY / "docs" / "sample_results.json"
 VERDICT_FIGURE = REPOSITORY / "docs" / "verdict.png"
 RATES_FIGURE = REPOSITORY / "docs" / "rates.png"
+REPLAY_FIGURE = REPOSITORY / "docs" / "replay.png"
 DOCUMENTS = ("README.md", "COMPARISON_GUIDE.md", "INTEGRATION_TO_PHASE2.md", "sample/DATA_CARD.md")
 BLOCK = re.compile(r"<!-- results: ([a-z_]+) -->\n.*?<!-- end -->", re.DOTALL)
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
@@ -90,7 +95,7 @@ def overview(results: Results) -> str:
             number(forward["mean"]),
             with_interval(entry["token_mse"]),
             number(entry["token_errors"]["position_mm"]["mean"]),
-            number(entry["token_errors"]["drift_mm"]["mean"]),
+            number(entry["token_errors"][STAND_IN]["mean"]),
         ]
         for label, entry, forward in entries
     ]
@@ -98,8 +103,8 @@ def overview(results: Results) -> str:
     episodes, seeds = results["test"]["episodes"], len(results["provenance"]["seeds"])
     note = (
         f"{episodes} held-out episodes, {seeds} seeds, 95 % intervals in brackets; a chunk is 8 steps; MSE (mean "
-        "squared error) in normalised units; layernorm with mean 0 and std 1 assumed; drift is how far the summed "
-        "position error is at the end of an episode."
+        "squared error) in normalised units; layernorm with mean 0 and std 1 assumed; drift is the length of the "
+        "summed position error where the gripper switches, which tells best which replays fail in the simulator."
     )
     return tables.Table(header, rows, note).markdown
 
@@ -117,6 +122,16 @@ def timing(results: Results) -> str:
         f"On {results['provenance']['cores']} CPU cores a run on the sample took {whole:.0f} s once data were read, "
         f"{seconds:.0f} s of it for training the {models} models of the five conditionings. "
         f"It grows with the number of recorded steps: the sample has {results['data']['steps']:,}."
+    )
+
+
+def replay_timing(results: Results) -> str:
+    replay, cores = results["replay"], results["provenance"]["cores"]
+    if not replay["newly_played"]:
+        return "The run whose figures are quoted took its replays over from an earlier one."
+    return (
+        f"On {cores} CPU cores {replay['newly_played']:,} replays of {replay['episodes']} episodes of the sample took "
+        f"{replay['seconds'] / 60:.0f} minutes."
     )
 
 
@@ -163,6 +178,12 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "partings": lambda r: tables.Bullets(r["partings"]).markdown,
     "options": lambda r: tables.options_table(r["options"]).markdown,
     "sample_counts": sample_counts,
+    "replay": lambda r: replay_tables.success_table(r["replay"]).markdown,
+    "replay_tasks": lambda r: replay_tables.tasks_table(r["replay"]).markdown,
+    "replay_contrasts": lambda r: replay_tables.contrasts_table(r["replay"]).markdown,
+    "replay_predictors": lambda r: replay_tables.predictors_table(r["replay"]).markdown,
+    "replay_timing": replay_timing,
+    "replay_remarks": lambda r: tables.Bullets(replay_findings.remarks(r["replay"])).markdown,
     "sample_recordings": lambda r: recordings_table().markdown,
     "sample_remarks": lambda r: tables.Bullets(remarks(r["data"])).markdown,
 }
@@ -172,7 +193,8 @@ def take_over(out: str) -> None:
     """Make the results of a run those that the documents quote.
 
     Raises:
-        InputError: there are none, they are no evidence, not of the sample, or of code that is not committed.
+        InputError: there are none, they are no evidence, not of the sample, without replays, or of code that is not
+            committed.
     """
     path = OutputFolder.at(out).results
     if not path.exists():
@@ -182,9 +204,12 @@ def take_over(out: str) -> None:
         raise InputError(f"{path}: was made from files that are not committed; commit them and run again")
     if results["verdict"]["not_evidence"] or results["provenance"]["parameters"]["data"]["data"] != "sample":
         raise InputError(f"{path}: the documents quote a full run on the sample, and this is none")
+    if not replay_findings.played(results["replay"]) or results["replay"]["shortfalls"]:
+        raise InputError(f"{path}: the documents quote replays, and there are too few; run again with --with-replay")
     shutil.copyfile(path, RESULTS)
     VERDICT_FIGURE.write_bytes(figures.forward_and_tokens(comparison_of(results)).png)
     RATES_FIGURE.write_bytes(rate_figures.rate_distortion(results).png)
+    REPLAY_FIGURE.write_bytes(replay_figures.success_against_bits(results["replay"]).png)
 
 
 def write_documents() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from workbook.evaluation import STAND_IN
 from workbook.policy import RULES
 from workbook.recommendation import OPTION_TITLES, RULE_TITLES
 from workbook.rivals import FAMILIES
-from workbook.tables import Badge, Html, Table, not_evidence
+from workbook.tables import STAND_IN_NOTE, Badge, Html, Table, not_evidence
 from workbook.wording import less_or_more, number, share, signed_interval, with_interval
 
 Evidence = dict[str, Any]
@@ -106,7 +107,7 @@ def codecs_table(codecs: list[Evidence]) -> Table:
         "position_mm": "position, mm",
         "rotation_deg": "rotation, degrees",
         "gripper_error_rate": "gripper wrong",
-        "drift_mm": "drift, mm",
+        STAND_IN: "drift at gripper switches, mm",
     }
     shown = {key: label for key, label in shown.items() if any(e["errors"][key]["mean"] is not None for e in codecs)}
     rows = [
@@ -137,7 +138,8 @@ def codecs_table(codecs: list[Evidence]) -> Table:
         *shown.values(),
     ]
     note = (
-        "From tokens alone. Entropy: each code by itself, on the test part. Vocabulary: values of the largest token. "
+        f"From tokens alone. {STAND_IN_NOTE} Entropy: each code by itself, on the test part. Vocabulary: values of the "
+        "largest token. "
         "ResidualVQ and GroupedResidualFSQ are trained for fewer batches than RFSQ, unless with --full."
     )
     return Table(header, rows, note)

@@ -14,6 +14,7 @@ from workbook.chunks import Array
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+FEWEST_DIFFERING = 5  # episodes; fewer make no distribution to resample
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,27 @@ def estimate_proportion(successes: int, trials: int) -> Estimate:
     return Estimate(successes / trials, float(found.low), float(found.high))
 
 
-def estimate_paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
-    """Share of successes of `second` minus that of `first`, trial by trial (N,).
+def estimate_gain(first: Array, second: Array) -> Estimate:
+    """Share of successes of `second` minus that of `first`, paired: (S, E) each, 1 for success.
 
-    What differs is the trials that only one of them won. Each of these two shares has an exact interval at half the
-    remaining error (Bonferroni), and the ends are taken against each other: wider than need be, and never too narrow,
-    also where no trial differs, where a bootstrap would claim certainty.
+    One seed is paired with every seed of the other. The interval is a bootstrap over episodes and seeds where at least
+    FEWEST_DIFFERING episodes differ. Where fewer do, a bootstrap would claim certainty that there is not: no more can
+    be gained than the share of episodes that `second` wins more often, and no more lost than the share that it wins
+    less often, and each of these has an exact upper end (Clopper and Pearson 1934) at half the remaining error.
     """
-    trials = len(first)
-    if trials == 0:
+    gains = second - first
+    if gains.shape[1] == 0:
         return Estimate(None)
-    level = 1 - (1 - LEVEL) / 2
-    won, lost = (
-        (int(only.sum()), binomtest(int(only.sum()), trials).proportion_ci(level, method="exact"))
-        for only in (second & ~first, first & ~second)
-    )
-    return Estimate((won[0] - lost[0]) / trials, float(won[1].low - lost[1].high), float(won[1].high - lost[1].low))
+    mean = gains.mean(axis=0)
+    if np.count_nonzero(mean) >= FEWEST_DIFFERING:
+        return estimate_mean(gains, np.ones(gains.shape[1]))
+    lost, won = (_highest_share(int(side.sum()), len(mean)) for side in (mean < 0, mean > 0))
+    return Estimate(float(mean.mean()), -lost, won, tuple(map(float, gains.mean(axis=1))))
+
+
+def _highest_share(count: int, trials: int) -> float:
+    """The exact upper end of a share, at half the error of an interval of two such ends."""
+    return float(binomtest(count, trials).proportion_ci((1 + LEVEL) / 2, method="exact").high)
 
 
 def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

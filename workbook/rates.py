@@ -15,7 +15,7 @@ from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
 from workbook.codecs.protocol import entropy_bits
 from workbook.comparison import HeldOut, load_codecs
 from workbook.dataset import Dataset
-from workbook.evaluation import Metric, summarise
+from workbook.evaluation import STAND_IN, Metric, summarise
 from workbook.intervals import Estimate, estimate_improvement
 from workbook.parallel import OnProgress
 from workbook.paths import OutputFolder
@@ -44,6 +44,7 @@ ERRORS = (
     "joint_length",
     "gripper_error_rate",
     "drift_mm",
+    STAND_IN,
     "zeros_kept",
 )
 

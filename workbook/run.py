@@ -82,7 +82,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--replay-episodes", type=int, default=0, help="play only so many test episodes; default: 0, all"
     )
     parser.add_argument(
-        "--replay-seeds", type=int, default=3, help="models of each trained codec to play, 0 for all; default: 3"
+        "--replay-seeds", type=int, default=0, help="play only so many models of a trained codec; default: 0, all"
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")

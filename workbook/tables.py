@@ -12,6 +12,7 @@ import numpy as np
 from rfsq_robust import CONDITIONINGS
 from workbook import guide
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Criterion
+from workbook.evaluation import STAND_IN
 from workbook.figures.style import LABELS
 from workbook.layout import ActionLayout
 from workbook.wording import bins_label, number, share, with_interval
@@ -171,11 +172,19 @@ PHYSICAL = (
     ("gripper_on_time", "gripper switches on the exact step, share"),
     ("gripper_shift_steps", "gripper switch off by, steps"),
     ("max_abs", "largest error, units of an action"),
+    ("switch_drift_mm", "drift where the gripper switches, mm"),
+    ("peak_drift_mm", "drift where it is largest, mm"),
     ("drift_mm", "drift at the end of an episode, mm"),
     ("drift_deg", "drift at the end of an episode, degrees"),
     ("zeros_kept", "exact zeros kept, share"),
     ("mse", "MSE, normalised units squared"),
     ("relative_mse", "MSE over the variance, mean of dimensions"),
+)
+
+
+STAND_IN_NOTE = (
+    f"Of these errors the {dict(PHYSICAL)[STAND_IN].removesuffix(', mm')} tells best which replays fail in LIBERO's "
+    "simulator, on the sample: it can stand in for the simulator on data that cannot be played."
 )
 
 
@@ -201,7 +210,7 @@ def physical_table(comparison: Evidence) -> Table:
     if any(label.startswith("drift") for label, *_ in rows):
         note += (
             " Drift is the length of the summed error; rotation is summed as axis-angle vectors, which is exact for "
-            "small angles only."
+            f"small angles only. {STAND_IN_NOTE}"
         )
     return Table(["", "guide: naive -> robust", *columns], rows, note)
 

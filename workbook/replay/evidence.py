@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from workbook import guide
 from workbook.chunks import Array
 from workbook.episodes import Episode
-from workbook.intervals import estimate_paired_difference, estimate_proportion, mcnemar_p
+from workbook.intervals import estimate_gain, estimate_proportion, mcnemar_p
 from workbook.replay.codecs import EQUAL_RATES, Candidate
 from workbook.replay.failures import REASONS, explain, hand_drift
 from workbook.replay.predictors import PREDICTORS, held_against_success
@@ -55,13 +55,20 @@ class PlayedEpisode:
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """A codec's replays. outcomes: [seed][episode]; errors: metric -> (E,) of the first seed, NaN without one."""
+    """A codec's replays.
+
+    outcomes: [seed][episode]; bits, entropy, and errors, metric -> (E,), NaN without one, are of the chosen seed.
+    """
 
     candidate: Candidate
     bits: float
     entropy: float
     outcomes: Sequence[Sequence[Outcome]]
     errors: dict[str, Array]
+
+    @property
+    def chosen(self) -> Sequence[Outcome]:
+        return self.outcomes[self.candidate.chosen]
 
 
 def evidence(episodes: Sequence[PlayedEpisode], played: Sequence[Played]) -> dict[str, Any]:
@@ -115,9 +122,11 @@ def _of_codec(
 ) -> dict[str, Any]:
     outcomes = [[seed[i] for i in counting] for seed in played.outcomes]
     success = [_success(seed) for seed in outcomes]
-    known = np.array([each is not None for each in success[0]], dtype=bool)
-    won = np.array([bool(each) for each in success[0]], dtype=bool)
-    pairs = [(e, d) for e, d in zip(exact, outcomes[0], strict=True) if isinstance(d, Trace)]
+    chosen = success[played.candidate.chosen]
+    known = np.array([each is not None for each in chosen], dtype=bool)
+    won = np.array([bool(each) for each in chosen], dtype=bool)
+    deployed = outcomes[played.candidate.chosen]
+    pairs = [(e, d) for e, d in zip(exact, deployed, strict=True) if isinstance(d, Trace)]
     failures = [explain(e, d) for e, d in pairs if not d.succeeded]
     counts = Counter(failure.reason for failure in failures)
     return {
@@ -129,7 +138,8 @@ def _of_codec(
         "played": int(known.sum()),
         "succeeded": int(won[known].sum()),
         "success": estimate_proportion(int(won[known].sum()), int(known.sum())).as_json(),
-        "per_episode": success[0],
+        "chosen": played.candidate.chosen,
+        "per_episode": success,
         "per_seed": [[sum(map(bool, seed)), sum(each is not None for each in seed)] for seed in success],
         "by_task": {
             task: [int(won[known & _equal(tasks, task)].sum()), int((known & _equal(tasks, task)).sum())]
@@ -190,27 +200,25 @@ def _contrasts(codecs: dict[str, Any], articulated: NDArray[np.bool_]) -> dict[s
 
 
 def _contrast(first: dict[str, Any], second: dict[str, Any], among: NDArray[np.bool_] | None = None) -> dict[str, Any]:
-    """Difference in success over the episodes that both were played on."""
-    pairs = [
-        (a, b)
-        for i, (a, b) in enumerate(zip(first["per_episode"], second["per_episode"], strict=True))
-        if a is not None and b is not None and (among is None or among[i])
-    ]
-    one, other = np.array(pairs, dtype=bool).reshape(-1, 2).T
+    """Difference in success over the episodes that all of both were played on, of all seeds and of the chosen ones."""
+    one, other = (np.array(entry["per_episode"], dtype=np.float64) for entry in (first, second))  # None becomes NaN
+    kept = np.isfinite(one).all(axis=0) & np.isfinite(other).all(axis=0) & (True if among is None else among)
+    one, other = one[:, kept], other[:, kept]
+    chosen = one[first["chosen"]] > 0, other[second["chosen"]] > 0
     return {
-        "difference": estimate_paired_difference(one, other).as_json(),
-        "episodes": len(pairs),
-        "only_first": int((one & ~other).sum()),
-        "only_second": int((other & ~one).sum()),
-        "mcnemar_p": mcnemar_p(one, other),
+        "difference": estimate_gain(one, other).as_json(),
+        "episodes": int(kept.sum()),
+        "only_first": int((chosen[0] & ~chosen[1]).sum()),
+        "only_second": int((chosen[1] & ~chosen[0]).sum()),
+        "mcnemar_p": mcnemar_p(*chosen),
     }
 
 
 def _predictors(played: Sequence[Played], counting: Sequence[int]) -> dict[str, Any]:
     """Over every codec whose tokens decode; those of LayerNorm alone are no actions, and any error tells them."""
     used = [one for one in played if one.candidate.key != "layernorm"]
-    success = np.array([[s is True for s in _success([one.outcomes[0][i] for i in counting])] for one in used])
-    ran = np.array([[isinstance(one.outcomes[0][i], Trace) for i in counting] for one in used])
+    success = np.array([[s is True for s in _success([one.chosen[i] for i in counting])] for one in used])
+    ran = np.array([[isinstance(one.chosen[i], Trace) for i in counting] for one in used])
     errors = {
         name: np.where(ran, np.array([one.errors[name][list(counting)] for one in used]), np.nan) for name in PREDICTORS
     }
@@ -222,7 +230,7 @@ def _paths(
 ) -> list[dict[str, Any]]:
     """Paths of the hand seen from above, in mm: of each task at most one episode, those that most codecs fail."""
     shown = {one.candidate.key: one for one in played if one.candidate.key in PATHS_SHOWN}
-    failed = [sum(_success(one.outcomes[0])[i] is False for one in shown.values()) for i in counting]
+    failed = [sum(_success(one.chosen)[i] is False for one in shown.values()) for i in counting]
     best = {task: max((n for n, t in enumerate(tasks) if t == task), key=lambda n: failed[n]) for task in set(tasks)}
     chosen = sorted(best.values(), key=lambda n: (-failed[n], tasks[n]))[:EPISODES_SHOWN]
     return [
@@ -232,7 +240,7 @@ def _paths(
             "decoded": {
                 key: {"path": _seen_from_above(outcome), "succeeded": outcome.succeeded}
                 for key in PATHS_SHOWN
-                if key in shown and isinstance(outcome := shown[key].outcomes[0][counting[n]], Trace)
+                if key in shown and isinstance(outcome := shown[key].chosen[counting[n]], Trace)
             },
         }
         for n in chosen

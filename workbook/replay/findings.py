@@ -8,6 +8,7 @@ from workbook import guide
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Status, Word, judge
 from workbook.recommendation import SHOWN_RATE
 from workbook.replay.predictors import PREDICTORS
+from workbook.wording import count_of
 
 Evidence = dict[str, Any]
 SUBJECT = "task success, by replay in the simulator"
@@ -56,13 +57,17 @@ def sentence(replay: Evidence) -> str:
         f"of {replay['episodes']} test episodes that succeed when played exactly, naive tokens succeed in "
         f"{_count(codecs['naive'])}, those of the {MODEL_TITLES[DEPLOYABLE_MODEL]} in {_count(codecs['scale'])}{few}, "
         f"of the {MODEL_TITLES[GUIDE_MODEL]} in {_count(codecs['layernorm'])}, in "
-        f"{_count(codecs['layernorm_sent'])} with its statistics sent{equal}. The fixed scale gains "
-        f"{points(gain)} over naive, where the guide says +{low:.0%} to +{high:.0%}.{short}"
+        f"{_count(codecs['layernorm_sent'])} with its statistics sent{equal}. Over {_seeds(codecs['naive'])} the fixed "
+        f"scale gains {points(gain)} on naive, where the guide says +{low:.0%} to +{high:.0%}.{short}"
     )
 
 
 def _count(entry: Evidence) -> str:
     return f"{entry['succeeded']} of {entry['played']}"
+
+
+def _seeds(entry: Evidence) -> str:
+    return count_of(len(entry["per_seed"]), "seed")
 
 
 def points(difference: Evidence) -> str:

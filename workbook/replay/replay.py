@@ -6,6 +6,7 @@ nor a second one plays it again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,11 +41,11 @@ class ReplayConfig:
     """Parameters of 05_replay.
 
     replay_episodes: of the test part, taken in turn from every task, 0 for all; replay_seeds: models of each trained
-    codec, the one to deploy first, 0 for all.
+    codec, the one to deploy among them, 0 for all.
     """
 
     replay_episodes: int = 0
-    replay_seeds: int = 3
+    replay_seeds: int = 0
 
     def __post_init__(self) -> None:
         for name in ("replay_episodes", "replay_seeds"):
@@ -65,6 +66,7 @@ def replay(
     traces: folder of finished replays. What keeps a single episode from being played is told in the content, and
     raises nothing.
     """
+    started = time.monotonic()
     problem = scene.missing_packages() or _unplayable(dataset)
     if problem:
         return {"not_run": problem}
@@ -89,6 +91,8 @@ def replay(
     return {
         "not_run": "",
         "versions": scene.versions(),
+        "seconds": time.monotonic() - started,
+        "newly_played": replays.newly_played,
         "without_start": len(dataset.split.test) - len(dataset.starts),
         "seeds": max(len(candidate.codecs) for candidate in found),
         **evidence(episodes, played),
@@ -128,9 +132,9 @@ def _played(
     replays: _Replays,
 ) -> Played:
     test = HeldOut.of(dataset)
-    first = candidate.codecs[0]
-    tokens = first.encode(test.chunks.actions)
-    metrics = test.measure(first.decode(tokens))
+    chosen = candidate.codecs[candidate.chosen]
+    tokens = chosen.encode(test.chunks.actions)
+    metrics = test.measure(chosen.decode(tokens))
     errors = {
         name: np.where(metric.weights > 0, metric.values, np.nan)[list(places)] for name, metric in metrics.items()
     }
@@ -138,7 +142,7 @@ def _played(
         [replays.outcome(p) for p in _playbacks(starts, [decoded[id(codec)][place] for place in places])]
         for codec in candidate.codecs
     ]
-    return Played(candidate, first.bits(tokens), entropy_bits(tokens, test.chunks.valid), outcomes, errors)
+    return Played(candidate, chosen.bits(tokens), entropy_bits(tokens, test.chunks.valid), outcomes, errors)
 
 
 class _Replays:
@@ -148,6 +152,7 @@ class _Replays:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.outcomes: dict[str, Trace | str] = {}
+        self.newly_played = 0
 
     def play(self, wanted: Sequence[Playback], on_progress: OnProgress | None) -> None:
         jobs = []
@@ -158,7 +163,7 @@ class _Replays:
             else:
                 self.outcomes[playback.key] = trace
         jobs.sort(key=lambda job: (job[0].start.task_file, job[0].start.state.tobytes()))
-        finished = len(self.outcomes)
+        finished, self.newly_played = len(self.outcomes), len(jobs)
         total = finished + len(jobs)
 
         def report(done: int, _: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbook.intervals import FEWEST_DIFFERING
 from workbook.replay.findings import points
 from workbook.replay.predictors import PREDICTORS
 from workbook.tables import Table
@@ -45,7 +46,7 @@ def success_table(replay: Evidence) -> Table:
         "succeed",
         "95 % interval",
         "p against exact",
-        "other seeds",
+        "each seed",
         "MSE",
         "hand off at the end, mm",
         "degrees",
@@ -55,14 +56,14 @@ def success_table(replay: Evidence) -> Table:
         f"Open loop, chunk by chunk, {exact} test episodes of {len(replay['tasks'])} tasks that succeed when played "
         "exactly; success is LIBERO's own: the goal holds after some step. Interval: exact binomial (Clopper-Pearson); "
         "p: exact McNemar test, paired by episode. Of trained codecs the model of least validation error is counted, "
-        "and the successes of other seeds stand beside it. Hand off: median distance from where it is in the exact "
+        "and the successes of every seed stand beside it. Hand off: median distance from where it is in the exact "
         "replay."
     )
     return Table(header, rows, note)
 
 
 def _seeds(per_seed: list[list[int]]) -> str:
-    return ", ".join(str(won) for won, _ in per_seed[1:]) or "-"
+    return ", ".join(str(won) for won, _ in per_seed) if len(per_seed) > 1 else "-"
 
 
 def tasks_table(replay: Evidence) -> Table:
@@ -82,7 +83,7 @@ def tasks_table(replay: Evidence) -> Table:
 
 
 def contrasts_table(replay: Evidence) -> Table:
-    """Differences in success between codecs, paired by episode."""
+    """Differences in success between codecs, paired by episode and seed."""
     rows = []
     for key, contrast in replay["contrasts"].items():
         everything = contrast["all"]
@@ -90,15 +91,17 @@ def contrasts_table(replay: Evidence) -> Table:
             [
                 CONTRAST_TITLES.get(key) or _equal_rates(replay, key),
                 points(everything["difference"]),
-                f"{everything['only_second']} and {everything['only_first']}",
+                f"{everything['only_second']}",
+                f"{everything['only_first']}",
                 f"{everything['episodes']}",
                 number(everything["mcnemar_p"]),
             ]
         )
-    header = ["first against second", "gain in success", "won by the first alone, by the second alone", "n", "p"]
+    header = ["", "gain in success, all seeds", "chosen models: won alone", "lost alone", "n", "p"]
     note = (
-        "Interval: each of the two shares of episodes that only one won has an exact one, and their ends are taken "
-        "against each other: wider than need be, never too narrow. p: exact McNemar test."
+        f"Intervals: bootstrap over episodes and seeds where at least {FEWEST_DIFFERING} episodes differ; else exact "
+        "ends of the shares of episodes won and lost, which are wider than need be. p: exact McNemar test of the "
+        "chosen models, those of least validation error."
     )
     return Table(header, rows, note)
 
@@ -123,7 +126,8 @@ def predictors_table(replay: Evidence) -> Table:
     header = ["error of the decoded actions", "chance that the failed one has more", "rank correlation with failure"]
     note = (
         f"{found['replays']:,} replays of {found['codecs']} codecs whose tokens decode, {found['failed']} failed; no "
-        "simulator is needed for these errors. 95 % intervals by bootstrap over episodes. A chance of 0.5 says nothing."
+        "simulator is needed for these errors. 95 % intervals by bootstrap over episodes. A chance of 0.5 says "
+        "nothing; a dash: the same in every replay."
     )
     return Table(header, rows, note)
 
