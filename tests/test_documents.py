@@ -10,13 +10,17 @@ from small_runs import make_dataset
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
 from workbook import criteria, documents, findings, run
+from workbook.claims import HOLDS, SUCCESS_CLAIMS
 from workbook.codecs.klt_rfsq import KltRFSQ, fit_varying
 from workbook.codecs.klt_rfsq_file import save_klt_rfsq
 from workbook.errors import InputError
+from workbook.evaluation import STAND_IN
 from workbook.paths import NOTEBOOKS, REPOSITORY
 from workbook.recommendation import options, recommend
+from workbook.replay.findings import meets_claim, verdict_part
 from workbook.residual_analysis import partings
 from workbook.rivals import fitting_chunks
+from workbook.simulation import record
 
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
 
@@ -62,10 +66,28 @@ def test_sentences_of_the_committed_results_follow_from_their_figures() -> None:
     evidence = (results["option_b"], results["phase2_probe"])
     recommendation = recommend(comparison, rates, *evidence, [])
     assert recommendation == results["recommendation"]
-    assert criteria.decide(judged, comparison, [], recommendation) == results["verdict"]
-    assert findings.against(comparison, results["models"]) == results["against"]
+    replayed = verdict_part(results["replay"], [])
+    assert criteria.decide(judged, comparison, [], recommendation, replayed) == results["verdict"]
+    assert findings.against(comparison, results["models"], results["replay"]) == results["against"]
     assert options(recommendation, *evidence) == results["options"]
     assert partings(comparison, results["models"]) == results["partings"]
+
+
+def test_committed_results_hold_enough_replays_of_all_that_is_compared() -> None:
+    results = documents.load_results()
+    replay = results["replay"]
+    assert (replay["not_run"], replay["shortfalls"]) == ("", [])
+    assert replay["exact"]["succeeded"] == replay["exact"]["final_state_equal"] == results["test"]["episodes"]
+    assert all(
+        len(entry["per_seed"]) in (1, len(results["provenance"]["seeds"])) for entry in replay["codecs"].values()
+    )
+    words = [row["word"] for row in results["guide_claims"] if "success" in row["claimed"]]
+    contrasts = [replay["contrasts"][key]["all"]["difference"] for key in SUCCESS_CLAIMS]
+    assert words == [HOLDS[criteria.judge(gain, meets_claim)] for gain in contrasts]
+
+
+def test_what_stands_in_for_the_simulator_is_what_tells_failed_replays_best() -> None:
+    assert documents.load_results()["replay"]["predictors"]["best"] == STAND_IN
 
 
 def test_committed_results_are_of_committed_code() -> None:
@@ -94,8 +116,8 @@ def test_relative_links_lead_somewhere() -> None:
 
 def test_options_that_the_readme_names_exist() -> None:
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", TEXTS["README.md"])) - {"--help"}
-    known = {f"--{name.replace('_', '-')}" for name in vars(run.parse_arguments([]))}
-    assert named <= known
+    options = vars(run.parse_arguments([])) | vars(record.parse_arguments(["--out", "anywhere"]))
+    assert named <= {f"--{name.replace('_', '-')}" for name in options}
 
 
 def test_a_rehearsal_cannot_become_the_documents_results(tmp_path: Path) -> None:

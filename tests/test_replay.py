@@ -111,10 +111,9 @@ def test_a_process_that_dies_costs_one_replay_which_is_told(
 ) -> None:
     """All but one are finished; that one is of a codec, for without the exact replay nothing could be said."""
     [naive] = [one for one in candidates(small.out, small.dataset, small.training, 1) if one.key == "naive"]
-    [at] = replay_module._choose_episodes(small.dataset, 1)
-    actions = replay_module._decode(small.dataset, naive.codecs[0])[small.dataset.split.test.index(at)]
+    [lost] = replay_module._decode(small.dataset, naive.codecs[0], replay_module._choose_episodes(small.dataset, 1))
     finished = shutil.copytree(small.out.replays, tmp_path / "replays")
-    (finished / f"{Playback(small.dataset.starts[at], actions).key}.npz").unlink()
+    (finished / f"{lost.key}.npz").unlink()
     monkeypatch.setattr(replay_module, "_play_job", die)
     found = replay(small.out, small.dataset, small.training, ONE, finished, ignore_progress)
     assert (found["codecs"]["naive"]["played"], found["codecs"]["naive"]["succeeded"]) == (0, 0)

@@ -39,6 +39,7 @@ def some_evidence(**outcomes: list) -> dict:
     return evidence(played_episodes(TASKS, exact), all_played(len(TASKS), **outcomes)) | {
         "not_run": "",
         "without_start": 0,
+        "versions": {"mujoco": "3.17.0"},
     }
 
 

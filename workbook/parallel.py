@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
-import torch
-
 TICKS = 20  # of a job whose steps are too quick to be told one by one
 
 Tick = Callable[[], None]
@@ -92,6 +90,8 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(task: bytes, done: Any, stop: Any) -> None:
+    import torch  # which takes seconds, and whoever counts cores here may need none
+
     work, shared = pickle.loads(task)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through `stop`

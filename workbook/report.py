@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from workbook.figures import rates as rate_figures
 from workbook.figures import replay as replay_figures
 from workbook.figures import residuals as residual_figures
 from workbook.paths import OutputFolder, replacing
+from workbook.replay.findings import SUBJECT as REPLAY_SUBJECT
 from workbook.replay.findings import played
 from workbook.replay.findings import remarks as remarks_on_replay
 from workbook.replay.tables import success_table
@@ -92,7 +94,7 @@ def _index_body(results: dict[str, Any]) -> str:
         "policies": phase2_figures.policies(results["phase2_probe"]).as_html(),
         "option_b": evidence_tables.option_b_table(results["option_b"]).html,
         "claims": evidence_tables.claims_table(results["guide_claims"]).html,
-        "replay": _replay(results["replay"]),
+        "replay": _replay(results),
         "verdict": tables.verdict_block(results["verdict"]).html,
         "options": tables.options_table(results["options"]).html,
         "against": tables.Bullets(results["against"]).html,
@@ -113,13 +115,17 @@ def _index_body(results: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _replay(replay: dict[str, Any]) -> str:
+def _replay(results: dict[str, Any]) -> str:
     """What happened to the task's success; why that is not known, where there was no replay."""
+    replay = results["replay"]
     said = tables.Bullets(remarks_on_replay(replay)).html
     if not played(replay):
         return said
+    part = next(part for part in results["verdict"]["parts"] if part["subject"] == REPLAY_SUBJECT)
+    sentence = part["sentence"][0].upper() + part["sentence"][1:]
     return (
-        replay_figures.success_against_bits(replay).as_html()
+        f"<p>{tables.Badge(part['word']).html} {escape(sentence)}</p>"
+        + replay_figures.success_against_bits(replay).as_html()
         + success_table(replay).html
         + replay_figures.paths(replay).as_html()
         + said

@@ -94,6 +94,7 @@ def remarks(replay: Evidence) -> list[str]:
             else "no recording says in which state it ended."
         )
     ]
+    found.append(f"Simulator: {', '.join(f'{name} {version}' for name, version in replay['versions'].items())}.")
     if exact["left_out"]:
         reasons = dict.fromkeys(left["why"] for left in exact["left_out"])
         found.append(f"Left out: {len(exact['left_out'])} episodes, because {'; '.join(reasons)}.")

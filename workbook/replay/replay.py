@@ -10,16 +10,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from workbook.chunks import Array, join_chunks
+from workbook.chunks import join_chunks
 from workbook.codecs.protocol import Codec, entropy_bits
 from workbook.comparison import HeldOut
 from workbook.dataset import Dataset
-from workbook.episodes import Start, take_evenly
+from workbook.episodes import take_evenly
 from workbook.errors import InputError
 from workbook.parallel import OnProgress
 from workbook.paths import OutputFolder
@@ -72,21 +73,18 @@ def replay(
         return {"not_run": problem}
     found = candidates(out, dataset, training, config.replay_seeds or len(training["conditionings"]["scale"]["runs"]))
     chosen = _choose_episodes(dataset, config.replay_episodes)
-    decoded = {id(codec): _decode(dataset, codec) for candidate in found for codec in candidate.codecs}
+    exact = [Playback(dataset.starts[at], dataset.episodes[at].actions) for at in chosen]
+    decoded = {id(codec): _decode(dataset, codec, chosen) for candidate in found for codec in candidate.codecs}
     replays = _Replays(traces)
-    starts = [dataset.starts[position] for position in chosen]
-    exact = [dataset.episodes[position].actions for position in chosen]
-    wanted = [Playback(start, actions) for start, actions in zip(starts, exact, strict=True)]
-    places = [dataset.split.test.index(position) for position in chosen]
-    for candidate in found:
-        for codec in candidate.codecs:
-            wanted += _playbacks(starts, [decoded[id(codec)][place] for place in places])
-    replays.play(wanted, on_progress)
+    replays.play([*exact, *chain.from_iterable(decoded.values())], on_progress)
     episodes = [
-        PlayedEpisode(dataset.episodes[position], replays.outcome(Playback(start, actions)), start.final_state_sha256)
-        for position, start, actions in zip(chosen, starts, exact, strict=True)
+        PlayedEpisode(dataset.episodes[at], replays.outcome(playback), playback.start.final_state_sha256)
+        for at, playback in zip(chosen, exact, strict=True)
     ]
-    played = [_played(candidate, dataset, decoded, places, starts, replays) for candidate in found]
+    played = [
+        _played(candidate, dataset, chosen, [list(map(replays.outcome, decoded[id(c)])) for c in candidate.codecs])
+        for candidate in found
+    ]
     replays.forget_others()
     return {
         "not_run": "",
@@ -94,7 +92,6 @@ def replay(
         "seconds": time.monotonic() - started,
         "newly_played": replays.newly_played,
         "without_start": len(dataset.split.test) - len(dataset.starts),
-        "seeds": max(len(candidate.codecs) for candidate in found),
         **evidence(episodes, played),
     }
 
@@ -112,37 +109,27 @@ def _choose_episodes(dataset: Dataset, count: int) -> list[int]:
     return [at[id(episode)] for episode in sorted(taken, key=lambda episode: episode.stratum)]
 
 
-def _decode(dataset: Dataset, codec: Codec) -> list[Array]:
-    """Every test episode as its tokens decode, chunk after chunk, within what the controller takes: (T, 7) each."""
+def _decode(dataset: Dataset, codec: Codec, chosen: Sequence[int]) -> list[Playback]:
+    """The chosen test episodes as their tokens decode, chunk after chunk, within what the controller takes."""
     chunks = dataset.held_out_chunks("test")
     joined = join_chunks(chunks, codec.decode(codec.encode(chunks.actions)))
-    return [np.clip(actions, -dataset.layout.limit, dataset.layout.limit) for actions in joined]
-
-
-def _playbacks(starts: Sequence[Start], actions: Sequence[Array]) -> list[Playback]:
-    return [Playback(start, each) for start, each in zip(starts, actions, strict=True)]
+    limit = dataset.layout.limit
+    return [Playback(dataset.starts[at], np.clip(joined[dataset.split.test.index(at)], -limit, limit)) for at in chosen]
 
 
 def _played(
-    candidate: Candidate,
-    dataset: Dataset,
-    decoded: dict[int, list[Array]],
-    places: Sequence[int],
-    starts: Sequence[Start],
-    replays: _Replays,
+    candidate: Candidate, dataset: Dataset, chosen: Sequence[int], outcomes: Sequence[Sequence[Trace | str]]
 ) -> Played:
+    """A candidate's outcomes, with the bits and the errors of the codec to deploy on the same episodes."""
     test = HeldOut.of(dataset)
-    chosen = candidate.codecs[candidate.chosen]
-    tokens = chosen.encode(test.chunks.actions)
-    metrics = test.measure(chosen.decode(tokens))
+    codec = candidate.codecs[candidate.chosen]
+    tokens = codec.encode(test.chunks.actions)
+    places = [dataset.split.test.index(at) for at in chosen]
     errors = {
-        name: np.where(metric.weights > 0, metric.values, np.nan)[list(places)] for name, metric in metrics.items()
+        name: np.where(metric.weights > 0, metric.values, np.nan)[places]
+        for name, metric in test.measure(codec.decode(tokens)).items()
     }
-    outcomes = [
-        [replays.outcome(p) for p in _playbacks(starts, [decoded[id(codec)][place] for place in places])]
-        for codec in candidate.codecs
-    ]
-    return Played(candidate, chosen.bits(tokens), entropy_bits(tokens, test.chunks.valid), outcomes, errors)
+    return Played(candidate, codec.bits(tokens), entropy_bits(tokens, test.chunks.valid), outcomes, errors)
 
 
 class _Replays:

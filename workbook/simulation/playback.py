@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from workbook.chunks import Array
 from workbook.episodes import Start
 from workbook.paths import replacing
+from workbook.simulation import scene as scene_module
 from workbook.simulation.scene import Scene, versions
 
 TAIL_STEPS = 10  # of standing still after the last action, in which a goal not yet reached may come to hold
@@ -29,12 +30,17 @@ class Playback:
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that decides what will happen, the versions of the simulator's packages included."""
-        said = {"task": self.start.task_file, "fixtures": self.start.fixtures, "tail": TAIL_STEPS, **versions()}
+        """Hash of all that decides what will happen: this code and the versions of the simulator's packages, too."""
+        said = {"task": self.start.task_file, "fixtures": self.start.fixtures, "code": _code_sha256(), **versions()}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.start.state, dtype=np.float64).tobytes())
         digest.update(np.ascontiguousarray(self.actions, dtype=np.float64).tobytes())
         return digest.hexdigest()
+
+
+@cache
+def _code_sha256() -> str:
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in (scene_module.__file__, __file__))).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
