@@ -209,10 +209,17 @@ class TestFineManipulation:
     def test_is_judged_by_the_whole_interval_of_the_gain_in_success(self, low: float, high: float, word: str) -> None:
         case = Case(replay=some_replay(low, high))
         rows = [row for row in case.rows if "success" in row["claimed"]]
-        assert [row["word"] for row in rows] == [word] * 3
+        assert [row["word"] for row in rows] == [word] * 6
         assert "percentage points" in rows[0]["measured"]
-        assert "of 38 test episodes" in rows[0]["why"]
-        assert "of the 8 of articulated tasks" in rows[0]["why"]
+
+    def test_is_of_the_episodes_in_which_something_is_turned_or_pulled(self) -> None:
+        replay = some_replay(0.08, 0.3)
+        for contrast_ in replay["contrasts"].values():
+            contrast_["articulated"] = gain(-0.1, 0.5, 8)["all"]
+        rows = [row for row in Case(replay=replay).rows if "success" in row["claimed"]]
+        assert [row["word"] for row in rows] == ["not shown"] * 3 + ["holds"] * 3
+        assert "of 8 test episodes in which a knob or drawer is moved" in rows[0]["why"]
+        assert "of 38 test episodes," in rows[3]["why"]
 
     def test_of_too_few_episodes_is_not_shown(self) -> None:
         case = Case(replay=some_replay(0.08, 0.3, "2 of at least 20 episodes"))

@@ -82,12 +82,13 @@ def test_committed_results_hold_enough_replays_of_all_that_is_compared() -> None
         len(entry["per_seed"]) in (1, len(results["provenance"]["seeds"])) for entry in replay["codecs"].values()
     )
     words = [row["word"] for row in results["guide_claims"] if "success" in row["claimed"]]
-    contrasts = [replay["contrasts"][key]["all"]["difference"] for key in SUCCESS_CLAIMS]
+    contrasts = [replay["contrasts"][key][subject]["difference"] for subject, key, _ in SUCCESS_CLAIMS]
     assert words == [HOLDS[criteria.judge(gain, meets_claim)] for gain in contrasts]
 
 
-def test_what_stands_in_for_the_simulator_is_what_tells_failed_replays_best() -> None:
-    assert documents.load_results()["replay"]["predictors"]["best"] == STAND_IN
+def test_nothing_is_shown_to_tell_failed_replays_better_than_what_stands_in_for_the_simulator() -> None:
+    found = documents.load_results()["replay"]["predictors"]
+    assert found["best"] == STAND_IN or found["less_than_best"][STAND_IN]["low"] <= 0
 
 
 def test_committed_results_are_of_committed_code() -> None:

@@ -15,7 +15,7 @@ from workbook.replay.failures import IN_PLACE, explain, hand_drift
 def test_an_object_that_stays_where_it_was_was_not_grasped() -> None:
     found = explain(trace(), moved_by(NOT_GRASPED, 0.03))
     assert found.reason == "not grasped"
-    assert found.step == GRASP + 1  # where the exact replay lifts it
+    assert found.step == GRASP + 1  # where the exact replay has it up and in the hand
     assert found.hand_mm == pytest.approx(30)
 
 
@@ -50,6 +50,24 @@ def test_an_object_that_the_exact_replay_leaves_alone_is_no_reason() -> None:
     """A plate on which something is put is named by the goal, and carried nowhere."""
     still = np.zeros((STEPS + 1, 1, 3))
     assert explain(trace(still), failed(still)).reason == "other"
+
+
+def test_an_object_that_is_knocked_up_was_not_grasped() -> None:
+    flies = np.zeros((STEPS + 1, 1, 3))
+    flies[6:10, 0, :] = [0.5, 0.0, 0.1]
+    assert explain(trace(), failed(flies)).reason == "not grasped"
+
+
+def test_an_exact_grasp_that_slips_and_is_tried_again_is_let_go_at_its_end() -> None:
+    slips = carried(hand_path())
+    slips[6, 0] = [0.5, 0.0, 0.0]
+    dropped = explain(trace(slips), failed(carried(hand_path(), let_go=RELEASE - 4)))
+    assert (dropped.reason, dropped.step) == ("dropped", RELEASE - 4)
+
+
+def test_a_mechanism_that_the_exact_replay_hardly_moves_is_no_reason() -> None:
+    nothing, ramp = np.zeros((STEPS + 1, 0, 3)), np.linspace(0, 1, STEPS + 1)[:, None]
+    assert explain(trace(nothing, mechanisms=1e-4 * ramp), failed(nothing, mechanisms=0 * ramp)).reason == "other"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def square_or_die(number: int) -> int:
 def square_or_hang(number: int) -> int:
     if number == 1:
         time.sleep(60)
+    return number * number
+
+
+def square_and_die_soon_after(number: int) -> int:
+    threading.Timer(0.05, os._exit, (1,)).start()
     return number * number
 
 
@@ -61,8 +67,15 @@ def test_a_process_that_dies_each_time_ends_all_the_same() -> None:
     assert all(isinstance(found, Died) for found in run_apart(die, list(range(3)), 60, lanes=2))
 
 
+def test_a_process_that_dies_between_two_jobs_costs_none() -> None:
+    def dawdle(done: int, total: int) -> None:
+        time.sleep(0.5)
+
+    assert run_apart(square_and_die_soon_after, list(range(3)), 60, dawdle, lanes=1) == [0, 1, 4]
+
+
 def test_a_job_that_hangs_is_ended() -> None:
-    results = run_apart(square_or_hang, list(range(3)), 3, lanes=1)
+    results = run_apart(square_or_hang, list(range(3)), 8, lanes=1)
     assert isinstance(results[1], Died)
     assert (results[0], results[2]) == (0, 4)
 

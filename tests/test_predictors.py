@@ -45,7 +45,8 @@ def test_the_correlation_is_spearmans(pairs: list[tuple[float, bool]]) -> None:
 
 def test_an_error_that_is_the_same_everywhere_says_nothing_and_is_never_the_best() -> None:
     found = held_against_success({"gripper_shift_steps": np.zeros((2, 3)), "mse": -PERFECT}, SUCCESS)
-    assert found["rows"]["gripper_shift_steps"]["auc"] == {"mean": None, "low": None, "high": None}
+    nothing = {"mean": None, "low": None, "high": None}
+    assert found["rows"]["gripper_shift_steps"] == {"auc": nothing, "within": nothing, "correlation": nothing}
     assert found["best"] == "mse"
 
 
@@ -56,11 +57,26 @@ def test_replays_that_all_ended_alike_have_no_best(ended: bool) -> None:
     assert found["rows"]["mse"]["auc"]["mean"] is None
 
 
-def test_an_episode_without_such_an_error_is_left_out_of_its_row() -> None:
-    without: Array = PERFECT.copy()
+def test_a_replay_without_one_of_the_errors_counts_for_none() -> None:
+    """All errors are held against the same replays."""
+    rng = np.random.default_rng(0)
+    mse, drift, success = rng.random((2, 9)), rng.random((2, 9)), rng.random((2, 9)) < 0.5
+    without: Array = drift.copy()
     without[:, 0] = np.nan
-    kept = held_against_success({"mse": PERFECT[:, 1:]}, SUCCESS[:, 1:])["rows"]["mse"]["auc"]["mean"]
-    assert held_against_success({"mse": without}, SUCCESS)["rows"]["mse"]["auc"]["mean"] == kept
+    found = held_against_success({"mse": mse, "drift_mm": without}, success)
+    kept = held_against_success({"mse": mse[:, 1:], "drift_mm": drift[:, 1:]}, success[:, 1:])
+    assert (found["replays"], found["failed"]) == (16, int((~success[:, 1:]).sum()))
+    for name in ("mse", "drift_mm"):
+        assert found["rows"][name]["auc"]["mean"] == kept["rows"][name]["auc"]["mean"]
+
+
+def test_a_codec_that_is_bad_as_a_whole_says_nothing_within() -> None:
+    """Every error of the second is larger and all its replays fail; the first fails where its error is least."""
+    errors = np.array([[0.1, 0.2, 0.3], [1.0, 1.1, 1.2]])
+    success = np.array([[False, True, True], [False, False, False]])
+    row = held_against_success({"mse": errors}, success)["rows"]["mse"]
+    assert row["within"]["mean"] == 0.0
+    assert row["auc"]["mean"] == pytest.approx(6 / 8)
 
 
 def test_the_interval_is_over_episodes_with_their_codecs_together() -> None:

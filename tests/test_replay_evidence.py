@@ -75,6 +75,8 @@ def test_a_replay_that_broke_off_costs_its_codec_one_episode_and_is_told() -> No
     assert found["codecs"]["naive"]["played"] == 24
     assert found["contrasts"]["scale"]["all"]["episodes"] == 23
     assert any("the process died" in remark for remark in findings.remarks(found))
+    assert found["predictors"]["failed"] == 0
+    assert found["predictors"]["replays"] == 24 * (len(KEYS) - 1) - 1
 
 
 def test_seeds_stand_beside_the_model_that_is_counted() -> None:
@@ -102,6 +104,9 @@ def test_drift_is_that_of_the_hand_at_tenths_of_the_episode() -> None:
 def test_reasons_of_failures_are_counted() -> None:
     found = some_evidence(naive=half_failed())["codecs"]["naive"]
     assert sum(found["failures"].values()) == len(found["failed"]) == 12
+    assert found["failed"][0]["task"] == "drawer"
+    assert found["failed"][0]["episode"] == "made_up.hdf5, demo_0"
+    assert 0 < found["failed"][0]["part"] < 1
     assert found["failures"] == {"not grasped": 6, "part not moved": 6}
 
 
@@ -129,7 +134,9 @@ def test_too_few_episodes_or_tasks_are_no_evidence(tasks: list[str], short: int)
 def test_the_claim_is_met_only_by_a_whole_interval() -> None:
     """All 24 against 4: the gain is 83 points, its interval well above the guide's 7."""
     few = [trace() if number < 4 else lost(number) for number in range(24)]
-    assert findings.verdict_part(some_evidence(naive=few), [])["word"] == "PASS"
+    part = findings.verdict_part(some_evidence(naive=few), [])
+    assert part["word"] == "PASS"
+    assert "83.3 percentage points" in part["sentence"]
     assert findings.verdict_part(some_evidence(), [])["word"] == "NOT SHOWN"
     assert findings.verdict_part(some_evidence(scale=few), [])["word"] == "FAIL"
     assert findings.verdict_part(some_evidence(naive=few), ["2 of 100 epochs"])["word"] == "NOT SHOWN"
@@ -137,7 +144,7 @@ def test_the_claim_is_met_only_by_a_whole_interval() -> None:
 
 def test_the_sentence_holds_the_counts() -> None:
     said = findings.sentence(some_evidence(naive=half_failed(), fast_80=half_failed(3)))
-    for part in ("naive tokens succeed in 12 of 24", "in 24 of 24", "FAST-style tokens 16 of 24", "+50.0 percentage"):
+    for part in ("naive tokens succeed in 12 of 24", "in 24 of 24", "at 80 bits 16 of 24", "+50.0 percentage"):
         assert part in said
 
 
@@ -162,18 +169,37 @@ def test_where_nothing_succeeds_exactly_the_reason_is_told() -> None:
     json.dumps(nothing, allow_nan=False)
 
 
-@pytest.mark.parametrize(("rival", "word"), [("best", "largest"), ("mse", "MSE")])
-def test_the_best_predictor_is_named(rival: str, word: str) -> None:
-    found = some_evidence(naive=half_failed())
-    rows = {name: {"auc": {"mean": 0.7, "low": 0.6, "high": 0.8}, "correlation": {}} for name in PREDICTORS}
-    best = "mse" if rival == "mse" else "peak_drift_mm"
-    found["predictors"] |= {
-        "rows": rows,
-        "best": best,
-        "less_than_best": {"mse": {"mean": 0.1, "low": 0.0, "high": 0.2}},
+def predictors(mse: float, lead: tuple[float, float]) -> dict:
+    """MSE and the drift where it is largest, which leads by so much."""
+    auc = {name: {"mean": mean, "low": mean - 0.05, "high": mean + 0.05} for name, mean in (("mse", mse), (BEST, 0.9))}
+    return {
+        "replays": 500,
+        "codecs": 21,
+        "rows": {name: {"auc": each, "within": each, "correlation": each} for name, each in auc.items()},
+        "best": BEST,
+        "less_than_best": {"mse": {"mean": sum(lead) / 2, "low": lead[0], "high": lead[1]}},
     }
+
+
+BEST = "peak_drift_mm"
+
+
+@pytest.mark.parametrize(
+    ("lead", "said"), [((0.02, 0.06), "less by 4.0 points (2.0 to 6.0)"), ((-0.01, 0.06), "not shown to do worse: MSE")]
+)
+def test_the_best_predictor_is_named_with_those_that_are_not_shown_to_be_worse(
+    lead: tuple[float, float], said: str
+) -> None:
+    found = some_evidence() | {"predictors": predictors(0.85, lead)}
     told = next(remark for remark in findings.remarks(found) if "tells failed replays best" in remark)
-    assert word in told
+    assert PREDICTORS[BEST] in told
+    assert said in told
+
+
+def test_what_mse_says_of_success_comes_from_the_replays() -> None:
+    found = some_evidence() | {"predictors": predictors(0.85, (0.0, 0.1))}
+    assert "larger MSE in 85% of pairs, and of one codec's in 85%" in findings.mse_and_success(found)
+    assert findings.mse_and_success(findings.NOT_ASKED_FOR) == ""
 
 
 def test_tables_hold_a_row_for_every_codec_contrast_and_predictor() -> None:
@@ -181,6 +207,9 @@ def test_tables_hold_a_row_for_every_codec_contrast_and_predictor() -> None:
     assert len(tables.success_table(found).rows) == len(KEYS) + 1
     assert len(tables.contrasts_table(found).rows) == len(found["contrasts"])
     assert len(tables.predictors_table(found).rows) == len(PREDICTORS)
+    reasons = {row[0]: row for row in tables.failures_table(found).rows}
+    assert reasons["not grasped"][1] == "6"
+    assert reasons["part not moved"][4] == "drawer 6"
     assert len(tables.tasks_table(found).rows) == 3
     assert "drawer (articulated)" in tables.tasks_table(found).markdown
     assert "12 of 24" in tables.success_table(found).markdown

@@ -93,13 +93,13 @@ KEYS = {
 }
 
 
-def played(key: str, outcomes: Sequence[Sequence[Outcome]], mse: Sequence[float] | None = None) -> Played:
+def played(key: str, outcomes: Sequence[Sequence[Outcome]]) -> Played:
     """outcomes: [seed][episode]."""
     family, bits = KEYS[key]
     rate = int(key.rsplit("_", 1)[-1]) if key[-1].isdigit() and "_" in key else None
     codec: Codec = UniformBins(2, None)  # type: ignore[arg-type]  # nothing is encoded here
     errors = {name: np.zeros(len(outcomes[0])) for name in PREDICTORS}
-    errors["mse"] = np.array(mse if mse is not None else [0.1] * len(outcomes[0]), dtype=np.float64)
+    errors["mse"] = 0.1 + 0.01 * np.arange(len(outcomes[0]))
     return Played(Candidate(key, f"title of {key}, 3 layers", family, [codec], rate=rate), bits, bits, outcomes, errors)
 
 

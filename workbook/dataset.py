@@ -134,8 +134,10 @@ def prepare_dataset(
     episodes, changes = _to_one_convention(episodes, layout, config, copies)
     split = split_episodes(episodes, config.split_seed)
     normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
-    found = read_recorded_starts(data, [episodes[position] for position in split.test])
-    starts = {position: start for position, start in zip(split.test, found, strict=True) if start is not None}
+    # Steps that are left out are missing from the way that the simulator would go.
+    test = [] if config.drop_noops else list(split.test)
+    found = read_recorded_starts(data, [episodes[position] for position in test])
+    starts = {position: start for position, start in zip(test, found, strict=True) if start is not None}
     dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride, starts)
     return Prepared(dataset, changes, recordings.origin, len(recordings.episodes))
 

@@ -104,7 +104,7 @@ def overview(results: Results) -> str:
     note = (
         f"{episodes} held-out episodes, {seeds} seeds, 95 % intervals in brackets; a chunk is 8 steps; MSE (mean "
         "squared error) in normalised units; layernorm with mean 0 and std 1 assumed; drift is the length of the "
-        "summed position error where the gripper switches, which tells best which replays fail in the simulator."
+        "summed position error where the gripper switches, which stands in for replays in the simulator."
     )
     return tables.Table(header, rows, note).markdown
 
@@ -127,8 +127,6 @@ def timing(results: Results) -> str:
 
 def replay_timing(results: Results) -> str:
     replay, cores = results["replay"], results["provenance"]["cores"]
-    if not replay["newly_played"]:
-        return "The run whose figures are quoted took its replays over from an earlier one."
     return (
         f"On {cores} CPU cores {replay['newly_played']:,} replays of {replay['episodes']} episodes of the sample took "
         f"{replay['seconds'] / 60:.0f} minutes."
@@ -179,6 +177,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "options": lambda r: tables.options_table(r["options"]).markdown,
     "sample_counts": sample_counts,
     "replay": lambda r: replay_tables.success_table(r["replay"]).markdown,
+    "replay_failures": lambda r: replay_tables.failures_table(r["replay"]).markdown,
     "replay_tasks": lambda r: replay_tables.tasks_table(r["replay"]).markdown,
     "replay_contrasts": lambda r: replay_tables.contrasts_table(r["replay"]).markdown,
     "replay_predictors": lambda r: replay_tables.predictors_table(r["replay"]).markdown,
@@ -204,8 +203,9 @@ def take_over(out: str) -> None:
         raise InputError(f"{path}: was made from files that are not committed; commit them and run again")
     if results["verdict"]["not_evidence"] or results["provenance"]["parameters"]["data"]["data"] != "sample":
         raise InputError(f"{path}: the documents quote a full run on the sample, and this is none")
-    if not replay_findings.played(results["replay"]) or results["replay"]["shortfalls"]:
-        raise InputError(f"{path}: the documents quote replays, and there are too few; run again with --with-replay")
+    replay = results["replay"]
+    if not replay_findings.played(replay) or replay["shortfalls"] or replay["newly_played"] < replay["replays"]:
+        raise InputError(f"{path}: the documents quote enough replays of one run; run --with-replay into a new folder")
     shutil.copyfile(path, RESULTS)
     VERDICT_FIGURE.write_bytes(figures.forward_and_tokens(comparison_of(results)).png)
     RATES_FIGURE.write_bytes(rate_figures.rate_distortion(results).png)

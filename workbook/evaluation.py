@@ -12,8 +12,8 @@ from workbook.intervals import Estimate, estimate_mean
 from workbook.layout import DELTAS, POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT, ActionLayout, Kind
 
 SWITCH_WINDOW = 8  # steps; a gripper switch not found within it counts as missed
-# Of all these errors the one that best tells replays that fail from others, in the simulator on the sample: what stands
-# in for the simulator on data that cannot be played. A test holds it to the committed results.
+# What stands in for the simulator on data that cannot be played: of all these errors none is shown to tell better which
+# replays of the sample fail there. A test holds it to the committed results.
 STAND_IN = "switch_drift_mm"
 ZERO_TOLERANCE = 1e-9  # controller units; far below the lattice step of 1e-3, above float64 rounding
 

@@ -7,7 +7,7 @@ from typing import Any
 from workbook import guide
 from workbook.comparison import cheaper_rounding
 from workbook.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES
-from workbook.replay.findings import played
+from workbook.replay.findings import mse_and_success
 from workbook.wording import equal_bins, number
 
 Evidence = dict[str, Any]
@@ -42,11 +42,11 @@ def against(comparison: Evidence, residuals: Evidence | None = None, replay: Evi
             f"{kept[DEPLOYABLE_MODEL]:.1%} as exactly zero, naive {kept['none']:.1%}.{ORIENTATION if turns else ''}"
         )
     drift = models[DEPLOYABLE_MODEL]["token_errors"]["drift_mm"]["mean"]
-    told = "was not measured" if replay is None or not played(replay) else "is counted in the replays"
+    told = mse_and_success(replay) if replay else ""
     beside = "" if drift is None else "The drift of the accumulated motion stands beside it; "
     found.append(
-        "Mean squared error does not rank task success: it is blind to error that accumulates. "
-        f"{beside}{'success' if beside else 'Success'} itself {told}."
+        "Mean squared error is blind to error that accumulates. "
+        f"{told or beside + ('success' if beside else 'Success') + ' itself was not measured.'}"
     )
     return [sentence for sentence in found if sentence]
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from workbook.chunks import Array
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-FEWEST_DIFFERING = 5  # episodes; fewer make no distribution to resample
 
 
 @dataclass(frozen=True)
@@ -72,26 +71,26 @@ def estimate_proportion(successes: int, trials: int) -> Estimate:
 
 
 def estimate_gain(first: Array, second: Array) -> Estimate:
-    """Share of successes of `second` minus that of `first`, paired: (S, E) each, 1 for success.
+    """Share of successes of `second` minus that of `first`, paired by episode: (S, E) and (S', E), 1 for success.
 
-    One seed is paired with every seed of the other. The interval is a bootstrap over episodes and seeds where at least
-    FEWEST_DIFFERING episodes differ. Where fewer do, a bootstrap would claim certainty that there is not: no more can
-    be gained than the share of episodes that `second` wins more often, and no more lost than the share that it wins
-    less often, and each of these has an exact upper end (Clopper and Pearson 1934) at half the remaining error.
+    The interval is that of Bonett and Price (2012) for paired proportions, on the mean of each episode over seeds: two
+    episodes are added, one that only `first` wins and one that only `second` does, so that it claims no certainty where
+    no episode differs. The spread of the seeds' own shares is added to its variance.
     """
-    gains = second - first
-    if gains.shape[1] == 0:
+    gains = second.mean(axis=0) - first.mean(axis=0)
+    if len(gains) == 0:
         return Estimate(None)
-    mean = gains.mean(axis=0)
-    if np.count_nonzero(mean) >= FEWEST_DIFFERING:
-        return estimate_mean(gains, np.ones(gains.shape[1]))
-    lost, won = (_highest_share(int(side.sum()), len(mean)) for side in (mean < 0, mean > 0))
-    return Estimate(float(mean.mean()), -lost, won, tuple(map(float, gains.mean(axis=1))))
+    padded = np.concatenate([gains, [1.0, -1.0]])
+    variance = padded.var() / len(padded) + _spread_of_seeds(first) + _spread_of_seeds(second)
+    half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance))
+    low, high = (float(np.clip(padded.mean() + end, -1, 1)) for end in (-half, half))
+    return Estimate(float(gains.mean()), low, high, tuple(map(float, second.mean(axis=1) - first.mean())))
 
 
-def _highest_share(count: int, trials: int) -> float:
-    """The exact upper end of a share, at half the error of an interval of two such ends."""
-    return float(binomtest(count, trials).proportion_ci((1 + LEVEL) / 2, method="exact").high)
+def _spread_of_seeds(success: Array) -> float:
+    """Variance of the mean share over seeds (S, E), from how the seeds' shares differ."""
+    shares = success.mean(axis=1)
+    return float(shares.var(ddof=1) / len(shares)) if len(shares) > 1 else 0.0
 
 
 def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -95,11 +95,11 @@ def _start_worker(task: bytes, done: Any, stop: Any) -> None:
     work, shared = pickle.loads(task)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through `stop`
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     _worker.update(work=work, shared=shared, done=done, stop=stop)
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """A kernel that is killed must not leave its workers behind."""
     parent = multiprocessing.parent_process()
     if parent is not None:

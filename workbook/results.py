@@ -9,10 +9,11 @@ from workbook import criteria as criteria_module
 from workbook import guide
 from workbook.claims import guide_claims
 from workbook.criteria import Criterion
+from workbook.errors import InputError
 from workbook.findings import against
 from workbook.paths import OutputFolder
 from workbook.recommendation import options, recommend
-from workbook.replay.findings import NOT_ASKED_FOR, verdict_part
+from workbook.replay.findings import NOT_ASKED_FOR, OUT_OF_DATE, verdict_part
 from workbook.residual_analysis import partings
 from workbook.stages import OPTIONAL, STAGES, read_document, read_optional, write_json
 
@@ -52,8 +53,11 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
         InputError: a stage is missing or older than the one it was made from.
     """
     documents = {name: read_document(out, name) for name in STAGES if name != OPTIONAL}
-    replayed = read_optional(out)
-    replay = NOT_ASKED_FOR if replayed is None else replayed["content"]
+    try:
+        replayed = read_optional(out)
+        replay = NOT_ASKED_FOR if replayed is None else replayed["content"]
+    except InputError:
+        replayed, replay = None, OUT_OF_DATE
     content = {name: document["content"] for name, document in documents.items()}
     training, comparison, residuals = (content[name] for name in ("training", "comparison", "residuals"))
     rates, option_b, phase2 = (content[name] for name in ("rates", "option_b", "phase2"))

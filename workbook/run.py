@@ -143,8 +143,9 @@ def _check_before_start(options: argparse.Namespace) -> str:
     from workbook.dataset import DataConfig, prepare_dataset
     from workbook.layout import ActionLayout
     from workbook.phase2 import ProbeConfig
-    from workbook.replay.replay import ReplayConfig
+    from workbook.replay.replay import ReplayConfig, unplayable
     from workbook.rivals import RateConfig
+    from workbook.simulation.scene import missing_packages
     from workbook.sources.mirror import CACHE_VARIABLE
     from workbook.training import TrainConfig, choose_device
     from workbook.variants import check_naive_checkpoint, check_seeds
@@ -165,6 +166,9 @@ def _check_before_start(options: argparse.Namespace) -> str:
         prepared = prepare_dataset(
             options.data, DataConfig(**{name: getattr(options, name) for name in DATA_OPTIONS}), on_progress
         )
+    problem = missing_packages() or unplayable(prepared.dataset)
+    if options.with_replay and problem:
+        print(f"replay: will not be run, for {problem}", flush=True)  # noqa: T201
     origin = prepared.origin
     if origin.revision and origin.name != options.data:  # the notebooks read the commit, and cannot say how it came
         print(f"data: {origin.name}. {' '.join(origin.notes)}", flush=True)  # noqa: T201

@@ -80,11 +80,12 @@ def read_document(out: OutputFolder, name: str) -> dict[str, Any]:
 
 
 def read_optional(out: OutputFolder) -> dict[str, Any] | None:
-    """The whole stage file that need not be there; None also where it was made before the newest of the others."""
-    try:
-        return read_document(out, OPTIONAL)
-    except InputError:
-        return None
+    """The whole stage file that need not be there, or None.
+
+    Raises:
+        InputError: it is there, but damaged, or older than the stages before.
+    """
+    return read_document(out, OPTIONAL) if stage_path(out, OPTIONAL).exists() else None
 
 
 def _stage_before(name: str) -> str | None:

@@ -183,8 +183,8 @@ PHYSICAL = (
 
 
 STAND_IN_NOTE = (
-    f"Of these errors the {dict(PHYSICAL)[STAND_IN].removesuffix(', mm')} tells best which replays fail in LIBERO's "
-    "simulator, on the sample: it can stand in for the simulator on data that cannot be played."
+    f"Of these errors none was shown to tell better which replays of the sample fail in LIBERO's simulator than the "
+    f"{dict(PHYSICAL)[STAND_IN].removesuffix(', mm')}, which stands in for it on data that cannot be played."
 )
 
 

@@ -21,7 +21,7 @@ from workbook.simulation.playback import Trace, turned_apart
 
 Outcome = Trace | str
 PROGRESS = np.linspace(0, 1, 11)  # of an episode, at which drift is told
-PATHS_SHOWN = ("naive", "scale_few", "bins16", "klt_rfsq_80", "fast_80")
+SHOWN = ("naive", "scale_few", "bins16", "klt_rfsq_80", "fast_80")
 EPISODES_SHOWN = 3
 # Success of the second minus that of the first.
 CONTRASTS = {
@@ -78,10 +78,10 @@ def evidence(episodes: Sequence[PlayedEpisode], played: Sequence[Played]) -> dic
     traces = [trace for trace in exact if isinstance(trace, Trace)]
     articulated = np.array([trace.objects.shape[1] == 0 for trace in traces], dtype=bool)
     tasks = [episodes[i].episode.task for i in counting]
-    of_codecs = {one.candidate.key: _of_codec(one, counting, traces, tasks, articulated) for one in played}
+    asked = [episodes[i].episode for i in counting]
+    of_codecs = {one.candidate.key: _of_codec(one, counting, traces, asked, articulated) for one in played}
     return {
         "episodes": len(counting),
-        "articulated_episodes": int(articulated.sum()),
         "tasks": dict(Counter(tasks)),
         "articulated_tasks": sorted({task for task, part in zip(tasks, articulated, strict=True) if part}),
         "exact": _of_exact(episodes),
@@ -117,18 +117,21 @@ def _of_codec(
     played: Played,
     counting: Sequence[int],
     exact: Sequence[Trace],
-    tasks: Sequence[str],
+    episodes: Sequence[Episode],
     articulated: NDArray[np.bool_],
 ) -> dict[str, Any]:
     outcomes = [[seed[i] for i in counting] for seed in played.outcomes]
     success = [_success(seed) for seed in outcomes]
-    chosen = success[played.candidate.chosen]
-    known = np.array([each is not None for each in chosen], dtype=bool)
-    won = np.array([bool(each) for each in chosen], dtype=bool)
-    deployed = outcomes[played.candidate.chosen]
-    pairs = [(e, d) for e, d in zip(exact, deployed, strict=True) if isinstance(d, Trace)]
-    failures = [explain(e, d) for e, d in pairs if not d.succeeded]
-    counts = Counter(failure.reason for failure in failures)
+    place = played.candidate.chosen
+    known = np.array([each is not None for each in success[place]], dtype=bool)
+    won = np.array([each is True for each in success[place]], dtype=bool)
+    pairs = [(e, d) for e, d in zip(exact, outcomes[place], strict=True) if isinstance(d, Trace)]
+    failed = _failures(episodes, exact, outcomes[place])
+    counts = Counter(failure["reason"] for failure in failed)
+
+    def won_among(among: NDArray[np.bool_]) -> list[int]:
+        return [int(won[known & among].sum()), int((known & among).sum())]
+
     return {
         "title": played.candidate.title,
         "family": played.candidate.family,
@@ -136,31 +139,42 @@ def _of_codec(
         "bits": played.bits,
         "entropy": played.entropy,
         "played": int(known.sum()),
-        "succeeded": int(won[known].sum()),
-        "success": estimate_proportion(int(won[known].sum()), int(known.sum())).as_json(),
-        "chosen": played.candidate.chosen,
+        "succeeded": int(won.sum()),
+        "success": estimate_proportion(int(won.sum()), int(known.sum())).as_json(),
+        "chosen": place,
         "per_episode": success,
-        "per_seed": [[sum(map(bool, seed)), sum(each is not None for each in seed)] for seed in success],
+        "per_seed": [[seed.count(True), len(seed) - seed.count(None)] for seed in success],
         "by_task": {
-            task: [int(won[known & _equal(tasks, task)].sum()), int((known & _equal(tasks, task)).sum())]
-            for task in dict.fromkeys(tasks)
+            task: won_among(np.array([episode.task == task for episode in episodes], dtype=bool))
+            for task in dict.fromkeys(episode.task for episode in episodes)
         },
-        "articulated": [int(won[known & articulated].sum()), int((known & articulated).sum())],
+        "articulated": won_among(articulated),
         "mcnemar_p_against_exact": mcnemar_p(np.ones(int(known.sum()), dtype=bool), won[known]),
         "drift": _drift(pairs),
         "failures": {reason: counts[reason] for reason in REASONS if counts[reason]},
-        "failed": [asdict(failure) for failure in failures],
+        "failed": failed,
         "not_played": sorted({outcome for seed in outcomes for outcome in seed if isinstance(outcome, str)}),
         "errors": {name: _mean(played.errors[name][list(counting)]) for name in PREDICTORS},
     }
+
+
+def _failures(episodes: Sequence[Episode], exact: Sequence[Trace], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Which episodes failed, where and why; 'part' is how much of the episode had been played by then."""
+    found = []
+    for episode, whole, outcome in zip(episodes, exact, outcomes, strict=True):
+        if isinstance(outcome, Trace) and not outcome.succeeded:
+            failure = explain(whole, outcome)
+            part = min(failure.step / len(whole.goal), 1.0)
+            found.append({"task": episode.task, "episode": episode.place, "part": part, **asdict(failure)})
+    return found
 
 
 def _success(outcomes: Sequence[Outcome]) -> list[bool | None]:
     return [None if isinstance(outcome, str) else outcome.succeeded for outcome in outcomes]
 
 
-def _equal(tasks: Sequence[str], task: str) -> NDArray[np.bool_]:
-    return np.array([each == task for each in tasks], dtype=bool)
+def _is_known(success: bool | None) -> bool:
+    return success is not None
 
 
 def _mean(values: Array) -> float | None:
@@ -217,8 +231,8 @@ def _contrast(first: dict[str, Any], second: dict[str, Any], among: NDArray[np.b
 def _predictors(played: Sequence[Played], counting: Sequence[int]) -> dict[str, Any]:
     """Over every codec whose tokens decode; those of LayerNorm alone are no actions, and any error tells them."""
     used = [one for one in played if one.candidate.key != "layernorm"]
-    success = np.array([[s is True for s in _success([one.chosen[i] for i in counting])] for one in used])
-    ran = np.array([[isinstance(one.chosen[i], Trace) for i in counting] for one in used])
+    ended = [_success([one.chosen[i] for i in counting]) for one in used]
+    success, ran = (np.array([list(map(test, codec)) for codec in ended]) for test in (bool, _is_known))
     errors = {
         name: np.where(ran, np.array([one.errors[name][list(counting)] for one in used]), np.nan) for name in PREDICTORS
     }
@@ -229,7 +243,7 @@ def _paths(
     played: Sequence[Played], counting: Sequence[int], exact: Sequence[Trace], tasks: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Paths of the hand seen from above, in mm: of each task at most one episode, those that most codecs fail."""
-    shown = {one.candidate.key: one for one in played if one.candidate.key in PATHS_SHOWN}
+    shown = {one.candidate.key: one for one in played if one.candidate.key in SHOWN}
     failed = [sum(_success(one.chosen)[i] is False for one in shown.values()) for i in counting]
     best = {task: max((n for n, t in enumerate(tasks) if t == task), key=lambda n: failed[n]) for task in set(tasks)}
     chosen = sorted(best.values(), key=lambda n: (-failed[n], tasks[n]))[:EPISODES_SHOWN]
@@ -239,7 +253,7 @@ def _paths(
             "exact": _seen_from_above(exact[n]),
             "decoded": {
                 key: {"path": _seen_from_above(outcome), "succeeded": outcome.succeeded}
-                for key in PATHS_SHOWN
+                for key in SHOWN
                 if key in shown and isinstance(outcome := shown[key].chosen[counting[n]], Trace)
             },
         }

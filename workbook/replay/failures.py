@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workbook.chunks import Array
 from workbook.simulation.playback import Trace
@@ -13,11 +14,12 @@ from workbook.simulation.playback import Trace
 Reason = Literal["not grasped", "dropped", "placed wrong", "part not moved", "part not moved far enough", "other"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-LIFTED = 0.02  # metres above the start: an object that rises so far is carried, not pushed
-AT_REST = 0.005  # metres above the start: where a lift begins
+LIFTED = 0.02  # metres above the start: an object that rises so far in the hand is carried, not pushed
+IN_HAND = 0.1  # metres from the end effector; an object that rises farther away was knocked up
 IN_PLACE = 0.04  # metres from where the exact replay left it
 LET_GO = 0.04  # metres that an object is farther from the hand than while it was carried
 TOUCHED = 0.1  # share of a mechanism's exact motion, below which it was hardly met
+MOVED = 0.02  # metres or radians: a mechanism that the exact replay moves less was not what it was about
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Failure:
 def explain(exact: Trace, decoded: Trace) -> Failure:
     """The first object, in the order of the goal, that is not where it should be; else the mechanism; else 'other'."""
     for number in range(exact.objects.shape[1]):
-        if _rise(exact, number).max() < LIFTED:
+        if not _held(exact, number).any():
             continue
         reason, step = _of_object(exact, decoded, number)
         if reason is not None:
@@ -54,29 +56,30 @@ def hand_drift(exact: Trace, decoded: Trace) -> Array:
     return np.linalg.norm(exact.hand[:steps] - decoded.hand[:steps], axis=1)
 
 
-def _rise(trace: Trace, number: int) -> Array:
+def _apart(trace: Trace, number: int) -> Array:
+    return np.linalg.norm(trace.objects[:, number] - trace.hand, axis=1)
+
+
+def _held(trace: Trace, number: int) -> NDArray[np.bool_]:
+    """Whether an object is up and in the hand, at each step: (T+1,)."""
     height = trace.objects[:, number, 2]
-    return height - height[0]
+    return (height - height[0] > LIFTED) & (_apart(trace, number) < IN_HAND)
 
 
 def _of_object(exact: Trace, decoded: Trace, number: int) -> tuple[Reason | None, int]:
-    lifted = int(np.argmax(_rise(exact, number) > AT_REST))
-    if _rise(decoded, number).max() < LIFTED:
-        return "not grasped", lifted
+    if not _held(decoded, number).any():
+        return "not grasped", int(np.argmax(_held(exact, number)))
     if np.linalg.norm(decoded.objects[-1, number] - exact.objects[-1, number]) < IN_PLACE:
         return None, 0
     left, should_leave = _let_go(decoded, number), _let_go(exact, number)
-    if left < should_leave - 1:
-        return "dropped", left
-    return "placed wrong", left
+    return ("dropped" if left < should_leave - 1 else "placed wrong"), left
 
 
 def _let_go(trace: Trace, number: int) -> int:
-    """The step at which an object that was lifted leaves the hand; the last one where it never does."""
-    apart = np.linalg.norm(trace.objects[:, number] - trace.hand, axis=1)
-    lifted = int(np.argmax(_rise(trace, number) > LIFTED))
-    gone = apart[lifted:] > apart[lifted] + LET_GO
-    return lifted + int(np.argmax(gone)) if gone.any() else len(apart) - 1
+    """The step at which an object that was held has left the hand for good; the last one where it never does."""
+    apart, lifted = _apart(trace, number), int(np.argmax(_held(trace, number)))
+    near = np.flatnonzero(apart <= apart[lifted] + LET_GO)
+    return min(int(near[-1]) + 1, len(apart) - 1)
 
 
 def _of_mechanism(exact: Trace, decoded: Trace) -> tuple[Reason | None, int]:
@@ -86,7 +89,7 @@ def _of_mechanism(exact: Trace, decoded: Trace) -> tuple[Reason | None, int]:
         return None, last
     wanted = exact.mechanisms - exact.mechanisms[0]
     joint = int(np.abs(wanted[-1]).argmax())
-    if wanted[-1, joint] == 0:
+    if abs(wanted[-1, joint]) < MOVED:
         return None, last
     share = (decoded.mechanisms[:, joint] - exact.mechanisms[0, joint]) / wanted[-1, joint]
     begins = int(np.argmax(np.abs(wanted[:, joint]) > TOUCHED * abs(wanted[-1, joint])))

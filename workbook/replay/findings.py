@@ -14,6 +14,7 @@ Evidence = dict[str, Any]
 SUBJECT = "task success, by replay in the simulator"
 HOW_TO_RUN = "./run_all.sh --with-replay plays the test episodes in LIBERO's simulator"
 NOT_ASKED_FOR = {"not_run": "no replay was asked for"}
+OUT_OF_DATE = {"not_run": "the replay is damaged or older than the other stages; run 05_replay again"}
 WORDS: dict[Status, Word] = {"met": "PASS", "unmet": "FAIL", "not shown": "NOT SHOWN", "not run": "NOT RUN"}
 
 
@@ -46,9 +47,10 @@ def sentence(replay: Evidence) -> str:
     codecs = replay["codecs"]
     layers = codecs["scale_few"]["title"].split(", ")[-1]
     few = f", of its first {layers} alone in {_count(codecs['scale_few'])}"
+    rfsq, fast = codecs[f"klt_rfsq_{SHOWN_RATE}"], codecs[f"fast_{SHOWN_RATE}"]
     equal = (
-        f"; at {SHOWN_RATE} bits a chunk KLT-RFSQ with end marks {_count(codecs[f'klt_rfsq_{SHOWN_RATE}'])} and "
-        f"FAST-style tokens {_count(codecs[f'fast_{SHOWN_RATE}'])}"
+        f"; KLT-RFSQ with end marks at {rfsq['bits']:.0f} bits a chunk {_count(rfsq)}, FAST-style tokens at "
+        f"{fast['bits']:.0f} bits {_count(fast)}"
     )
     gain = replay["contrasts"][DEPLOYABLE_MODEL]["all"]["difference"]
     low, high = guide.EXPECTED_FINE_MANIPULATION
@@ -58,7 +60,7 @@ def sentence(replay: Evidence) -> str:
         f"{_count(codecs['naive'])}, those of the {MODEL_TITLES[DEPLOYABLE_MODEL]} in {_count(codecs['scale'])}{few}, "
         f"of the {MODEL_TITLES[GUIDE_MODEL]} in {_count(codecs['layernorm'])}, in "
         f"{_count(codecs['layernorm_sent'])} with its statistics sent{equal}. Over {_seeds(codecs['naive'])} the fixed "
-        f"scale gains {points(gain)} on naive, where the guide says +{low:.0%} to +{high:.0%}.{short}"
+        f"scale gains {points(gain)} on naive; the guide says +{low:.0%} to +{high:.0%} in fine manipulation.{short}"
     )
 
 
@@ -99,7 +101,9 @@ def remarks(replay: Evidence) -> list[str]:
         reasons = dict.fromkeys(left["why"] for left in exact["left_out"])
         found.append(f"Left out: {len(exact['left_out'])} episodes, because {'; '.join(reasons)}.")
     if replay["without_start"]:
-        found.append(f"{replay['without_start']} test episodes do not say in which state they began, and are left out.")
+        found.append(
+            f"{replay['without_start']} test episodes hold no state to begin in that can be read, and are left out."
+        )
     broken = {problem for entry in replay["codecs"].values() for problem in entry["not_played"]}
     found += [f"Of some replays there is no result: {problem}." for problem in sorted(broken)]
     found.append(_predictor(replay["predictors"]))
@@ -114,18 +118,32 @@ def _predictor(found: Evidence) -> str:
     best = found.get("best")
     if best is None:
         return "No error of the decoded actions can be held against success: the replays all ended alike."
-    rows = found["rows"]
-    auc, mse = rows[best]["auc"], rows["mse"]["auc"]
+    auc = found["rows"][best]["auc"]
+    alike = [name for name, lead in found["less_than_best"].items() if lead["low"] is None or lead["low"] <= 0]
+    equals = f"; not shown to do worse: {', '.join(PREDICTORS[name] for name in alike)}" if alike else ""
     told = (
         f"What tells failed replays best, over {found['replays']:,} replays of {found['codecs']} codecs, is the "
         f"{PREDICTORS[best]}: in {auc['mean']:.0%} of pairs the failed one has the larger error "
-        f"({auc['low']:.0%} to {auc['high']:.0%})"
+        f"({auc['low']:.0%} to {auc['high']:.0%}){equals}."
     )
-    if best == "mse":
-        return f"{told}."
-    lead = found["less_than_best"]["mse"]
-    return f"{told}; MSE in {mse['mean']:.0%}, less by {_spread(lead)} points."
+    return told if best == "mse" or "mse" in alike else f"{told} {_of_mse(found)}"
 
 
-def _spread(lead: Evidence) -> str:
-    return f"{100 * lead['mean']:.1f} ({100 * lead['low']:.1f} to {100 * lead['high']:.1f})"
+def _of_mse(found: Evidence) -> str:
+    mse, lead = found["rows"]["mse"]["auc"], found["less_than_best"]["mse"]
+    return (
+        f"MSE does in {mse['mean']:.0%}, less by {100 * lead['mean']:.1f} points ({100 * lead['low']:.1f} to "
+        f"{100 * lead['high']:.1f})."
+    )
+
+
+def mse_and_success(replay: Evidence) -> str:
+    """What MSE says about success, from the replays; '' without any that failed."""
+    rows = replay["predictors"].get("rows", {}) if played(replay) else {}
+    if not rows or rows["mse"]["auc"]["mean"] is None:
+        return ""
+    among = (
+        "" if rows["mse"]["within"]["mean"] is None else f", and of one codec's in {rows['mse']['within']['mean']:.0%}"
+    )
+    share = f"{rows['mse']['auc']['mean']:.0%}"
+    return f"Of a failed and a succeeded replay the failed one has the larger MSE in {share} of pairs{among}."

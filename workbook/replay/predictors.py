@@ -24,37 +24,48 @@ PREDICTORS = {
     "gripper_shift_steps": "gripper's timing, steps",
     "gripper_error_rate": "share of steps with the gripper on the wrong side",
 }
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
 def held_against_success(errors: Mapping[str, Array], success: NDArray[np.bool_]) -> dict[str, Any]:
     """How well each error tells failed replays from others, over C codecs x E episodes.
 
-    errors: (C, E) each, NaN where an episode has no such error; success: (C, E). 'correlation' is Spearman's between
-    error and failure; 'auc' the chance that a failed replay has the larger error of a failed and a succeeded one.
+    errors: (C, E) each, NaN where a replay has none; success: (C, E). Only replays that have every error count, so that
+    all are held against the same ones. 'auc' is the chance that of a failed and a succeeded replay the failed one has
+    the larger error, 'within' the same of pairs of one codec, 'correlation' Spearman's between error and failure.
     Intervals are by bootstrap over episodes, with all codecs of an episode together.
     """
-    rows = {name: _row(values, success) for name, values in errors.items()}
-    known = {name: row["auc"]["mean"] for name, row in rows.items() if row["auc"]["mean"] is not None}
-    best = max(known, key=known.__getitem__, default=None)
+    telling = {name: values for name, values in errors.items() if _varies(values)}
+    known = np.isfinite(np.array(list(telling.values()))).all(axis=0) if telling else np.zeros_like(success)
+    held = {name: np.where(known, values, np.nan) for name, values in telling.items()}
+    rows = {name: _row(held.get(name), success) for name in errors}
+    found = {name: row["auc"]["mean"] for name, row in rows.items() if row["auc"]["mean"] is not None}
+    best = max(found, key=found.__getitem__, default=None)
     return {
-        "replays": int(success.size),
-        "failed": int((~success).sum()),
+        "replays": int(known.sum()),
+        "failed": int((~success & known).sum()),
         "rows": rows,
         "best": best,
-        "less_than_best": {name: _lead(errors[best], errors[name], success) for name in known if best and name != best},
+        "less_than_best": {name: _lead(held[best], held[name], success) for name in found if best and name != best},
     }
 
 
-def _row(errors: Array, success: NDArray[np.bool_]) -> dict[str, Any]:
+def _varies(errors: Array) -> bool:
     known = errors[np.isfinite(errors)]
-    if not len(known) or known.min() == known.max():
-        return {name: {"mean": None, "low": None, "high": None} for name in ("auc", "correlation")}
+    return len(known) > 0 and bool(known.min() < known.max())
+
+
+def _row(errors: Array | None, success: NDArray[np.bool_]) -> dict[str, Any]:
+    """Figures of one error; without any where it is the same in every replay."""
+    figures = {"auc": _auc, "within": _auc_within, "correlation": _correlation}
+    if errors is None:
+        return {name: {"mean": None, "low": None, "high": None} for name in figures}
     samples = _samples(errors.shape[1])
-    return {
-        "auc": _estimate(lambda drawn: _auc(errors[:, drawn], success[:, drawn]), samples),
-        "correlation": _estimate(lambda drawn: _correlation(errors[:, drawn], success[:, drawn]), samples),
-    }
+
+    def of(figure: Callable[[Array, NDArray[np.bool_]], float]) -> dict[str, Any]:
+        return _estimate(lambda drawn: figure(errors[:, drawn], success[:, drawn]), samples)
+
+    return {name: of(figure) for name, figure in figures.items()}
 
 
 def _lead(best: Array, other: Array, success: NDArray[np.bool_]) -> dict[str, Any]:
@@ -82,12 +93,23 @@ def _estimate(figure: Callable[[NDArray[np.int64]], float], samples: NDArray[np.
 
 def _auc(errors: Array, success: NDArray[np.bool_]) -> float:
     """Area under the curve of the test 'error above a threshold' for failure (Mann and Whitney 1947)."""
+    won, pairs = _pairs_won(errors, success)
+    return won / pairs if pairs else np.nan
+
+
+def _auc_within(errors: Array, success: NDArray[np.bool_]) -> float:
+    """The same of pairs within a codec: which of its episodes fail, and not which codec is a bad one."""
+    counted = [_pairs_won(of_codec, ended) for of_codec, ended in zip(errors, success, strict=True)]
+    won, pairs = (sum(column) for column in zip(*counted, strict=True))
+    return won / pairs if pairs else np.nan
+
+
+def _pairs_won(errors: Array, success: NDArray[np.bool_]) -> tuple[float, int]:
+    """In how many pairs of a failed and a succeeded replay the failed one has the larger error, and of how many."""
     known = np.isfinite(errors)
     ranks, failed = rankdata(errors[known]), ~success[known]
-    bad, good = int(failed.sum()), int((~failed).sum())
-    if not bad or not good:
-        return np.nan
-    return float((ranks[failed].sum() - bad * (bad + 1) / 2) / (bad * good))
+    bad = int(failed.sum())
+    return float(ranks[failed].sum() - bad * (bad + 1) / 2), bad * int((~failed).sum())
 
 
 def _correlation(errors: Array, success: NDArray[np.bool_]) -> float:

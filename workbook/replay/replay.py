@@ -29,10 +29,12 @@ from workbook.replay.evidence import Played, PlayedEpisode, evidence
 from workbook.simulation import scene
 from workbook.simulation.lanes import Died, run_apart
 from workbook.simulation.playback import Playback, Trace, play
+from workbook.sources.files import one_line
 
 SECONDS_A_REPLAY = 300.0  # after which one counts as hung; the longest take about 10
 NO_STATES = (
-    "the recordings do not say in which state of LIBERO's simulator they began; LIBERO's HDF5 files and the sample do"
+    "the recordings do not say in which state of LIBERO's simulator they began, as LIBERO's HDF5 files and the sample "
+    "do, or steps of them were left out with --drop-noops"
 )
 OTHER_LAYOUT = "LIBERO's simulator takes actions of the layout 'libero' alone"
 
@@ -68,7 +70,7 @@ def replay(
     raises nothing.
     """
     started = time.monotonic()
-    problem = scene.missing_packages() or _unplayable(dataset)
+    problem = scene.missing_packages() or unplayable(dataset)
     if problem:
         return {"not_run": problem}
     found = candidates(out, dataset, training, config.replay_seeds or len(training["conditionings"]["scale"]["runs"]))
@@ -85,18 +87,19 @@ def replay(
         _played(candidate, dataset, chosen, [list(map(replays.outcome, decoded[id(c)])) for c in candidate.codecs])
         for candidate in found
     ]
-    replays.forget_others()
     return {
         "not_run": "",
         "versions": scene.versions(),
         "seconds": time.monotonic() - started,
         "newly_played": replays.newly_played,
+        "replays": len(replays.outcomes),
         "without_start": len(dataset.split.test) - len(dataset.starts),
         **evidence(episodes, played),
     }
 
 
-def _unplayable(dataset: Dataset) -> str:
+def unplayable(dataset: Dataset) -> str:
+    """Why no episode of a data set can be played, in one sentence; '' where some can."""
     if not dataset.layout.is_libero:
         return OTHER_LAYOUT
     return "" if dataset.starts else NO_STATES
@@ -137,6 +140,8 @@ class _Replays:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        for half_written in folder.glob(".*.npz.*"):  # by processes that died
+            half_written.unlink(missing_ok=True)
         self.folder = folder
         self.outcomes: dict[str, Trace | str] = {}
         self.newly_played = 0
@@ -167,12 +172,6 @@ class _Replays:
         """What happened, or in one sentence why it could not be played."""
         return self.outcomes[playback.key]
 
-    def forget_others(self) -> None:
-        """Remove finished replays of earlier runs that this one had no use for."""
-        for path in self.folder.glob("*.npz"):
-            if path.stem not in self.outcomes:
-                path.unlink(missing_ok=True)
-
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
 
@@ -180,10 +179,13 @@ class _Replays:
 def _play_job(job: tuple[Playback, Path]) -> str:
     """Play and keep the trace; '' or why it could not be played."""
     playback, path = job
+    task_file = playback.start.task_file
     try:
-        play(_scene_of(playback.start.task_file), playback).save(path)
+        play(_scene_of(task_file), playback).save(path)
     except scene.SimulationError as error:
         return str(error)
+    except Exception as error:  # whatever the simulator's packages raise costs this replay alone
+        return f"{task_file}: cannot be played ({type(error).__name__}: {one_line(error)})"
     return ""
 
 

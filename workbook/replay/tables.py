@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from statistics import median
 from typing import Any
 
-from workbook.intervals import FEWEST_DIFFERING
 from workbook.replay.findings import points
 from workbook.replay.predictors import PREDICTORS
 from workbook.tables import Table
@@ -47,7 +48,7 @@ def success_table(replay: Evidence) -> Table:
         "95 % interval",
         "p against exact",
         "each seed",
-        "MSE",
+        "MSE, mean of episodes",
         "hand off at the end, mm",
         "degrees",
         "what failed",
@@ -55,7 +56,8 @@ def success_table(replay: Evidence) -> Table:
     note = (
         f"Open loop, chunk by chunk, {exact} test episodes of {len(replay['tasks'])} tasks that succeed when played "
         "exactly; success is LIBERO's own: the goal holds after some step. Interval: exact binomial (Clopper-Pearson); "
-        "p: exact McNemar test, paired by episode. Of trained codecs the model of least validation error is counted, "
+        "p: exact McNemar test, paired by episode, in which a codec can only lose, for exactly played all of these "
+        "succeed. Of trained codecs the model of least validation error is counted, "
         "and the successes of every seed stand beside it. Hand off: median distance from where it is in the exact "
         "replay."
     )
@@ -97,11 +99,11 @@ def contrasts_table(replay: Evidence) -> Table:
                 number(everything["mcnemar_p"]),
             ]
         )
-    header = ["", "gain in success, all seeds", "chosen models: won alone", "lost alone", "n", "p"]
+    header = ["", "gain in success, over seeds", "chosen models: won alone", "lost alone", "n", "p"]
     note = (
-        f"Intervals: bootstrap over episodes and seeds where at least {FEWEST_DIFFERING} episodes differ; else exact "
-        "ends of the shares of episodes won and lost, which are wider than need be. p: exact McNemar test of the "
-        "chosen models, those of least validation error."
+        "Gains are of the mean of each episode over seeds, paired by episode; intervals after Bonett and Price (2012), "
+        "with the spread of the seeds. p: exact McNemar test of the chosen models, those of least validation error; "
+        "not corrected for the number of tests."
     )
     return Table(header, rows, note)
 
@@ -112,6 +114,27 @@ def _equal_rates(replay: Evidence, key: str) -> str:
     return f"{entry['title']}, against {rival['title']}"
 
 
+def failures_table(replay: Evidence) -> Table:
+    """Where and why replays failed, over all codecs whose tokens decode."""
+    failed = [f for key, entry in replay["codecs"].items() if key != "layernorm" for f in entry["failed"]]
+    rows = []
+    for reason in dict.fromkeys(failure["reason"] for failure in sorted(failed, key=lambda f: f["part"])):
+        of_reason = [failure for failure in failed if failure["reason"] == reason]
+        tasks = Counter(failure["task"] for failure in of_reason)
+        rows.append(
+            [
+                reason,
+                f"{len(of_reason)}",
+                f"{median(failure['part'] for failure in of_reason):.0%}",
+                number(median(failure["hand_mm"] for failure in of_reason)),
+                "; ".join(f"{task} {count}" for task, count in tasks.most_common()),
+            ]
+        )
+    header = ["what failed", "replays", "part of the episode played by then", "hand off by then, mm", "tasks"]
+    note = "Medians. Which episode of which codec: `replay.codecs.*.failed` in results.json."
+    return Table(header, rows, note)
+
+
 def predictors_table(replay: Evidence) -> Table:
     """How each error of the decoded actions goes with failure."""
     found = replay["predictors"]
@@ -119,11 +142,17 @@ def predictors_table(replay: Evidence) -> Table:
         [
             PREDICTORS[name] + (" (best)" if name == found["best"] else ""),
             _between(row["auc"]),
+            _between(row["within"]),
             _between(row["correlation"]),
         ]
         for name, row in sorted(found["rows"].items(), key=lambda item: -(item[1]["auc"]["mean"] or 0.0))
     ]
-    header = ["error of the decoded actions", "chance that the failed one has more", "rank correlation with failure"]
+    header = [
+        "error of the decoded actions",
+        "chance that the failed one has more",
+        "the same within a codec",
+        "rank correlation with failure",
+    ]
     note = (
         f"{found['replays']:,} replays of {found['codecs']} codecs whose tokens decode, {found['failed']} failed; no "
         "simulator is needed for these errors. 95 % intervals by bootstrap over episodes. A chance of 0.5 says "

@@ -11,14 +11,15 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
+from contextlib import suppress
 from typing import Generic, TypeVar
 
-from workbook.parallel import OnProgress, available_cores
+from workbook.parallel import OnProgress, available_cores, exit_with_parent
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -51,9 +52,9 @@ def run_apart(
     try:
         running = [lane for lane in open_lanes if lane.take(waiting, jobs)]
         while running:
-            wait([lane.future for lane in running if lane.future], timeout=0.5, return_when=FIRST_COMPLETED)
+            wait([lane.future for lane in running], timeout=0.5, return_when=FIRST_COMPLETED)
             for lane in list(running):
-                if lane.future is None or not lane.future.done():
+                if not lane.is_done():
                     continue
                 results[lane.at] = lane.result()
                 done += 1
@@ -72,28 +73,37 @@ class _Lane(Generic[Job, Result]):
     def __init__(self, work: Callable[[Job], Result], seconds: float, next_job: Callable[[], int]) -> None:
         self.work, self.seconds, self.next_job = work, seconds, next_job
         self.at = -1
-        self.future: Future[Result] | None = None
+        self.future: Future[Result] = Future()
         self._open()
 
     def _open(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.folder = tempfile.TemporaryDirectory()  # the simulator writes its warnings to a file where it is
-        # Closed, it ends the process. An event would not do: setting one waits for every waiter, a dead one too.
-        told, self.tells = context.Pipe(duplex=False)
-        self.pool = ProcessPoolExecutor(1, context, _start_worker, (self.folder.name, told))
+        self.pool = ProcessPoolExecutor(1, context, _start_worker, (self.folder.name,))
+        self.process = self.pool.submit(os.getpid)
 
     def take(self, waiting: deque[int], jobs: Sequence[Job]) -> bool:
         """Begin the next job; False where none is left."""
-        self.future = None
         if not waiting:
             return False
         self.at = self.next_job()
-        self.future = self.pool.submit(_run_in_worker, self.work, jobs[self.at], self.seconds)
+        self.deadline = time.monotonic() + self.seconds
+        try:
+            self.future = self.pool.submit(self.work, jobs[self.at])
+        except BrokenProcessPool:  # it died after its last job
+            self.close()
+            self._open()
+            self.future = self.pool.submit(self.work, jobs[self.at])
         return True
+
+    def is_done(self) -> bool:
+        """Whether the job is over. One past its time is ended from here: a process that hangs ends nothing itself."""
+        if time.monotonic() > self.deadline and not self.future.done():
+            self._kill()
+        return self.future.done()
 
     def result(self) -> Result | Died:
         """The result of a job that is done; raises what the work raised."""
-        assert self.future is not None
         try:
             return self.future.result()
         except BrokenProcessPool:
@@ -103,28 +113,16 @@ class _Lane(Generic[Job, Result]):
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self.tells.close()
+        self._kill()
         self.pool.shutdown(cancel_futures=True)
         self.folder.cleanup()
 
+    def _kill(self) -> None:
+        with suppress(BrokenProcessPool, ProcessLookupError):
+            os.kill(self.process.result(), signal.SIGKILL)
 
-def _start_worker(folder: str, told: Connection) -> None:
+
+def _start_worker(folder: str) -> None:
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_exit_when_closed, args=(told,), daemon=True).start()
-
-
-def _exit_when_closed(told: Connection) -> None:
-    """When the lane is closed, or the parent is gone."""
-    told.poll(None)
-    os._exit(1)
-
-
-def _run_in_worker(work: Callable[[Job], Result], job: Job, seconds: float) -> Result:
-    limit = threading.Timer(seconds, os._exit, (1,))
-    limit.daemon = True
-    limit.start()
-    try:
-        return work(job)
-    finally:
-        limit.cancel()
+    threading.Thread(target=exit_with_parent, daemon=True).start()

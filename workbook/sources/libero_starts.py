@@ -60,6 +60,9 @@ def fixture_poses(model: str) -> Mapping[str, tuple[float, ...]]:
     """Body -> position (3) and quaternion (4) of every body of a MuJoCo model's world that does not move freely.
 
     LIBERO places fixtures anew for every recording, by moving bodies of the model; no state holds that.
+
+    Raises:
+        ParseError, ValueError: not XML, or a body without a pose.
     """
     world = ElementTree.fromstring(model).find("worldbody")
     bodies = [] if world is None else world.findall("body")
@@ -71,4 +74,7 @@ def fixture_poses(model: str) -> Mapping[str, tuple[float, ...]]:
 
 
 def _numbers(body: ElementTree.Element, name: str, default: str) -> tuple[float, ...]:
-    return tuple(map(float, body.get(name, default).split()))
+    numbers = tuple(map(float, body.get(name, default).split()))
+    if len(numbers) != len(default.split()) or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} of body {body.get('name')} is not a pose")
+    return numbers
