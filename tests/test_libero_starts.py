@@ -78,9 +78,13 @@ def test_starts_of_a_folder_are_those_of_their_episodes(tmp_path: Path) -> None:
     assert [start is not None for start in found] == [e.source == "suite/a_demo.hdf5" for e in episodes[::-1]]
 
 
-@pytest.mark.parametrize("spoil", ["bddl_file_name", "states", "model_file"])
+SPOILED_MODELS = {"not XML": "<not xml", "no pose": MODEL.replace('quat="0 0 0 1"', 'quat="0 0 1"')}
+
+
+@pytest.mark.parametrize("spoil", ["bddl_file_name", "states", *SPOILED_MODELS])
 def test_a_start_that_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, spoil: str) -> None:
-    path = write_with_starts(tmp_path / "a_demo.hdf5", **({"model_file": "<not xml"} if spoil == "model_file" else {}))
+    model = {"model_file": SPOILED_MODELS[spoil]} if spoil in SPOILED_MODELS else {}
+    path = write_with_starts(tmp_path / "a_demo.hdf5", **model)
     with h5py.File(path, "r+") as file:
         if spoil == "bddl_file_name":
             del file["data"].attrs[spoil]

@@ -183,6 +183,20 @@ def test_what_cannot_be_played_is_told_in_a_sentence_and_raises_nothing(
     assert all(why in said for why in WRONG_STARTS)
 
 
+def test_whatever_else_the_simulator_raises_costs_one_replay_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(scene: Any, playback: Playback) -> Trace:
+        raise RuntimeError("assets\nare missing")
+
+    monkeypatch.setattr(replay_module, "_scene_of", lambda task_file: None)
+    monkeypatch.setattr(replay_module, "play", fail)
+    playback = Playback(Start("a.bddl", np.zeros(3), {}), np.zeros((2, 7)))
+    said = replay_module._play_job((playback, tmp_path / "a.npz"))
+    assert said == "a.bddl: cannot be played (RuntimeError: assets are missing)"
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_the_simulator_nothing_is_played_and_the_reason_is_told(
     small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
