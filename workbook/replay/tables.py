@@ -131,7 +131,7 @@ def failures_table(replay: Evidence) -> Table:
             ]
         )
     header = ["what failed", "replays", "part of the episode played by then", "hand off by then, mm", "tasks"]
-    note = "Medians. Which episode of which codec: `replay.codecs.*.failed` in results.json."
+    note = "Medians. Which episode of which codec: replay, codecs, failed in results.json."
     return Table(header, rows, note)
 
 
