@@ -118,7 +118,8 @@ def test_relative_links_lead_somewhere() -> None:
 def test_options_that_the_readme_names_exist() -> None:
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", TEXTS["README.md"])) - {"--help"}
     options = vars(run.parse_arguments([])) | vars(record.parse_arguments(["--out", "anywhere"]))
-    assert named <= {f"--{name.replace('_', '-')}" for name in options}
+    of_tests = re.findall(r'= "(--[a-z-]+)"', (REPOSITORY / "run_tests.sh").read_text(encoding="utf8"))
+    assert named <= {f"--{name.replace('_', '-')}" for name in options} | set(of_tests)
 
 
 def test_a_rehearsal_cannot_become_the_documents_results(tmp_path: Path) -> None:
