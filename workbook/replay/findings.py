@@ -43,7 +43,7 @@ def meets_claim(gain: float) -> bool:
 
 
 def sentence(replay: Evidence) -> str:
-    """'Played open loop ..., naive tokens succeed in n of N, ...': the counts that the decision needs."""
+    """'Of N test episodes ..., naive tokens succeed in n of N, ...': the counts that the decision needs."""
     codecs = replay["codecs"]
     layers = codecs["scale_few"]["title"].split(", ")[-1]
     few = f", of its first {layers} alone in {_count(codecs['scale_few'])}"

@@ -140,7 +140,7 @@ class _Replays:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for half_written in folder.glob(".*.npz.*"):  # by processes that died
+        for half_written in folder.glob(f".{'[0-9a-f]' * 64}.npz.*"):  # by processes that died
             half_written.unlink(missing_ok=True)
         self.folder = folder
         self.outcomes: dict[str, Trace | str] = {}

@@ -86,10 +86,6 @@ class Scene:
         self._physics_steps = round(self._env.control_timestep / self._env.model_timestep)
 
     @property
-    def language(self) -> str:
-        return str(self._wrapper.language_instruction)
-
-    @property
     def problem(self) -> str:
         return str(self._wrapper.problem_name)
 
