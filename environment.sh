@@ -40,6 +40,13 @@ install_simulator() {
   install_extra sim || echo "warning: the simulator could not be installed (see above); going on without it" >&2
 }
 
+# The packages that the tokenizer, the exports and the cloud plug into; only tests need all of them.
+install_integrations() {
+  installed integrations && return
+  echo "installing what the integrations are tested with into $venv (once; 0.2 GB)" >&2
+  install_extra integrations || fail "the packages could not be installed (see above); try again with a network connection"
+}
+
 installed() {
   [ -x "$python" ] && [ "$(cat "$venv/.installed-$1" 2>/dev/null)" = "$(wanted)" ]
 }

@@ -4,6 +4,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install_environment
+install_integrations
 cd "$repository"
 
 marker="not slow"

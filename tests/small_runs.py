@@ -25,6 +25,7 @@ from workbook.episodes import Episode, Origin
 from workbook.figures.style import Plot
 from workbook.layout import LIBERO, ActionLayout
 from workbook.option_b import measure_option_b
+from workbook.overhead import measure_step_seconds
 from workbook.paths import OutputFolder
 from workbook.phase2 import ProbeConfig, probe
 from workbook.rates import measure_rates
@@ -34,7 +35,7 @@ from workbook.rivals import RateConfig
 from workbook.split import split_episodes
 from workbook.stages import read_stage, write_stage
 from workbook.tables import Table
-from workbook.training import TrainConfig, measure_step_seconds
+from workbook.training import TrainConfig
 from workbook.variants import train_variants
 
 Evidence = dict[str, Any]

@@ -23,7 +23,7 @@ from workbook import run
 from workbook.criteria import MODEL_TITLES
 from workbook.errors import InputError
 from workbook.layout import LIBERO_SPEC
-from workbook.paths import NOTEBOOKS, REPOSITORY, SAMPLE
+from workbook.paths import NOTEBOOKS, REPOSITORY, SAMPLE, locked
 from workbook.replay.findings import SUBJECT
 from workbook.replay.replay import NO_STATES
 from workbook.report import PAGES
@@ -280,7 +280,7 @@ def test_a_notebook_without_a_parameter_that_it_is_given_fails(tmp_path: Path) -
 
 def test_a_second_run_into_the_same_folder_waits_its_turn(tmp_path: Path) -> None:
     target = run.OutputFolder.at(str(tmp_path))
-    with run._locked(target), pytest.raises(InputError, match="another run"), run._locked(target):
+    with locked(target.root / ".lock"), pytest.raises(InputError, match="another run"), locked(target.root / ".lock"):
         pass
 
 

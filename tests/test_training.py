@@ -16,6 +16,7 @@ from torch import Tensor
 from rfsq_robust import CONDITIONINGS, Conditioning
 from workbook import parallel
 from workbook.errors import InputError
+from workbook.overhead import measure_step_seconds
 from workbook.training import (
     Job,
     TrainConfig,
@@ -23,11 +24,10 @@ from workbook.training import (
     TrainedModel,
     build_model,
     choose_device,
-    measure_step_seconds,
     train,
-    train_all,
     validation_mse,
 )
+from workbook.variants import train_all
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -75,8 +75,34 @@ class OutputFolder:
         return self.root / "replays"
 
     @property
+    def unfinished(self) -> Path:
+        """Models in training, so that a run that was cut off goes on; gone once all are trained."""
+        return self.root / "unfinished"
+
+    @property
     def results(self) -> Path:
         return self.root / "results.json"
+
+
+@contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Keep a second process out of what this file stands for.
+
+    Raises:
+        InputError: another process is there.
+    """
+    import fcntl  # which Windows lacks, where notebooks and codecs can do without
+
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{lock.parent}: another run is writing here; wait for it or name another folder"
+            ) from None
+        except OSError:  # a file system without locks, as volumes in the cloud may be
+            pass
+        yield
 
 
 @contextmanager

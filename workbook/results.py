@@ -17,7 +17,9 @@ from workbook.replay.findings import NOT_ASKED_FOR, OUT_OF_DATE, verdict_part
 from workbook.residual_analysis import partings
 from workbook.stages import OPTIONAL, STAGES, read_document, read_optional, write_json
 
-TRAINING_FIGURES = ("config", "device", "naive_checkpoint", "naive_normaliser_assumed", "total_seconds", "best")
+TRAINING_FIGURES = (
+    "config", "device", "naive_checkpoint", "naive_normaliser_assumed", "total_seconds", "resumed", "best",
+)  # fmt: skip
 
 
 def judge_comparison(training: dict[str, Any], comparison: dict[str, Any]) -> tuple[list[Criterion], dict[str, Any]]:

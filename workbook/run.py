@@ -7,7 +7,6 @@ that an interrupted or failed run leaves the results of the run before it as the
 from __future__ import annotations
 
 import argparse
-import fcntl
 import logging
 import os
 import shlex
@@ -24,7 +23,7 @@ from typing import Any
 from workbook import terminal
 from workbook.arguments import parse_arguments
 from workbook.errors import InputError
-from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand
+from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, locked
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
@@ -56,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     target = OutputFolder.at(options.out)
     data = _check_before_start(options)
-    with _locked(target), _work_folder(target) as work:
+    with locked(target.root / ".lock"), _work_folder(target) as work:
         executed = {}
         notebooks = _notebook_parameters(options, data, work, target)
         for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
@@ -117,7 +116,7 @@ def _notebook_parameters(
     """Notebook -> the parameters that it is given, in the order of execution."""
     out = str(work.root)
     naive = options.naive_checkpoint and str(expand(options.naive_checkpoint))
-    # Finished replays outlive a run that is interrupted, so they lie where the run leaves its results.
+    # Models in training and finished replays outlive a run that is interrupted, so they lie where results are left.
     replay = {
         "out": out,
         "replays": str(target.replays),
@@ -138,6 +137,7 @@ def _notebook_parameters(
             "num_levels": options.num_levels,
             "device": options.device,
             "naive_checkpoint": naive,
+            "unfinished": str(target.unfinished),
         },
         "03_compare": {"out": out, "rival_steps": options.rival_steps, "full": options.full},
         "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
@@ -217,17 +217,6 @@ def _not_to_be_stopped() -> Iterator[None]:
     finally:
         for stop, handler in previous.items():
             signal.signal(stop, handler)
-
-
-@contextmanager
-def _locked(target: OutputFolder) -> Iterator[None]:
-    """Keep a second run out of the same output folder."""
-    with (target.root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{target.root}: another run is writing here; wait for it or name another --out") from None
-        yield
 
 
 @contextmanager

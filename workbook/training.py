@@ -1,12 +1,14 @@
-"""Training of autoencoders: one model, every conditioning and seed, and the cost of a conditioning."""
+"""Training of one autoencoder; one that was cut off goes on where it stood."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+import rfsq_robust
 from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.chunks import Chunks
 from workbook.dataset import Dataset
 from workbook.errors import InputError
-from workbook.parallel import OnProgress, Tick, run_jobs
+from workbook.snapshots import Snapshot
 
 VALIDATION_PART = 1024  # steps scored at once
 
@@ -79,6 +82,13 @@ class TrainData:
     def to(self, device: str) -> TrainData:
         return TrainData(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for name in self.__dataclass_fields__:
+            digest.update(getattr(self, name).cpu().numpy().tobytes())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class Job:
@@ -114,7 +124,7 @@ def reconstruction_loss(model: nn.Module, actions: Tensor) -> Tensor:
     return mse_loss(model(actions)[0], actions)
 
 
-class _Stepper:
+class Stepper:
     """A model, its optimizer and one training step."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, seed: int, data: TrainData, loss: Loss) -> None:
@@ -124,6 +134,19 @@ class _Stepper:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, fused=True)
         self.batch_size = config.batch_size
         self.generator = torch.Generator().manual_seed(seed)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on: no other random numbers are drawn than those of the generator."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
 
     def batches(self) -> Iterator[Tensor]:
         order = torch.randperm(len(self.data.train), generator=self.generator)
@@ -136,20 +159,32 @@ class _Stepper:
         self.optimizer.step()
 
 
-def train(config: TrainConfig, job: Job, data: TrainData, on_epoch: OnEpoch | None = None) -> TrainedModel:
+def train(
+    config: TrainConfig,
+    job: Job,
+    data: TrainData,
+    on_epoch: OnEpoch | None = None,
+    snapshot: Snapshot | None = None,
+) -> TrainedModel:
     """Train one model with AdamW and keep the epoch with the least validation MSE.
 
-    on_epoch is called with the epoch (from 1) and its validation MSE.
+    on_epoch, snapshot: as in `fit`.
 
     Raises:
-        InputError: training diverged.
+        InputError: training diverged, or the snapshot is of another training.
     """
-    started = time.perf_counter()
     model = build_model(config, data.train.shape[-1], job)
-    curve = fit(model, config, job.seed, data, f"'{job.conditioning}'", on_epoch)
-    seconds = time.perf_counter() - started
-    best = int(np.argmin(curve))
-    return TrainedModel(job, model, best + 1, curve[best], tuple(curve), seconds)
+    fitted = fit(model, config, job.seed, data, f"'{job.conditioning}'", on_epoch, snapshot=snapshot)
+    best = int(np.argmin(fitted.curve))
+    return TrainedModel(job, model, best + 1, fitted.curve[best], fitted.curve, fitted.seconds)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The validation MSE of every epoch, and the seconds that they took, in however many sittings."""
+
+    curve: tuple[float, ...]
+    seconds: float
 
 
 def fit(
@@ -160,33 +195,74 @@ def fit(
     title: str,
     on_epoch: OnEpoch | None = None,
     loss: Loss = reconstruction_loss,
-) -> list[float]:
+    snapshot: Snapshot | None = None,
+) -> Fitted:
     """Train a model whose forward gives the reconstruction first, in place, and leave it at its best epoch.
 
-    Returns:
-        The validation MSE of every epoch.
+    on_epoch is called with every epoch (from 1) and its validation MSE. snapshot holds where the training stands, and
+    is written after an epoch: if it is there, the training goes on from it, and on_epoch hears of the epochs that
+    were done before. On the same machine, with as many threads, the weights then are those of an uninterrupted one to
+    the last bit.
 
     Raises:
-        InputError: training diverged.
+        InputError: training diverged, or the snapshot is of another training.
     """
-    stepper = _Stepper(model, config, seed, data, loss)
-    curve: list[float] = []
-    best_state = stepper.model.state_dict()
-    for epoch in range(1, config.epochs + 1):
+    stepper = Stepper(model, config, seed, data, loss)
+    course = _Course(stepper)
+    if snapshot and (kept := snapshot.read(config.epochs)):
+        course.go_on(kept)
+    for epoch, mse in enumerate(course.curve, start=1):
+        (on_epoch or _nobody)(epoch, mse)
+    for epoch in range(len(course.curve) + 1, config.epochs + 1):
         mse = _train_epoch(stepper)
         if not math.isfinite(mse):
             raise InputError(f"training of {title} with seed {seed} diverged in epoch {epoch}; lower the learning rate")
-        if not curve or mse < min(curve):
-            best_state = copy.deepcopy(stepper.model.state_dict())
-        curve.append(mse)
-        if on_epoch:
-            on_epoch(epoch, mse)
-    stepper.model.load_state_dict(best_state)
+        course.add(mse)
+        if snapshot:
+            course.keep(snapshot, last=epoch == config.epochs)
+        (on_epoch or _nobody)(epoch, mse)
+    stepper.model.load_state_dict(course.best)
     model.cpu().eval()
-    return curve
+    return Fitted(tuple(course.curve), course.seconds)
 
 
-def _train_epoch(stepper: _Stepper) -> float:
+class _Course:
+    """The way of a training so far: the MSE of every epoch, the weights of the best, the time taken."""
+
+    def __init__(self, stepper: Stepper) -> None:
+        self.stepper = stepper
+        self.curve: list[float] = []
+        self.best = stepper.model.state_dict()
+        self.started = time.perf_counter()
+        self.kept_at = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def add(self, mse: float) -> None:
+        if not self.curve or mse < min(self.curve):
+            self.best = copy.deepcopy(self.stepper.model.state_dict())
+        self.curve.append(mse)
+
+    def keep(self, snapshot: Snapshot, last: bool) -> None:
+        seconds = self.seconds
+        if last or seconds >= self.kept_at + snapshot.every_seconds:
+            snapshot.write(self.stepper.state() | {"curve": self.curve, "best": self.best, "seconds": seconds})
+            self.kept_at = seconds
+
+    def go_on(self, kept: dict[str, Any]) -> None:
+        self.stepper.restore(kept)
+        self.curve, self.best = list(kept["curve"]), kept["best"]
+        self.started -= kept["seconds"]
+        self.kept_at = kept["seconds"]
+
+
+def _nobody(epoch: int, mse: float) -> None:
+    """Where no one wants to hear of epochs."""
+
+
+def _train_epoch(stepper: Stepper) -> float:
     """One pass over the train chunks; returns the validation MSE, NaN where training diverged."""
     try:
         for batch in stepper.batches():
@@ -221,44 +297,17 @@ def choose_device(device: str = "auto") -> str:
     return device
 
 
-def train_all(
-    config: TrainConfig,
-    jobs: Sequence[Job],
-    data: TrainData,
-    device: str = "cpu",
-    on_progress: OnProgress | None = None,
-) -> list[TrainedModel]:
-    """Train every job: one after the other on CUDA, one process a core on the CPU; results in the order of jobs.
-
-    on_progress is called with the epochs done and the epochs in all.
-    """
-    shared = (config, data.to(device))
-    return run_jobs(_train_job, shared, jobs, config.epochs, on_progress, in_turn=device == "cuda")
-
-
-def _train_job(shared: tuple[TrainConfig, TrainData], job: Job, tick: Tick) -> TrainedModel:
-    return train(shared[0], job, shared[1], lambda epoch, mse: tick())
-
-
-def measure_step_seconds(
-    config: TrainConfig, conditionings: Sequence[Conditioning], data: TrainData, rounds: int = 60, steps: int = 4
-) -> dict[Conditioning, np.ndarray]:
-    """Seconds of one training step of each conditioning, (rounds,) each.
-
-    The conditionings take turns within a round, so that whatever else slows the machine slows them alike; compare
-    them round by round.
-    """
-    models = {name: build_model(config, data.train.shape[-1], Job(name, 0)) for name in conditionings}
-    steppers = {name: _Stepper(model, config, 0, data, reconstruction_loss) for name, model in models.items()}
-    batch = torch.arange(min(config.batch_size, len(data.train)), device=data.train.device)
-    seconds: dict[Conditioning, list[float]] = {name: [] for name in conditionings}
-    for round_number in range(rounds + 1):
-        for name, stepper in steppers.items():
-            started = time.perf_counter()
-            for _ in range(steps):
-                stepper.step(batch)
-            if batch.is_cuda:
-                torch.cuda.synchronize()
-            if round_number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - started) / steps)
-    return {name: np.array(values) for name, values in seconds.items()}
+def identity(config: TrainConfig, job: Job, data: TrainData) -> dict[str, Any]:
+    """All that decides the weights after an epoch, as plain values; the number of epochs does not."""
+    code = hashlib.sha256()
+    for module in (rfsq_robust.__file__, __file__):
+        code.update(Path(module).read_bytes())
+    setting = asdict(config)
+    del setting["epochs"]
+    return setting | asdict(job) | {
+        "data": data.sha256,
+        "device": data.train.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "code": code.hexdigest(),
+    }  # fmt: skip

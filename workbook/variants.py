@@ -26,16 +26,18 @@ from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.dataset import Dataset
 from workbook.errors import InputError
 from workbook.intervals import estimate_excess
-from workbook.parallel import OnProgress
+from workbook.overhead import measure_step_seconds
+from workbook.parallel import OnProgress, Tick, run_jobs
 from workbook.paths import OutputFolder, expand
+from workbook.snapshots import SUFFIX, Snapshot, remove_snapshots
 from workbook.training import (
     Job,
     TrainConfig,
     TrainData,
     TrainedModel,
     choose_device,
-    measure_step_seconds,
-    train_all,
+    identity,
+    train,
 )
 
 BEST_FILES: dict[Conditioning, str] = {
@@ -45,6 +47,7 @@ BEST_FILES: dict[Conditioning, str] = {
 }
 RETRAINED_FILE = "rfsq_best_retrained_decoder.pt"  # naive's encoder with the decoder of option B
 MOST_SEEDS = 1000
+SNAPSHOT_SECONDS = 5.0  # of work that a run of many trainings may lose; a file after every short epoch would cost 5 %
 
 
 def check_seeds(seeds: int) -> None:
@@ -90,10 +93,13 @@ def train_variants(
     device: str = "auto",
     naive_checkpoint: str = "",
     on_progress: OnProgress | None = None,
+    unfinished: str = "",
 ) -> dict[str, Any]:
     """Train every conditioning with seeds 0..seeds-1, save their checkpoints, and time a step of each.
 
     naive_checkpoint: a file that takes the place of the trained naive models; "" trains them.
+    unfinished: folder where a call that is cut off leaves its models in training, for the next to go on; "" is one in
+    `out`.
 
     Returns:
         The content of the training stage.
@@ -110,14 +116,18 @@ def train_variants(
     _remove_old_checkpoints(out)
     data = TrainData.of(dataset)
     jobs = [Job(name, seed) for seed in range(seeds) for name in CONDITIONINGS if not (given and name == "none")]
+    in_training = expand(unfinished) if unfinished else out.unfinished
+    resumed = any(in_training.glob(f"*{SUFFIX}"))
+    in_training.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    trained = train_all(config, jobs, data, chosen, on_progress)
+    trained = train_all(config, jobs, data, chosen, on_progress, in_training)
     total_seconds = time.perf_counter() - started
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONDITIONINGS}
     if given:
         runs["none"].append(_save_given(out, dataset, given, naive_checkpoint))
     for model in trained:
         runs[model.job.conditioning].append(_save_trained(out, dataset, config, model))
+    remove_snapshots(in_training)
     steps = measure_step_seconds(config, CONDITIONINGS, data.to(chosen))
     return {
         "config": asdict(config),
@@ -125,12 +135,39 @@ def train_variants(
         "naive_checkpoint": Path(naive_checkpoint).name if given else None,
         "naive_normaliser_assumed": given is not None and given.normalization is None,
         "total_seconds": total_seconds,
+        "resumed": resumed,
         "conditionings": {
             name: {"runs": runs[name], "overhead": estimate_excess(steps[name], steps["none"]).as_json()}
             for name in CONDITIONINGS
         },
         "best": {name: _copy_best(out, runs[name], file) for name, file in BEST_FILES.items()},
     }
+
+
+def train_all(
+    config: TrainConfig,
+    jobs: Sequence[Job],
+    data: TrainData,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+    unfinished: Path | None = None,
+) -> list[TrainedModel]:
+    """Train every job: one after the other on CUDA, one process a core on the CPU; results in the order of jobs.
+
+    on_progress is called with the epochs done and the epochs in all. unfinished: a folder for the snapshots of models
+    in training, from which a second call goes on where the first was cut off.
+    """
+    shared = (config, data.to(device), unfinished)
+    return run_jobs(_train_job, shared, jobs, config.epochs, on_progress, in_turn=device == "cuda")
+
+
+def _train_job(shared: tuple[TrainConfig, TrainData, Path | None], job: Job, tick: Tick) -> TrainedModel:
+    config, data, folder = shared
+    snapshot = None
+    if folder:
+        of = identity(config, job, data) | {"epochs": config.epochs}
+        snapshot = Snapshot.within(folder, f"{job.conditioning}_seed{job.seed}", of, SNAPSHOT_SECONDS)
+    return train(config, job, data, lambda epoch, mse: tick(), snapshot)
 
 
 def _remove_old_checkpoints(out: OutputFolder) -> None:
