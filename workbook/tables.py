@@ -273,6 +273,15 @@ def guide_epochs_table(training: Evidence) -> Table:
     return Table(["epoch", "guide expects", "naive", "layernorm", "scale"], rows, "Validation MSE from forward.")
 
 
+def epochs_table(curve: Sequence[float], label: str) -> Table:
+    """The same of one training, whose curve is the validation MSE of every epoch."""
+    rows = [
+        [f"{epoch}", f"{expected:g}", number(curve[epoch - 1]) if len(curve) >= epoch else "-"]
+        for epoch, expected in guide.EXPECTED_CURVE.items()
+    ]
+    return Table(["epoch", "guide expects", label], rows, "Validation MSE from forward.")
+
+
 def _median_at(training: Evidence, name: str, epoch: int) -> float | None:
     curves = [run["curve"] for run in training["conditionings"][name]["runs"]]
     reached = [curve[epoch - 1] for curve in curves if len(curve) >= epoch]
