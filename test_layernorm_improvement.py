@@ -1,0 +1,87 @@
+"""Compare a naive and a robust RFSQ checkpoint on held-out episodes, from forward and from tokens alone.
+
+    python test_layernorm_improvement.py --naive-model rfsq_best.pt --robust-model rfsq_robust_best.pt \
+        --num-samples 1000 --chunk-len 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+# This is a command, not a pytest file: its name is the guide's, and pytest, which would collect it, is told not to.
+__test__ = False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare, print, and return the exit code."""
+    options = vars(_parser().parse_args(arguments))
+    try:
+        return _compare(**options)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _compare(json: str, **options: Any) -> int:
+    # Imported here, so that --help and a mistyped option do not wait for torch.
+    from workbook.checkpoint_comparison import ComparisonConfig, check_json_file, compare_checkpoints
+    from workbook.checkpoint_comparison_text import as_text
+    from workbook.errors import InputError
+    from workbook.stages import write_json
+
+    try:
+        config = ComparisonConfig(**options)
+        path = check_json_file(json, config) if json else None
+        report = compare_checkpoints(config)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    print(as_text(report), flush=True)  # noqa: T201
+    if path:
+        write_json(path, report)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="test_layernorm_improvement.py",
+        allow_abbrev=False,
+        description="Compare a naive and a robust RFSQ checkpoint on held-out episodes: error, improvement, layers and "
+        "bits, from the forward pass and from tokens alone.",
+        epilog="Options about the data that are not given are taken from the checkpoints, which say what they were "
+        "trained on, so that held-out episodes are scored; where neither says it, from the sample as it is. "
+        "Exit code 0: compared, whatever the verdict; 2: bad input; 1: anything else; 130: interrupted.",
+    )
+    parser.add_argument("--naive-model", required=True, metavar="FILE", help="checkpoint of the naive RFSQ")
+    parser.add_argument("--robust-model", required=True, metavar="FILE", help="checkpoint of the robust RFSQ")
+    parser.add_argument("--num-samples", type=int, default=1000, help="score at most so many chunks; default: 1000")
+    parser.add_argument("--chunk-len", type=int, help="steps in a chunk; default: the checkpoints', else 8")
+    parser.add_argument(
+        "--data", help="the recordings, as ./run_all.sh takes them; default: the checkpoints', else sample"
+    )
+    parser.add_argument("--num-episodes", type=int, help="use only so many episodes, 0 for all")
+    parser.add_argument("--split-seed", type=int, help="which episodes are held out")
+    parser.add_argument(
+        "--layout", help="what the numbers of an action are, for example 'position:3 rotation:3 gripper:1'"
+    )
+    parser.add_argument("--gripper-open", help="the end of the recorded gripper that is open: auto, low or high")
+    parser.add_argument(
+        "--drop-noops",
+        action=argparse.BooleanOptionalAction,
+        help="leave out steps that command nothing, by OpenVLA's rule",
+    )
+    parser.add_argument("--json", default="", metavar="FILE", help="also write the figures as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small matrices: more threads only wait for each other
+    sys.exit(main())
