@@ -516,8 +516,16 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: str = "cpu") -> 
     Raises:
         CheckpointError: no such file, not a checkpoint, or shapes that disagree with the config.
     """
+    return checkpoint_of(_read_plain(Path(path)), path, map_location)
+
+
+def checkpoint_of(content: Mapping[str, Any], path: str | os.PathLike[str], map_location: str = "cpu") -> Checkpoint:
+    """The checkpoint that a file of any format holds. path: the file, for messages.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
     path = Path(path)
-    content = _read_plain(path)
     state = _find_state_dict(path, content)
     model = ActionRFSQAE(**_complete_config(path, state, _mapping(path, content, "config")))
     _load_strictly(path, model, state)
@@ -526,7 +534,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: str = "cpu") -> 
         model,
         epoch=_read_number(path, content, "epoch", int),
         mse=_read_number(path, content, "mse", float),
-        normalization=_read_normalization(path, _mapping(path, content, "normalization"), model.action_dim),
+        normalization=read_normalization(path, _mapping(path, content, "normalization"), model.action_dim),
         provenance=dict(_mapping(path, content, "provenance")),
     )
 
@@ -626,7 +634,12 @@ def _read_number(path: Path, content: Mapping[str, Any], key: str, kind: Callabl
         raise CheckpointError(f"{path}: '{key}' is {content[key]!r}, not a number") from None
 
 
-def _read_normalization(path: Path, content: Mapping[str, Any], action_dim: int) -> dict[str, Tensor] | None:
+def read_normalization(path: Path, content: Mapping[str, Any], action_dim: int) -> dict[str, Tensor] | None:
+    """The bounds {'min': (A,), 'max': (A,)} that a file holds; None where it holds none. path: for messages.
+
+    Raises:
+        CheckpointError: something is missing, has another shape, or is no range.
+    """
     if not content:
         return None
     try:
