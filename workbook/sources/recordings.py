@@ -7,18 +7,22 @@ import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbook.episodes import Episode, Origin, Recordings, Start
 from workbook.errors import InputError
 from workbook.paths import SAMPLE, expand
-from workbook.sources import DATA_KINDS, chunk_file, hub, lerobot, libero_hdf5, libero_starts, libero_suites
+from workbook.sources import DATA_KINDS, chunk_file, lerobot, libero_hdf5, libero_starts, libero_suites
+
+if TYPE_CHECKING:
+    from workbook.sources.hub import OnProgress
 
 HUB_PREFIX = "hf://"
 LIBERO_HDF5 = "LIBERO HDF5"
 SAMPLE_KIND = "LIBERO HDF5, of a scripted expert in the simulator"
 
 
-def read_recordings(data: str | Path, on_progress: hub.OnProgress | None = None) -> Recordings:
+def read_recordings(data: str | Path, on_progress: OnProgress | None = None) -> Recordings:
     """Read what `data` names: 'sample', a path, a LIBERO suite, or hf://owner/name[@revision].
 
     A path that exists is read as such, even where a suite has the same name. on_progress: called with files done and
@@ -44,7 +48,7 @@ def _plain(episode: Episode) -> Episode:
     return replace(episode, actions=episode.actions + 0.0, **plain)
 
 
-def _read(text: str, on_progress: hub.OnProgress | None) -> Recordings:
+def _read(text: str, on_progress: OnProgress | None) -> Recordings:
     if not text.strip():
         raise InputError(f"--data is empty; give {DATA_KINDS}")
     if text == "sample":
@@ -58,10 +62,12 @@ def _read(text: str, on_progress: hub.OnProgress | None) -> Recordings:
     return _read_path(path)
 
 
-def _read_hub(name: str, on_progress: hub.OnProgress | None) -> Recordings:
+def _read_hub(name: str, on_progress: OnProgress | None) -> Recordings:
     repository, _, revision = name.partition("@")
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", repository):
         raise InputError(f"hf://{name}: is not a data set's name; write hf://owner/name or hf://owner/name@revision")
+    from workbook.sources import hub  # only here: its package takes a second, and warns in notebooks without widgets
+
     mirror = hub.fetch(repository, revision, on_progress)
     pinned = f"{HUB_PREFIX}{repository}@{mirror.revision}"
     try:
@@ -74,7 +80,7 @@ def _read_hub(name: str, on_progress: hub.OnProgress | None) -> Recordings:
     return Recordings(episodes, origin)
 
 
-def _read_suite(suite: str, revision: str, on_progress: hub.OnProgress | None) -> Recordings:
+def _read_suite(suite: str, revision: str, on_progress: OnProgress | None) -> Recordings:
     whole = _read_hub(f"{libero_suites.REPOSITORY}{'@' + revision if revision else ''}", on_progress)
     origin = whole.origin
     episodes, lacking = libero_suites.select(whole.episodes, suite, origin.name)
