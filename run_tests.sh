@@ -23,4 +23,5 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # small matrices: more threads on
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-exec "$python" -m pytest -m "$marker" ${arguments[@]+"${arguments[@]}"}
+# A process for each core; the tests of a file stay together, because they share what takes long to make.
+exec "$python" -m pytest --numprocesses auto --dist loadfile -m "$marker" ${arguments[@]+"${arguments[@]}"}

@@ -2,10 +2,16 @@
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from documented import blocks
+from scripts import load_script
 from small_runs import make_dataset
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
@@ -13,8 +19,10 @@ from workbook import criteria, documents, findings, run
 from workbook.claims import HOLDS, SUCCESS_CLAIMS
 from workbook.codecs.klt_rfsq import KltRFSQ, fit_varying
 from workbook.codecs.klt_rfsq_file import save_klt_rfsq
+from workbook.dataset import DataConfig, prepare_dataset
 from workbook.errors import InputError
 from workbook.evaluation import STAND_IN
+from workbook.export_tokens import export_tokens
 from workbook.paths import NOTEBOOKS, REPOSITORY
 from workbook.recommendation import options, recommend
 from workbook.replay.findings import meets_claim, verdict_part
@@ -22,6 +30,13 @@ from workbook.residual_analysis import partings
 from workbook.rivals import fitting_chunks
 from workbook.simulation import record
 
+Scope = dict[str, Any]
+CHECKPOINTS: dict[str, Conditioning] = {
+    "rfsq_best.pt": "none",
+    "rfsq_best_retrained_decoder.pt": "none",
+    "rfsq_robust_best.pt": "layernorm",
+    "rfsq_robust_scale_best.pt": "scale",
+}
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
 
 
@@ -116,8 +131,16 @@ def test_relative_links_lead_somewhere() -> None:
 
 
 def test_options_that_the_readme_names_exist() -> None:
-    named = set(re.findall(r"`?(--[a-z][a-z-]+)", TEXTS["README.md"])) - {"--help"}
-    options = vars(run.parse_arguments([])) | vars(record.parse_arguments(["--out", "anywhere"]))
+    """Those of commands in full are executed by test_commands.py; this holds those that are named alone."""
+    text = re.sub(r"(?ms)^```.*?^```", "", TEXTS["README.md"])
+    named = set(re.findall(r"`?(--[a-z][a-z-]+)", text)) - {"--help"}
+    training = load_script("train_rfsq_robust").parse_arguments
+    options = (
+        vars(run.parse_arguments([]))
+        | vars(record.parse_arguments(["--out", "anywhere"]))
+        | vars(training([]))
+        | vars(training([], in_cloud=True))
+    )
     of_tests = re.findall(r'= "(--[a-z-]+)"', (REPOSITORY / "run_tests.sh").read_text(encoding="utf8"))
     assert named <= {f"--{name.replace('_', '-')}" for name in options} | set(of_tests)
 
@@ -141,28 +164,139 @@ def write_klt_rfsq(path: Path) -> None:
     save_klt_rfsq(path, fit_varying(model, fitting_chunks(dataset), [60.0]))
 
 
-def test_the_snippets_for_phase_2_and_3_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_checkpoint(tmp_path / "rfsq_robust_scale_best.pt", "scale")
-    write_checkpoint(tmp_path / "rfsq_robust_best.pt", "layernorm")
-    scope: dict[str, torch.Tensor] = {}
-    snippets = re.findall(r"```python\n(.*?)```", TEXTS["INTEGRATION_TO_PHASE2.md"], flags=re.DOTALL)
-    assert len(snippets) == 5
-    for snippet in snippets[:2]:
-        exec(snippet, scope)
+INTEGRATION = "INTEGRATION_TO_PHASE2.md"
+ELSEWHERE = {"LeRobot": "test_lerobot_adapter.py", "ONNX": "test_export_onnx.py"}  # what executes these snippets
+
+
+def fill(folder: Path) -> None:
+    """What the snippets find in their folder: what a run leaves, and the exported tokens."""
+    for name, conditioning in CHECKPOINTS.items():
+        write_checkpoint(folder / name, conditioning)
+    write_klt_rfsq(folder / "klt_rfsq.npz")
+    shutil.copyfile(documents.RESULTS, folder / "results.json")
+    export_tokens(folder / "rfsq_robust_scale_best.pt", folder / "tokens", "sample", DataConfig(num_episodes=8))
+
+
+def check_labels(scope: Scope) -> None:
     assert scope["codes"].shape == (4, 8, 16, 8)
     assert scope["draft_labels"].shape == (4, 8, 16, 3)
+
+
+def check_decoder(scope: Scope) -> None:
     assert torch.equal(scope["decoded"], scope["codec"](scope["normalised"])[0])
     assert scope["command"].abs().max() <= 1
-    exec(snippets[2], scope)
-    assert scope["expected"].shape == (4, 8, 7)
-    certain = torch.nn.functional.one_hot(scope["codes"], 7) * 1e4
-    told = scope | {"certain": certain.float()}
-    exec(snippets[2].replace("torch.randn(4, 8, 16, 8, 7)", "certain"), told)
-    assert torch.allclose(told["expected"], scope["decoded"], atol=1e-5)
-    write_klt_rfsq(tmp_path / "klt_rfsq.npz")
-    exec(snippets[3], scope)
+
+
+def check_tokenizer(scope: Scope) -> None:
+    codec, normalised, tokens = scope["codec"], scope["normalised"], torch.tensor(scope["tokens"])
+    assert tokens.shape == (4, 384)
+    assert (int(tokens.min()) >= 1000, int(tokens.max()) <= 1020) == (True, True)
+    for found, layers in ((scope["command"], 3), (scope["coarse"], 1)):
+        expected = codec.decode_from_indices(codec.encode(normalised)[..., :layers]).clamp(-1, 1)
+        assert np.array_equal(found, expected.double().numpy())
+    assert scope["allowed"] == range(1007, 1014)
+
+
+def check_processor(scope: Scope) -> None:
+    assert np.array_equal(scope["again"], scope["tokenizer"].decode(scope["tokenizer"](scope["actions"])))
+
+
+def check_exported(scope: Scope) -> None:
+    codec, checkpoint = scope["codec"], scope["checkpoint"]
+    valid = scope["valid"]
+    original = prepare_dataset("sample", DataConfig(num_episodes=8)).dataset.episodes[scope["episode"]].actions
+    assert scope["part"] in ("train", "validation", "test")
+    assert int(valid.sum()) == len(original) == len(scope["steps"])
+    expected = checkpoint.denormalise(codec.decode_from_indices(scope["labels"])).clamp(-1, 1)[valid]
+    assert torch.equal(scope["steps"], expected)
+    assert torch.equal(scope["coarse_labels"], scope["labels"][..., :3])
+
+
+def check_rows(scope: Scope) -> None:
+    assert scope["rows"].shape[1:] == (8, 16, 8)
+    assert (scope["ids"].min() >= 0, scope["ids"].max() < 56) == (True, True)
+    assert np.array_equal(scope["ids"] // 7, np.broadcast_to(np.arange(8), scope["ids"].shape))
+
+
+def check_klt_rfsq(scope: Scope) -> None:
     assert scope["command"].shape == (4, 8, 7)
     assert scope["tokens"].codes.shape == (4, 37)
-    exec(snippets[4], scope)
+
+
+def check_option_b(scope: Scope) -> None:
+    assert scope["after"].shape == scope["before"].shape == (4, 8, 7)
+    assert not torch.equal(scope["after"], scope["before"])
+
+
+def check_option_c(scope: Scope) -> None:
+    assert scope["decision"]["title"] == documents.load_results()["recommendation"]["title"]
+
+
+def check_layernorm(scope: Scope) -> None:
     assert torch.equal(scope["decoded"], scope["layernorm"](scope["normalised"])[0])
+
+
+CHECKS: dict[str, list[Callable[[Scope], None]]] = {
+    "Encoder: labels for Phase 2": [check_labels],
+    "Decoder: actions in Phase 3": [check_decoder],
+    "The expected value instead of the most likely code": [lambda scope: None],  # below, with what is certain
+    "A tokenizer for a language model": [check_tokenizer, check_processor],
+    "Tokens of a whole data set": [check_exported, check_rows],
+    "KLT-RFSQ": [check_klt_rfsq],
+    "The options in code": [check_option_b, check_option_c],
+    "LayerNorm with its statistics": [check_layernorm],
+}
+
+
+def snippets_of(document: str) -> dict[str, list[str]]:
+    """Heading -> its Python snippets."""
+    found: dict[str, list[str]] = {}
+    for place, snippet in blocks("python"):
+        name, _, heading = place.partition(": ")
+        if name == document:
+            found.setdefault(heading, []).append(snippet)
+    return found
+
+
+@pytest.fixture
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    fill(tmp_path)
+    return tmp_path
+
+
+def test_the_snippets_for_phase_2_and_3_run(filled: Path) -> None:
+    """One after the other, as they stand: later ones use what earlier ones made."""
+    pytest.importorskip("transformers", reason="./run_tests.sh installs it")
+    snippets = snippets_of(INTEGRATION)
+    assert {heading: len(each) for heading, each in snippets.items() if heading not in ELSEWHERE} == {
+        heading: len(checks) for heading, checks in CHECKS.items()
+    }
+    scope: Scope = {}
+    for heading, each in snippets.items():
+        if heading in ELSEWHERE:
+            continue
+        for snippet, check in zip(each, CHECKS[heading], strict=True):
+            exec(snippet, scope)
+            check(scope)
+    assert (filled / "action_tokenizer" / "model.safetensors").is_file()
+
+
+def test_the_expected_value_of_what_is_certain_is_its_decoding(filled: Path) -> None:
+    snippets = snippets_of(INTEGRATION)
+    first = ("Encoder: labels for Phase 2", "Decoder: actions in Phase 3")
+    scope: Scope = {}
+    for heading in first:
+        exec(snippets[heading][0], scope)
+    scope["certain"] = torch.nn.functional.one_hot(scope["codes"], 7) * 1e4
+    (snippet,) = snippets["The expected value instead of the most likely code"]
+    exec(snippet.replace("torch.randn(4, 8, 16, 8, 7)", "certain.float()"), scope)
+    assert torch.allclose(scope["expected"], scope["decoded"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("heading", "file"), ELSEWHERE.items())
+def test_other_snippets_are_executed_elsewhere(heading: str, file: str) -> None:
+    assert heading in (REPOSITORY / "tests" / file).read_text(encoding="utf8")
+    assert snippets_of(INTEGRATION)[heading]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from documented import blocks
 from models import uniform, used_model
 from numpy.typing import NDArray
 from torch import Tensor
@@ -333,3 +334,17 @@ def test_what_breaks_off_leaves_both_files_as_they_were(
     assert [path.name for path in tmp_path.iterdir()] == [ENCODER_FILE]
     assert (tmp_path / ENCODER_FILE).read_text() == "before"
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_snippet_under_the_heading_onnx_runs(of_scale: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, beside the graphs that the command above it writes."""
+    ((_, snippet),) = [(at, code) for at, code in blocks("python") if at == "INTEGRATION_TO_PHASE2.md: ONNX"]
+    monkeypatch.chdir(of_scale.folder.parent)
+    scope: dict[str, Any] = {}
+    exec(snippet, scope)
+    raw = torch.from_numpy(scope["raw"])
+    checkpoint = of_scale.checkpoint
+    codes = checkpoint.model.encode(checkpoint.normalise(raw))
+    assert scope["found"].shape == codes.shape
+    assert np.abs(scope["restored"] - of_scale.decode(codes)).max() < 1e-5
+    assert np.abs(scope["coarsely"] - of_scale.decode(codes[..., :3])).max() < 1e-5

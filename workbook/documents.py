@@ -203,7 +203,7 @@ def take_over(out: str) -> None:
         raise InputError(f"{path}: was made from files that are not committed; commit them and run again")
     if results["verdict"]["not_evidence"] or results["provenance"]["parameters"]["data"]["data"] != "sample":
         raise InputError(f"{path}: the documents quote a full run on the sample, and this is none")
-    if results["training"]["resumed"]:
+    if results["training"].get("resumed"):
         raise InputError(f"{path}: its training was cut off and gone on with, so its times mean nothing; run it again")
     replay = results["replay"]
     if not replay_findings.played(replay) or replay["shortfalls"] or replay["newly_played"] < replay["replays"]:

@@ -70,6 +70,7 @@ class Snapshot:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Replace the file as a whole, so that a process that is killed leaves this state or the one before."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary:
             torch.save({"of": dict(self.of), **state}, temporary)
 

@@ -118,7 +118,6 @@ def train_variants(
     jobs = [Job(name, seed) for seed in range(seeds) for name in CONDITIONINGS if not (given and name == "none")]
     in_training = expand(unfinished) if unfinished else out.unfinished
     resumed = any(in_training.glob(f"*{SUFFIX}"))
-    in_training.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     trained = train_all(config, jobs, data, chosen, on_progress, in_training)
     total_seconds = time.perf_counter() - started

@@ -1,0 +1,202 @@
+"""The commands and Python snippets that documents, notebooks and docstrings show, and how each command is executed."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nbformat
+from scripts import load_script
+
+from workbook import documents
+from workbook.paths import NOTEBOOKS, REPOSITORY
+from workbook.simulation import record
+from workbook.sweep import orders_of, parse_sweep
+
+COMMAND = re.compile(r"\./\S+\.sh(?= |$)|(?:python3?|pip|modal|source|papermill|tensorboard|\.venv/bin/\S+) ")
+CODE_FILES = sorted([*REPOSITORY.glob("*.py"), *REPOSITORY.glob("workbook/**/*.py")])
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a documented command is executed, in a folder of its own.
+
+    files: what lies there; checkpoints by their names, and recordings.
+    replace: words of the command that stand for something else.
+    more: options added behind it, so that it takes seconds and writes nowhere else.
+    leaves: what is there afterwards.
+    parse: of a slow one in Python, what takes its arguments without the work.
+    needs: a package that not every environment has, or "simulator".
+    by: what executes it instead: a test, as file::name, or another command that says the same.
+    """
+
+    files: tuple[str, ...] = ()
+    replace: Mapping[str, str] = field(default_factory=dict)
+    more: str = ""
+    leaves: tuple[str, ...] = ()
+    slow: bool = False
+    parse: Callable[[Sequence[str]], None] | None = None
+    needs: str = ""
+    by: str = ""
+
+
+def parse_sweep_command(words: Sequence[str]) -> None:
+    script = load_script("train_rfsq_robust")
+    options = script.parse_arguments(words)
+    assert len(orders_of(parse_sweep(options.sweep), script.order_of(options))) == 25
+
+
+def parse_record_command(words: Sequence[str]) -> None:
+    assert record.jobs_of(record.parse_arguments(words))
+
+
+SMOKE = "--smoke --num-episodes 12"
+RUN: dict[str, Any] = {
+    "more": f"{SMOKE} --out out",
+    "leaves": ("out/results.json", "out/reports/index.html"),
+    "slow": True,
+}
+DRY: dict[str, Any] = {"more": "--dry-run", "slow": True}
+GUIDE = "--num-episodes 50 --epochs 100 --batch-size 64"
+IN_CLOUD = "test_cloud.py::test_the_guides_command_trains_what_it_trains_here"
+SWEPT_IN_CLOUD = "test_cloud.py::test_a_sweep_is_mapped_over_containers_and_gathered_here"
+EXPORTED = "test_export_onnx.py::test_the_command_says_what_it_wrote_and_how_far_it_agrees_with_torch"
+
+# To document a command, add a line here.
+COMMANDS: dict[str, Command] = {
+    "./run_all.sh": Command(**RUN),
+    "./run_all.sh --data path/to/recordings --out results": Command(
+        ("path/to/recordings",), more=SMOKE, leaves=("results/results.json",), slow=True
+    ),
+    "./run_all.sh --data path/to/recordings --naive-checkpoint rfsq_best.pt": Command(
+        ("path/to/recordings", "rfsq_best.pt"), **RUN
+    ),
+    "./run_all.sh --with-replay": Command(**RUN),
+    "./run_all.sh --full": Command(**RUN),
+    "./run_all.sh --smoke": Command(**RUN),
+    "./run_all.sh --help": Command(),
+    "./run_all.sh --data ...": Command(by="./run_all.sh --data path/to/recordings --out results"),
+    "./run_tests.sh": Command(),
+    "./run_tests.sh --with-replay": Command(),
+    f"python train_rfsq_robust.py --use-layernorm False {GUIDE}": Command(more="--epochs 2", leaves=("rfsq_best.pt",)),
+    f"python train_rfsq_robust.py --use-layernorm True {GUIDE}": Command(
+        more="--epochs 2", leaves=("rfsq_robust_best.pt",)
+    ),
+    "python train_rfsq_robust.py --conditioning scale --epochs 200 --resume": Command(
+        more="--epochs 2 --num-episodes 12", leaves=("rfsq_robust_scale_best.pt",)
+    ),
+    "python train_rfsq_robust.py --sweep seeds=5,conditioning=all --models-dir models": Command(
+        more="--epochs 1 --num-episodes 12", leaves=("models/sweep_results.json",), slow=True, parse=parse_sweep_command
+    ),
+    "python test_layernorm_improvement.py --naive-model rfsq_best.pt --robust-model rfsq_robust_best.pt "
+    "--num-samples 1000 --chunk-len 8": Command(("rfsq_best.pt", "rfsq_robust_best.pt")),
+    "python -m workbook.export_tokens --checkpoint rfsq_robust_scale_best.pt --data sample --out tokens": Command(
+        ("rfsq_robust_scale_best.pt",),
+        more="--num-episodes 12",
+        leaves=("tokens/tokens.h5", "tokens/tokens.parquet"),
+    ),
+    "python -m workbook.export_tokens --help": Command(),
+    "python -m workbook.export_onnx --checkpoint rfsq_robust_scale_best.pt --out onnx": Command(by=EXPORTED),
+    "python -m workbook.export_onnx --help": Command(),
+    "python -m workbook.simulation.record --out FOLDER": Command(
+        more="--task libero_goal:7 --episodes 1",
+        leaves=("FOLDER/libero_goal",),
+        slow=True,
+        parse=parse_record_command,
+        needs="simulator",
+    ),
+    "python -m workbook.documents OUT": Command(by="test_commands.py::test_taking_over_results_rewrites_the_documents"),
+    "pip install -c constraints.txt -e '.[sim]'": Command(needs="simulator", **DRY),
+    "pip install -c constraints.txt -e '.[lab]'": Command(needs="jupyterlab", **DRY),
+    "pip install -c constraints.txt -e '.[modal]'": Command(needs="modal", **DRY),
+    "pip install -e '.[onnx]'": Command(needs="onnx", **DRY),
+    f"modal run train_rfsq_robust.py --use-layernorm True {GUIDE}": Command(by=IN_CLOUD),
+    "modal run train_rfsq_robust.py --sweep seeds=5,conditioning=all --gpu A10G": Command(by=SWEPT_IN_CLOUD),
+    "modal volume get rfsq-models rfsq_robust_best.pt": Command(needs="modal"),
+    "modal volume put rfsq-data recordings": Command(needs="modal"),
+    "source .venv/bin/activate": Command(by="test_commands.py::test_the_environment_can_be_activated"),
+    ".venv/bin/jupyter lab notebooks/": Command(by="test_commands.py::test_jupyterlab_shows_the_notebooks"),
+}
+
+# The test that executes each Python snippet, by the heading that it stands under, or the docstring that it is of; a
+# second one in the same place has (2) behind it.
+PHASE_2_AND_3 = "test_documents.py::test_the_snippets_for_phase_2_and_3_run"
+SNIPPETS: dict[str, str] = {
+    "INTEGRATION_TO_PHASE2.md: Encoder: labels for Phase 2": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: Decoder: actions in Phase 3": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: The expected value instead of the most likely code": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: KLT-RFSQ": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: The options in code": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: The options in code (2)": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: Tokens of a whole data set": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: Tokens of a whole data set (2)": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: ONNX": "test_export_onnx.py::test_the_snippet_under_the_heading_onnx_runs",
+    "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model (2)": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: LeRobot": "test_lerobot_adapter.py::test_tokens_and_mask_are_added_to_a_batch",
+    "INTEGRATION_TO_PHASE2.md: LayerNorm with its statistics": PHASE_2_AND_3,
+    "rfsq_tokenizer.py: module": "test_commands.py::test_the_snippet_of_the_tokenizers_docstring_runs",
+}
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """(file: name, text) of every docstring; the name of a file's own is 'module'."""
+    for path in CODE_FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(REPOSITORY)}: {getattr(node, 'name', 'module')}", text
+
+
+def prose() -> Iterator[str]:
+    """Text that may name a command between backticks."""
+    for name in documents.DOCUMENTS:
+        yield re.sub(r"(?ms)^```.*?^```", "", (REPOSITORY / name).read_text(encoding="utf8"))
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        yield from (c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    yield from (text for _, text in docstrings())
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """(document: heading, text) of every fenced block of that language."""
+    for name in documents.DOCUMENTS:
+        heading = ""
+        text = (REPOSITORY / name).read_text(encoding="utf8")
+        for part in re.finditer(r"(?ms)^#+ ([^\n]+)|^```(\w*)\n(.*?)^```", text):
+            heading = part[1] or heading
+            if part[2] == language:
+                yield f"{name}: {heading}", part[3]
+
+
+def documented_commands() -> list[str]:
+    """Every one once, without comments: between backticks, as a line of a docstring, and every line of bash."""
+    lines = [" ".join(code.split()) for text in prose() for code in re.findall(r"`([^`]+)`", text)]
+    lines += [line.strip() for _, text in docstrings() for line in text.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if COMMAND.match(line)]
+    lines += [line for _, block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return sorted({shlex.join(each) for each in words if each})
+
+
+def documented_snippets() -> list[str]:
+    """Python blocks of the documents, and indented lines of docstrings that call something."""
+    found = [key for key, _ in blocks("python")]
+    for key, text in docstrings():
+        found += [key for _ in examples(text)]
+    return [key if key not in found[:i] else f"{key} ({found[:i].count(key) + 1})" for i, key in enumerate(found)]
+
+
+def examples(docstring: str) -> list[str]:
+    indented = map(textwrap.dedent, re.findall(r"(?m)(?:^    .*\n?)+", docstring))
+    return [code for code in indented if calls_something(code)]
+
+
+def calls_something(code: str) -> bool:
+    try:
+        return any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return False
