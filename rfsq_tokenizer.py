@@ -28,8 +28,10 @@ import json
 import math
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -47,13 +49,147 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
 
 GREATEST = 2**31 - 1  # of an offset and other integers, so that ids fit the integers of any framework
+NOT_SENT = -1  # stands in the place of a code
 CHUNK_LEN = 8  # steps, as the workbook cuts episodes
 CONFIG_NAME = "processor_config.json"  # where transformers' AutoProcessor looks
 WEIGHTS_NAME = "model.safetensors"
 HUB_SETTINGS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
 
 
-class RFSQTokenizer:
+class ActionTokenizer(ABC):
+    """What tokenizers share: they read what is given, refuse what cannot be, and clip; low, high: (A,) train range."""
+
+    _parts: str  # what the tokens of a chunk are, in words
+
+    def __init__(self, chunk_len: int, offset: int, limit: ArrayLike, low: Array, high: Array) -> None:
+        self.action_dim = len(low)
+        self.chunk_len = whole("chunk_len", chunk_len, 1)
+        self.offset = whole("offset", offset, 0)
+        self.limit = _read_limit(limit, self.action_dim)
+        clips = np.isfinite(self.limit)
+        self._bounds = np.where(clips, -self.limit, low), np.where(clips, self.limit, high)
+
+    @property
+    @abstractmethod
+    def _ranges(self) -> tuple[Integers, Integers]:
+        """The first id of each position, offset left out, and how many it has, or each has."""
+
+    @abstractmethod
+    def _encode(self, chunks: Array) -> Integers:
+        """(B, C, A) actions -> (B, tokens_per_chunk) codes."""
+
+    @abstractmethod
+    def _decode(self, codes: NDArray[np.int64]) -> Array:
+        """Codes, `NOT_SENT` where a sequence has ended -> actions that are not clipped."""
+
+    @property
+    def time_horizon(self) -> int:
+        """FAST's name of chunk_len."""
+        return self.chunk_len
+
+    @property
+    def vocab_size(self) -> int:
+        return int(np.add(*self._ranges).max())
+
+    @property
+    def tokens_per_chunk(self) -> int:
+        return len(self._ranges[0])
+
+    def __call__(self, actions: ArrayLike | Tensor) -> list[list[int]]:
+        """Raw actions (B, C, A), or one chunk (C, A) -> B lists of `tokens_per_chunk` ids.
+
+        Raises:
+            ValueError: another shape, or values that are NaN or infinite.
+        """
+        chunks = _to_array(actions, "actions")
+        if chunks.shape[-2:] != (self.chunk_len, self.action_dim) or chunks.ndim not in (2, 3):
+            wanted = f"({self.chunk_len}, {self.action_dim})"
+            raise ValueError(
+                f"actions of shape {chunks.shape} are not chunks; give (batch, {wanted[1:]} or {wanted}, "
+                f"which are {self.chunk_len} steps of {self.action_dim} numbers"
+            )
+        chunks = chunks.reshape(-1, self.chunk_len, self.action_dim)
+        _check_finite(chunks, "actions", "chunk", "step", "dimension")
+        ids: list[list[int]] = (self._encode(chunks) + self._ranges[0] + self.offset).tolist()
+        return ids
+
+    def decode(
+        self,
+        tokens: Integers | Tensor | Iterable[int] | Iterable[Iterable[int]],
+        time_horizon: int | None = None,
+        action_dim: int | None = None,
+    ) -> Array:
+        """Token ids -> raw actions (B, C, A) within the controller's range.
+
+        Args:
+            tokens: B sequences, a (B, n) array or one sequence, each of 1 to `tokens_per_chunk` ids. Lengths may
+                differ.
+            time_horizon, action_dim: taken for FAST's sake; where given they must be those of the tokenizer.
+
+        Raises:
+            ValueError: a sequence that is empty or too long, or holds something else than ids of the vocabulary.
+        """
+        for name, given in (("time_horizon", time_horizon), ("action_dim", action_dim)):
+            if given is not None and given != getattr(self, name):
+                raise ValueError(
+                    f"{name} is {given}, but this tokenizer decodes {getattr(self, name)}; leave it out, or take the "
+                    "tokenizer that made the tokens"
+                )
+        ids, lengths = self._read_tokens(tokens)
+        sent = np.arange(self.tokens_per_chunk) < lengths[:, None]
+        codes = np.zeros(sent.shape, dtype=np.int64)
+        codes[sent] = ids - self.offset
+        codes = np.where(sent, (codes - self._ranges[0]) % self._ranges[1], NOT_SENT)
+        return np.clip(self._decode(codes), *self._bounds)
+
+    def ids_of_position(self, position: int) -> range:
+        """The ids that are meant at a position of a sequence, so that a policy can leave out all others."""
+        whole("position", position, 0, self.tokens_per_chunk - 1)
+        first, size = (np.broadcast_to(each, self.tokens_per_chunk)[position] for each in self._ranges)
+        return range(self.offset + int(first), self.offset + int(first + size))
+
+    def _read_tokens(self, tokens: Any) -> tuple[Integers, Integers]:
+        """The ids of all sequences one after the other, and the length of each, all of them checked."""
+        if isinstance(tokens, Tensor):
+            tokens = tokens.detach().cpu()
+            tokens = tokens.tolist() if tokens.is_floating_point() else tokens.numpy()
+        quick = isinstance(tokens, np.ndarray) and tokens.ndim == 2 and tokens.dtype.kind in "iu"
+        rows = tokens if quick else _rows(tokens)
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        for number in np.flatnonzero((lengths < 1) | (lengths > self.tokens_per_chunk)):
+            most = f"{self.tokens_per_chunk}, which are {self._parts}"
+            raise ValueError(f"sequence {number} holds {lengths[number]} ids; give 1 to {most}")
+        ids = _join(rows)
+        if ids is None or (len(ids) and not self.offset <= ids.min() <= ids.max() < self.offset + self.vocab_size):
+            raise self._refusal(rows)
+        return ids, lengths
+
+    def _refusal(self, rows: Iterable[Iterable[Any]]) -> ValueError:
+        """Names the first of these ids that is none."""
+        allowed = range(self.offset, self.offset + self.vocab_size)
+        every = ((number, position, found) for number, row in enumerate(rows) for position, found in enumerate(row))
+        number, position, found = next(entry for entry in every if not (_is_integer(entry[2]) and entry[2] in allowed))
+        return ValueError(
+            f"sequence {number}, position {position}: id {found} is not an integer from {allowed[0]} to {allowed[-1]}, "
+            "the ids of this tokenizer"
+        )
+
+    def _save(self, folder: Path, files: Mapping[str, bytes], module: str, **settings: Any) -> None:
+        """Write files, each under a temporary name first, and last the config: without it a folder is not finished."""
+        config = {
+            "processor_class": type(self).__name__,
+            "auto_map": {"AutoProcessor": f"{module}.{type(self).__name__}"},
+            "limit": [largest if math.isfinite(largest) else None for largest in self.limit.tolist()],
+            "offset": self.offset,
+        } | settings
+        written = {**files, CONFIG_NAME: json.dumps(config, indent=2, allow_nan=False).encode()}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_NAME).unlink(missing_ok=True)
+        for name, content in written.items():
+            _write(folder / name, content)
+
+
+class RFSQTokenizer(ActionTokenizer):
     """Action chunks to token ids and back.
 
     Args:
@@ -88,15 +224,10 @@ class RFSQTokenizer:
                 "range of its training data"
             )
         self.checkpoint = checkpoint
-        self.action_dim = model.action_dim
         self.num_levels = model.rfsq.num_levels
-        self.layers = _whole("layers", model.rfsq.num_layers if layers is None else layers, 1, model.rfsq.num_layers)
-        self.chunk_len = _whole("chunk_len", chunk_len, 1)
-        self.offset = _whole("offset", offset, 0)
-        self.limit = _read_limit(limit, self.action_dim)
-        clips = np.isfinite(self.limit)
-        low, high = (bounds[name].double().numpy() for name in ("min", "max"))
-        self._range = np.where(clips, -self.limit, low), np.where(clips, self.limit, high)
+        self.layers = whole("layers", model.rfsq.num_layers if layers is None else layers, 1, model.rfsq.num_layers)
+        super().__init__(chunk_len, offset, limit, bounds["min"].double().numpy(), bounds["max"].double().numpy())
+        self._parts = f"{chunk_len} steps of {model.hidden_dim} latents in {self.layers} layers"
 
     @classmethod
     def from_checkpoint(
@@ -149,10 +280,10 @@ class RFSQTokenizer:
                 f"RFSQTokenizer.fit trains with the workbook, which cannot be imported ({error}); install its "
                 "repository with pip install -e, or take a trained one with from_checkpoint or from_pretrained"
             ) from None
-        episodes = _read_episodes(actions)
+        episodes = read_episodes(actions)
         if chunk_len is None:
             chunk_len = CHUNK_LEN if isinstance(actions, (list, tuple)) else len(episodes[0])
-        chunk_len, offset = _whole("chunk_len", chunk_len, 1), _whole("offset", offset, 0)
+        chunk_len, offset = whole("chunk_len", chunk_len, 1), whole("offset", offset, 0)
         limit = _read_limit(limit, episodes[0].shape[1])
         chunks = cut_chunks(episodes, chunk_len, chunk_len)
         held_out = max(len(chunks.actions) // 5, 1)
@@ -165,128 +296,42 @@ class RFSQTokenizer:
         config = TrainConfig(epochs, hidden_dim=hidden_dim, num_layers=num_layers, num_levels=num_levels)
         with torch.random.fork_rng(devices=[]):
             data = TrainData(normalised[kept], valid[kept], normalised[rest][valid[rest]])
-            trained = train(config, Job("scale", _whole("seed", seed, 0)), data)
+            trained = train(config, Job("scale", whole("seed", seed, 0)), data)
             # Of this file's own class, also where transformers has loaded it beside the one that the workbook trains.
             model = ActionRFSQAE(**trained.model.config).eval()
         model.load_state_dict(trained.model.state_dict())
         bounds = {"min": torch.from_numpy(normaliser.low), "max": torch.from_numpy(normaliser.high)}
         return cls(Checkpoint(model, trained.epoch, trained.mse, bounds), None, chunk_len, offset, limit)
 
-    @property
-    def time_horizon(self) -> int:
-        """FAST's name of chunk_len."""
-        return self.chunk_len
-
-    @property
-    def vocab_size(self) -> int:
-        return self.layers * self.num_levels
-
-    @property
-    def tokens_per_chunk(self) -> int:
-        return self.layers * self._tokens_per_layer
-
-    @property
-    def _tokens_per_layer(self) -> int:
-        return self.chunk_len * self.checkpoint.model.hidden_dim
-
     def ids_of_layer(self, layer: int) -> range:
         """The ids that stand for codes of a layer, so that a policy can leave out all others."""
-        first = self.offset + _whole("layer", layer, 0, self.layers - 1) * self.num_levels
+        first = self.offset + whole("layer", layer, 0, self.layers - 1) * self.num_levels
         return range(first, first + self.num_levels)
 
     def layer_of_position(self, position: int) -> int:
         """The layer whose codes stand at this position of a sequence."""
-        return _whole("position", position, 0, self.tokens_per_chunk - 1) // self._tokens_per_layer
+        return whole("position", position, 0, self.tokens_per_chunk - 1) // (self.tokens_per_chunk // self.layers)
 
-    def __call__(self, actions: ArrayLike | Tensor) -> list[list[int]]:
-        """Raw actions (B, C, A), or one chunk (C, A) -> B lists of `tokens_per_chunk` ids.
+    @cached_property
+    def _ranges(self) -> tuple[Integers, Integers]:
+        per_layer = self.chunk_len * self.checkpoint.model.hidden_dim
+        return np.repeat(np.arange(self.layers) * self.num_levels, per_layer), np.array(self.num_levels)
 
-        Raises:
-            ValueError: another shape, or values that are NaN or infinite.
-        """
-        chunks = _to_array(actions, "actions")
-        if chunks.shape[-2:] != (self.chunk_len, self.action_dim) or chunks.ndim not in (2, 3):
-            wanted = f"({self.chunk_len}, {self.action_dim})"
-            raise ValueError(
-                f"actions of shape {chunks.shape} are not chunks; give (batch, {wanted[1:]} or {wanted}, "
-                f"which are {self.chunk_len} steps of {self.action_dim} numbers"
-            )
-        chunks = chunks.reshape(-1, self.chunk_len, self.action_dim)
-        _check_finite(chunks, "actions", "chunk", "step", "dimension")
+    def _encode(self, chunks: Array) -> Integers:
         codes = self.checkpoint.model.encode(self.checkpoint.normalise(torch.from_numpy(chunks)))
-        first = self.offset + self.num_levels * torch.arange(self.layers)
-        ids: list[list[int]] = (codes[..., : self.layers] + first).movedim(-1, 1).flatten(1).tolist()
-        return ids
+        return codes[..., : self.layers].movedim(-1, 1).flatten(1).numpy()
 
-    def decode(
-        self,
-        tokens: Integers | Tensor | Iterable[int] | Iterable[Iterable[int]],
-        time_horizon: int | None = None,
-        action_dim: int | None = None,
-    ) -> Array:
-        """Token ids -> raw actions (B, C, A) within the controller's range.
-
-        Args:
-            tokens: B sequences, a (B, n) array or one sequence, each of 1 to `tokens_per_chunk` ids. Lengths may
-                differ. Whole layers decode bit for bit as `decode_from_indices` decodes them.
-            time_horizon, action_dim: taken for FAST's sake; where given they must be those of the tokenizer.
-
-        Raises:
-            ValueError: a sequence that is empty or too long, or holds something else than ids of the vocabulary.
-        """
-        for name, given in (("time_horizon", time_horizon), ("action_dim", action_dim)):
-            if given is not None and given != getattr(self, name):
-                raise ValueError(
-                    f"{name} is {given}, but this tokenizer decodes {getattr(self, name)}; leave it out, or take the "
-                    "tokenizer that made the tokens"
-                )
-        ids, lengths = self._read_tokens(tokens)
-        codes, sent = self._place(ids, lengths)
+    def _decode(self, codes: NDArray[np.int64]) -> Array:
+        """Whole layers decode bit for bit as `decode_from_indices` decodes them."""
         model = self.checkpoint.model
+        by_layer = torch.from_numpy(codes).reshape(len(codes), self.layers, self.chunk_len, model.hidden_dim)
         with torch.no_grad():
-            latent = torch.zeros(len(lengths), self.chunk_len, model.hidden_dim)
-            for k in range(codes.shape[1]):
-                layer = model.rfsq.quantizers[k]
-                latent = latent + layer.to_values(codes[:, k], *layer.constants()).masked_fill(~sent[:, k], 0)
+            latent = torch.zeros(by_layer[:, 0].shape)
+            for layer, code in zip(model.rfsq.quantizers[: self.layers], by_layer.unbind(1), strict=True):
+                values = layer.to_values(code.clamp(min=0), *layer.constants())
+                latent = latent + values.masked_fill(code == NOT_SENT, 0)
             decoded = self.checkpoint.denormalise(model.decoder(latent))
-        return np.clip(decoded.double().numpy(), *self._range)
-
-    def _place(self, ids: Integers, lengths: Integers) -> tuple[Tensor, Tensor]:
-        """The codes that the positions of ids say, and which of them were sent: (B, layers that occur, C, H) each."""
-        occurring = -(-int(lengths.max(initial=0)) // self._tokens_per_layer)
-        sent = np.arange(occurring * self._tokens_per_layer) < lengths[:, None]
-        codes = np.zeros(sent.shape, dtype=np.int32)
-        codes[sent] = (ids - self.offset) % self.num_levels
-        shape = (len(lengths), occurring, self.chunk_len, self.checkpoint.model.hidden_dim)
-        return torch.from_numpy(codes).reshape(shape), torch.from_numpy(sent).reshape(shape)
-
-    def _read_tokens(self, tokens: Any) -> tuple[Integers, Integers]:
-        """The ids of all sequences one after the other, and the length of each, all of them checked."""
-        if isinstance(tokens, Tensor):
-            tokens = tokens.detach().cpu()
-            tokens = tokens.tolist() if tokens.is_floating_point() else tokens.numpy()
-        quick = isinstance(tokens, np.ndarray) and tokens.ndim == 2 and tokens.dtype.kind in "iu"
-        rows = tokens if quick else _rows(tokens)
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        for number in np.flatnonzero((lengths < 1) | (lengths > self.tokens_per_chunk)):
-            raise ValueError(
-                f"sequence {number} holds {lengths[number]} ids; give 1 to {self.tokens_per_chunk}, which are "
-                f"{self.chunk_len} steps of {self.checkpoint.model.hidden_dim} latents in {self.layers} layers"
-            )
-        ids = _join(rows)
-        if ids is None or (len(ids) and not self.offset <= ids.min() <= ids.max() < self.offset + self.vocab_size):
-            raise self._refusal(rows)
-        return ids, lengths
-
-    def _refusal(self, rows: Iterable[Iterable[Any]]) -> ValueError:
-        """Names the first of these ids that is none."""
-        allowed = range(self.offset, self.offset + self.vocab_size)
-        every = ((number, position, found) for number, row in enumerate(rows) for position, found in enumerate(row))
-        number, position, found = next(entry for entry in every if not (_is_integer(entry[2]) and entry[2] in allowed))
-        return ValueError(
-            f"sequence {number}, position {position}: id {found} is not an integer from {allowed[0]} to {allowed[-1]}, "
-            "the ids of this tokenizer"
-        )
+        return decoded.double().numpy()
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `from_pretrained` and transformers' AutoProcessor load, code included.
@@ -299,26 +344,20 @@ class RFSQTokenizer:
         folder, own = Path(folder), Path(__file__)
         if folder.resolve() == own.resolve().parent:
             raise ValueError(f"{folder}: holds the code that runs, which saving would change; name another folder")
-        bounds = self.checkpoint.normalization or {}
-        config = {
-            "processor_class": "RFSQTokenizer",
-            "auto_map": {"AutoProcessor": "rfsq_tokenizer.RFSQTokenizer"},
-            "config": self.checkpoint.model.config,
-            "normalization": {name: bound.double().tolist() for name, bound in bounds.items()},
-            "limit": [largest if math.isfinite(largest) else None for largest in self.limit.tolist()],
-            "layers": self.layers,
-            "chunk_len": self.chunk_len,
-            "offset": self.offset,
-        }
         model_code = Path(inspect.getfile(ActionRFSQAE)).read_bytes()
         # transformers makes a package of the folder.
         own_code = re.sub(r"(?m)^from rfsq_robust import", "from .rfsq_robust import", own.read_text(encoding="utf8"))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_NAME).unlink(missing_ok=True)  # comes last: a folder without it was not finished
-        _write(folder / WEIGHTS_NAME, safetensors.save(self.checkpoint.model.state_dict()))
-        _write(folder / "rfsq_robust.py", model_code)
-        _write(folder / "rfsq_tokenizer.py", own_code.encode())
-        _write(folder / CONFIG_NAME, json.dumps(config, indent=2, allow_nan=False).encode())
+        weights = safetensors.save(self.checkpoint.model.state_dict())
+        bounds = self.checkpoint.normalization or {}
+        self._save(
+            folder,
+            {WEIGHTS_NAME: weights, "rfsq_robust.py": model_code, "rfsq_tokenizer.py": own_code.encode()},
+            "rfsq_tokenizer",
+            config=self.checkpoint.model.config,
+            normalization={name: bound.double().tolist() for name, bound in bounds.items()},
+            layers=self.layers,
+            chunk_len=self.chunk_len,
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], **settings: Any) -> RFSQTokenizer:
@@ -332,9 +371,11 @@ class RFSQTokenizer:
         Raises:
             ValueError: not found, or a file that is missing, damaged or does not fit the others.
         """
-        root = Path(folder) if Path(folder).is_dir() else _fetch(os.fspath(folder), settings)
+        root = find_folder(folder, settings, WEIGHTS_NAME)
         path, weights = root / CONFIG_NAME, root / WEIGHTS_NAME
-        config = _read_config(path)
+        config = read_config(path, "an RFSQTokenizer", {"config", "normalization", "layers", "chunk_len"})
+        _check_keys(path, " in 'config'", config["config"], set(inspect.signature(ActionRFSQAE).parameters))
+        _check_keys(path, " in 'normalization'", config["normalization"], {"min", "max"})
         bounds, limit = _read_numbers(path, config)
         checkpoint = checkpoint_of({"model": _read_weights(weights), "config": config["config"]}, weights)
         normalization = read_normalization(path, bounds, checkpoint.model.action_dim)
@@ -349,7 +390,7 @@ class RFSQTokenizer:
         """AutoProcessor calls this on a class that it has loaded; `save_pretrained` writes what it asks for anyway."""
 
 
-def _whole(name: str, given: Any, least: int, greatest: int = GREATEST) -> int:
+def whole(name: str, given: Any, least: int, greatest: int = GREATEST) -> int:
     """An integer within its bounds."""
     if not _is_integer(given) or not least <= given <= greatest:
         raise ValueError(f"{name} is {given!r}; give an integer from {least} to {greatest}")
@@ -404,7 +445,7 @@ def _check_finite(numbers: Array, place: str, *axes: str) -> None:
         raise ValueError(f"{place}, {where}: is {numbers[tuple(found)]}; mend or leave out what is not finite")
 
 
-def _read_episodes(actions: Any) -> list[Array]:
+def read_episodes(actions: Any) -> list[Array]:
     """(T, A) actions of every episode, all of the same A."""
     given = actions if isinstance(actions, (list, tuple)) else _to_array(actions, "actions")
     episodes = [_to_array(entry, f"episode {number} of actions") for number, entry in enumerate(given)]
@@ -444,17 +485,15 @@ def _read_bytes(path: Path) -> bytes:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); save the tokenizer again") from None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, kind: str, settings: set[str]) -> dict[str, Any]:
+    """The config of a saved tokenizer, by the kind's article and name, which has these settings of its own."""
     try:
         config = json.loads(_read_bytes(path).decode())
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError(f"{path}: not JSON, or cut short; save the tokenizer again") from None
-    if not isinstance(config, dict) or config.get("processor_class") != "RFSQTokenizer":
-        raise ValueError(f"{path}: is not of an RFSQTokenizer; name a folder that its save_pretrained wrote")
-    known = {"processor_class", "auto_map", "config", "normalization", "limit", "layers", "chunk_len", "offset"}
-    _check_keys(path, "", config, known)
-    _check_keys(path, " in 'config'", config["config"], set(inspect.signature(ActionRFSQAE).parameters))
-    _check_keys(path, " in 'normalization'", config["normalization"], {"min", "max"})
+    if not isinstance(config, dict) or config.get("processor_class") != kind.split()[-1]:
+        raise ValueError(f"{path}: is not of {kind}; name a folder that its save_pretrained wrote")
+    _check_keys(path, "", config, {"processor_class", "auto_map", "limit", "offset"} | settings)
     return config
 
 
@@ -470,9 +509,13 @@ def _read_numbers(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tens
     try:
         given = config["normalization"]
         bounds = {name: torch.tensor(given[name], dtype=torch.float64) for name in ("min", "max")}
-        return bounds, [math.inf if largest is None else float(largest) for largest in config["limit"]]
+        return bounds, stored_limit(config)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{path}: 'normalization' or 'limit' are not numbers; save the tokenizer again") from None
+
+
+def stored_limit(config: Mapping[str, Any]) -> list[float]:
+    return [math.inf if largest is None else float(largest) for largest in config["limit"]]
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -483,15 +526,17 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not safetensors, or cut short; save the tokenizer again") from None
 
 
-def _fetch(name: str, settings: Mapping[str, Any]) -> Path:
-    """The folder of the cache that holds a repository of the Hub."""
+def find_folder(folder: str | os.PathLike[str], settings: Mapping[str, Any], contents: str) -> Path:
+    """A folder here, or that of the cache which holds a repository of the Hub: its config and this file."""
+    if Path(folder).is_dir():
+        return Path(folder)
     from huggingface_hub import snapshot_download
 
     wanted = {setting: settings[setting] for setting in HUB_SETTINGS if setting in settings}
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME], **wanted))
+        return Path(snapshot_download(os.fspath(folder), allow_patterns=[CONFIG_NAME, contents], **wanted))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{name}: is no folder here, and no repository that could be fetched ({type(error).__name__}); "
+            f"{folder}: is no folder here, and no repository that could be fetched ({type(error).__name__}); "
             "mend the name, or the connection"
         ) from None

@@ -219,7 +219,8 @@ if find_spec("modal"):
 
     @app.local_entrypoint()
     def main_in_cloud(*arguments: str) -> None:
-        sys.exit(run_in_cloud(arguments, train_in_cloud))
+        if code := run_in_cloud(arguments, train_in_cloud):
+            sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ SNIPPETS: dict[str, str] = {
     "INTEGRATION_TO_PHASE2.md: Decoder: actions in Phase 3": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: The expected value instead of the most likely code": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: KLT-RFSQ": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: KLT-RFSQ (2)": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: The options in code": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: The options in code (2)": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: Tokens of a whole data set": PHASE_2_AND_3,
@@ -140,6 +141,7 @@ SNIPPETS: dict[str, str] = {
     "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model (2)": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: LeRobot": "test_lerobot_adapter.py::test_tokens_and_mask_are_added_to_a_batch",
     "INTEGRATION_TO_PHASE2.md: LayerNorm with its statistics": PHASE_2_AND_3,
+    "workbook/klt_tokenizer.py: module": "test_klt_tokenizer.py::test_the_snippet_of_the_docstring_runs",
     "rfsq_tokenizer.py: module": "test_commands.py::test_the_snippet_of_the_tokenizers_docstring_runs",
 }
 

@@ -223,6 +223,17 @@ def check_klt_rfsq(scope: Scope) -> None:
     assert scope["tokens"].codes.shape == (4, 37)
 
 
+def check_klt_tokenizer(scope: Scope) -> None:
+    fixed, ids, tokenizer = scope["fixed"], np.array(scope["ids"]), scope["tokenizer"]
+    grippers = len(fixed.model.grippers[0].trajectories)
+    assert np.array_equal(scope["command"], fixed.decode(scope["tokens"]).clip(-1, 1))
+    assert np.array_equal((ids[:, 1:] - 1000 - grippers) % 3, scope["tokens"].codes[:, 1:])
+    assert scope["coarse"].shape == (4, 8, 7)
+    assert (scope["allowed"].start, len(scope["allowed"])) == (1000 + grippers, 3)
+    loaded = type(tokenizer).from_pretrained("klt_tokenizer")
+    assert np.array_equal(loaded.decode(scope["ids"]), scope["command"])
+
+
 def check_option_b(scope: Scope) -> None:
     assert scope["after"].shape == scope["before"].shape == (4, 8, 7)
     assert not torch.equal(scope["after"], scope["before"])
@@ -242,7 +253,7 @@ CHECKS: dict[str, list[Callable[[Scope], None]]] = {
     "The expected value instead of the most likely code": [lambda scope: None],  # below, with what is certain
     "A tokenizer for a language model": [check_tokenizer, check_processor],
     "Tokens of a whole data set": [check_exported, check_rows],
-    "KLT-RFSQ": [check_klt_rfsq],
+    "KLT-RFSQ": [check_klt_rfsq, check_klt_tokenizer],
     "The options in code": [check_option_b, check_option_c],
     "LayerNorm with its statistics": [check_layernorm],
 }
