@@ -11,24 +11,23 @@ second does the same in a container of Modal (https://modal.com), if the package
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rfsq_robust import CONDITIONINGS, resolve_conditioning
-from workbook.dataset import DataConfig
-from workbook.errors import InputError
-from workbook.sweep import EXAMPLE, carry_out_here, gather, orders_of, parse_sweep, sweep_table, write_results
-from workbook.tables import epochs_table
-from workbook.training import Job, TrainConfig
-from workbook.training_order import TrainingOrder, carry_out
-from workbook.wording import number
+# The workbook is imported where it is used, so that --help and a mistyped option do not wait for torch.
+if TYPE_CHECKING:
+    from workbook.training_order import TrainingOrder
 
 MODELS, DATA = "/models", "/data"  # where the volumes of the cloud are mounted
+SWEEP = "seeds=5,conditioning=all"
+MOST_SEED = 2**31
 Outcome = dict[str, Any]
 
 
@@ -43,14 +42,16 @@ def parse_arguments(arguments: Sequence[str], in_cloud: bool = False) -> argpars
         "--use-layernorm", type=_truth, default=True, metavar="True|False", help="LayerNorm, or naive; default: True"
     )
     parser.add_argument(
-        "--conditioning", choices=CONDITIONINGS, help="stands over --use-layernorm; 'scale' decodes from its tokens"
+        "--conditioning",
+        help="none, layernorm, frozen_layernorm, learned_scale or scale, which decodes from its tokens; stands over "
+        "--use-layernorm",
     )
     parser.add_argument("--data", default="sample", help="as for run_all.sh; default: sample")
     parser.add_argument("--num-episodes", type=int, default=0, help="use only so many episodes; default: 0, all")
     parser.add_argument("--epochs", type=int, default=100, help="passes over the train episodes; default: 100")
     parser.add_argument("--batch-size", type=int, default=64, help="chunks in a batch; default: 64")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of AdamW; default: 0.001")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batches; default: 0")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches, the first of a sweep; default: 0")
     parser.add_argument("--chunk-len", type=int, default=8, help="steps in a chunk; default: 8")
     parser.add_argument("--layout", default="libero", help="what the numbers of an action are, as for run_all.sh")
     parser.add_argument("--hidden-dim", type=int, default=16, help="latent numbers a step; default: 16")
@@ -70,7 +71,11 @@ def parse_arguments(arguments: Sequence[str], in_cloud: bool = False) -> argpars
         metavar="True|False",
         help="go on from the last epoch of a training that was cut off, if there is one",
     )
-    parser.add_argument("--sweep", metavar=EXAMPLE, help="train several, and gather one results file")
+    parser.add_argument(
+        "--sweep",
+        metavar=SWEEP,
+        help="train several, and gather one results file; what it does not name is as the other options say",
+    )
     if in_cloud:
         parser.add_argument("--gpu", default="T4", help="of Modal, or 'none'; default: T4")
     else:
@@ -85,8 +90,25 @@ def _truth(word: str) -> bool:
 
 
 def order_of(options: argparse.Namespace) -> TrainingOrder:
+    """What the options ask for.
+
+    Raises:
+        InputError: a value that cannot be.
+    """
+    from rfsq_robust import resolve_conditioning
+    from workbook.dataset import DataConfig
+    from workbook.errors import InputError
+    from workbook.training import Job, TrainConfig
+    from workbook.training_order import TrainingOrder
+
+    if not 0 <= options.seed < MOST_SEED:
+        raise InputError(f"seed is {options.seed}; give 0 to {MOST_SEED - 1}")
+    try:
+        conditioning = resolve_conditioning(options.use_layernorm, options.conditioning)
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
     return TrainingOrder(
-        Job(resolve_conditioning(options.use_layernorm, options.conditioning), options.seed),
+        Job(conditioning, options.seed),
         TrainConfig(
             options.epochs,
             options.batch_size,
@@ -110,15 +132,20 @@ def run(
     results_folder: str,
 ) -> None:
     """Train what the options ask for, by the given means, and say what came of it."""
+    from workbook.sweep import gather, orders_of, parse_sweep, sweep_table, write_results
+
     order = order_of(options)
     if options.sweep:
-        results = gather(train_many(orders_of(parse_sweep(options.sweep), order)), order)
+        results = gather(train_many(orders_of(parse_sweep(options.sweep, order.job), order)), order)
         print(f"{sweep_table(results).markdown}\nresults: {write_results(results, results_folder)}")  # noqa: T201
     else:
         say(order, train_one(order))
 
 
 def say(order: TrainingOrder, outcome: Outcome) -> None:
+    from workbook.tables import epochs_table
+    from workbook.wording import number
+
     lines = [
         epochs_table(outcome["curve"], order.job.conditioning).markdown,
         "",
@@ -136,67 +163,113 @@ def say(order: TrainingOrder, outcome: Outcome) -> None:
 
 
 def train_here(order: TrainingOrder) -> Outcome:
-    with _bar(f"training '{order.job.conditioning}'", order.train_config.epochs) as show:
-        return carry_out(order, lambda epoch, mse: show(epoch, f"validation MSE {number(mse, 3)}"))
+    from workbook.terminal import fetching
+    from workbook.training_order import carry_out
+    from workbook.wording import number
+
+    with fetching() as on_fetch, _bar(f"training '{order.job.conditioning}'", order.train_config.epochs) as bar:
+        return carry_out(
+            order, lambda epoch, mse: bar.show(epoch, f"validation MSE {number(mse, 3)}"), bar.begin, on_fetch
+        )
 
 
 def train_many_here(orders: Sequence[TrainingOrder]) -> list[Outcome]:
-    with _bar(f"training {len(orders)} models", len(orders) * orders[0].train_config.epochs) as show:
-        return carry_out_here(orders, lambda done, total: show(done, ""))
+    from workbook.sweep import carry_out_here
+    from workbook.terminal import fetching
+
+    total = len(orders) * orders[0].train_config.epochs
+    with fetching() as on_fetch, _bar(f"training {len(orders)} models", total) as bar:
+        return carry_out_here(orders, lambda done, total: bar.show(done, ""), on_fetch)
+
+
+class _Bar:
+    """A bar of epochs, from the beginning of the training; bad input is told without one."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title = title
+        self.total = total
+        self.bar: Any = None
+
+    def begin(self, done: int = 0) -> None:
+        """done: epochs of an earlier process, which tell nothing of the time that is left."""
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=self.total, initial=done, desc=self.title, unit="epoch", file=sys.stderr)
+
+    def show(self, done: int, words: str) -> None:
+        if self.bar is None:
+            self.begin()
+        self.bar.set_postfix_str(words, refresh=False)
+        self.bar.update(max(done - self.bar.n, 0))
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar of epochs, from the first that is done; bad input is told without one."""
-    from tqdm import tqdm
-
-    bar: tqdm | None = None
-
-    def show(done: int, words: str) -> None:
-        nonlocal bar
-        bar = bar or tqdm(total=total, desc=title, unit="epoch", file=sys.stderr)
-        bar.set_postfix_str(words, refresh=False)
-        bar.update(done - bar.n)
-
+def _bar(title: str, total: int) -> Iterator[_Bar]:
+    bar = _Bar(title, total)
     try:
-        yield show
+        yield bar
     finally:
-        if bar is not None:
-            bar.close()
+        if bar.bar is not None:
+            bar.bar.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train here, and return the exit code."""
-    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse_arguments(given)
+    os.environ["WORKBOOK_COMMAND"] = shlex.join(["python", "train_rfsq_robust.py", *given])
     try:
-        run(options, train_here, train_many_here, options.models_dir)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return _report_bad_input(lambda: run(options, train_here, train_many_here, options.models_dir))
     except KeyboardInterrupt:
         print("\ninterrupted; --resume goes on from the last epoch", file=sys.stderr)  # noqa: T201
         return 130
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error.filename or options.models_dir}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
         return 1
+
+
+def _report_bad_input(work: Callable[[], None]) -> int:
+    from workbook.errors import InputError
+
+    try:
+        work()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
     return 0
 
 
 if find_spec("modal"):
     import modal
 
+    HERE = Path(__file__).resolve().parent
     SOURCE = "/root/robust-rfsq-workbook"
-    LEFT_OUT = [".git", ".venv", "**/__pycache__", "out", "docs", "tests", "**/*.pt"]
-    # A container reads this file again, and has its image already.
-    image = modal.Image.debian_slim(python_version="3.11")
-    if modal.is_local():
-        image = image.add_local_dir(Path(__file__).resolve().parent, SOURCE, copy=True, ignore=LEFT_OUT).run_commands(
-            f"cd {SOURCE} && pip install --constraint constraints.txt --editable ."
-        )
-    models, data = (modal.Volume.from_name(f"rfsq{name}", create_if_missing=True) for name in ("-models", "-data"))
-    app = modal.App("robust-rfsq", image=image)
+    REQUIREMENTS = ("pyproject.toml", "constraints.txt", "README.md")
+    MODULES = ("rfsq_robust.py", "rfsq_tokenizer.py")
+    FOLDERS = ("workbook", "sample")
+    # The packages first, in a layer that a change of the code leaves as it is.
+    DEPENDENCIES = (
+        "python -c \"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'])\""
+    )
 
-    @app.function(volumes={MODELS: models, DATA: data}, timeout=24 * 3600)
+    def image_of(repository: Path) -> modal.Image:
+        image = modal.Image.debian_slim(python_version="3.11")
+        for name in REQUIREMENTS:
+            image = image.add_local_file(repository / name, f"{SOURCE}/{name}", copy=True)
+        image = image.run_commands(f"cd {SOURCE} && pip install --constraint constraints.txt $({DEPENDENCIES})")
+        for name in MODULES:
+            image = image.add_local_file(repository / name, f"{SOURCE}/{name}", copy=True)
+        for name in FOLDERS:
+            image = image.add_local_dir(repository / name, f"{SOURCE}/{name}", copy=True, ignore=["**/__pycache__"])
+        return image.run_commands(f"cd {SOURCE} && pip install --no-deps --editable .")
+
+    models = modal.Volume.from_name("rfsq-models", create_if_missing=True)
+    data = modal.Volume.from_name("rfsq-data", create_if_missing=True)
+    # A container reads this file again, and has its image already.
+    app = modal.App("robust-rfsq", image=image_of(HERE) if modal.is_local() else None)
+
+    # Few containers at a time, for all of them write to one volume.
+    @app.function(volumes={MODELS: models, DATA: data}, timeout=24 * 3600, max_containers=5)
     def train_in_cloud(order: TrainingOrder) -> Outcome:
         """The body of a container; what it writes to a volume outlives it."""
         outcome = train_here(order)
@@ -207,15 +280,15 @@ if find_spec("modal"):
     def run_in_cloud(arguments: Sequence[str], function: Any) -> int:
         """Train by a function of Modal, with the GPU that is asked for, and return the exit code."""
         options = parse_arguments(arguments, in_cloud=True)
-        try:
-            if not PurePosixPath(options.models_dir).is_relative_to(MODELS):
-                raise InputError(f"--models-dir {options.models_dir}: is lost with the container; name one in {MODELS}")
-            chosen = function if options.gpu.lower() == "none" else function.with_options(gpu=options.gpu)
-            run(options, chosen.remote, lambda orders: list(chosen.map(orders)), ".")
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        os.environ["WORKBOOK_COMMAND"] = shlex.join(["modal", "run", "train_rfsq_robust.py", *arguments])
+        if not PurePosixPath(options.models_dir).is_relative_to(MODELS):
+            print(  # noqa: T201
+                f"error: --models-dir {options.models_dir}: is lost with the container; name one in {MODELS}",
+                file=sys.stderr,
+            )
             return 2
-        return 0
+        chosen = function if options.gpu.lower() == "none" else function.with_options(gpu=options.gpu)
+        return _report_bad_input(lambda: run(options, chosen.remote, lambda orders: list(chosen.map(orders)), "."))
 
     @app.local_entrypoint()
     def main_in_cloud(*arguments: str) -> None:

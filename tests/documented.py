@@ -48,7 +48,8 @@ class Command:
 def parse_sweep_command(words: Sequence[str]) -> None:
     script = load_script("train_rfsq_robust")
     options = script.parse_arguments(words)
-    assert len(orders_of(parse_sweep(options.sweep), script.order_of(options))) == 25
+    order = script.order_of(options)
+    assert len(orders_of(parse_sweep(options.sweep, order.job), order)) == 25
 
 
 def parse_record_command(words: Sequence[str]) -> None:
@@ -100,6 +101,7 @@ COMMANDS: dict[str, Command] = {
         more="--num-episodes 12",
         leaves=("tokens/tokens.h5", "tokens/tokens.parquet"),
     ),
+    "python train_rfsq_robust.py --help": Command(),
     "python -m workbook.export_tokens --help": Command(),
     "python -m workbook.export_onnx --checkpoint rfsq_robust_scale_best.pt --out onnx": Command(by=EXPORTED),
     "python -m workbook.export_onnx --help": Command(),

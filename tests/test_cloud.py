@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,11 +95,40 @@ def test_the_body_of_a_container_trains(tmp_path: Path) -> None:
     assert (tmp_path / "rfsq_robust_best.pt").is_file()
 
 
-def test_the_image_takes_the_projects_constraints() -> None:
-    """What the image is built by, as the file says it: Modal keeps it to itself until it is built."""
-    source = (REPOSITORY / "train_rfsq_robust.py").read_text(encoding="utf8")
-    assert "pip install --constraint constraints.txt --editable ." in source
-    assert (REPOSITORY / "constraints.txt").is_file()
+def test_what_the_image_takes_along_is_enough_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that sees only that reads the sample and trains."""
+    taken = [*command.REQUIREMENTS, *command.MODULES, *command.FOLDERS]
+    for name in taken:
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+        copy(REPOSITORY / name, tmp_path / name)
+    program = (
+        "import sys, rfsq_tokenizer, workbook\n"
+        "from workbook.training_order import carry_out, TrainingOrder\n"
+        "from workbook.training import Job, TrainConfig\n"
+        "assert workbook.__file__.startswith(sys.argv[1]), workbook.__file__\n"
+        "carry_out(TrainingOrder(Job('scale', 0), TrainConfig(epochs=1), folder=sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    line = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not {".git", ".venv", "out", "tests", "recordings"} & set(taken)
+
+
+def test_the_image_installs_what_the_project_asks_for() -> None:
+    said = subprocess.run(
+        ["bash", "-c", command.DEPENDENCIES], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf8"))["project"]
+    assert said.stdout.split() == project["dependencies"]
+    assert isinstance(command.image_of(REPOSITORY), modal.Image)
+
+
+def test_the_entry_point_ends_without_an_exit_that_modal_takes_for_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "train_in_cloud", Function())
+    command.main_in_cloud.info.raw_f(*GUIDE)
+    with pytest.raises(SystemExit, match="2"):
+        command.main_in_cloud.info.raw_f("--models-dir", "here")
 
 
 def test_modal_itself_reads_the_arguments_and_asks_for_an_account(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import random
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 import torch
 from small_runs import SMALL, make_dataset, quickly, same_weights
 
-from rfsq_robust import CONDITIONINGS, Conditioning, load_checkpoint
+from rfsq_robust import CONDITIONINGS, CheckpointError, Conditioning, load_checkpoint
 from workbook.errors import InputError
 from workbook.paths import REPOSITORY, OutputFolder
 from workbook.snapshots import Snapshot
@@ -60,7 +62,7 @@ def train_until(last: int, config: TrainConfig, job: Job, data: TrainData, snaps
 def test_goes_on_to_the_same_weights(data: TrainData, tmp_path: Path, conditioning: Conditioning, last: int) -> None:
     job = Job(conditioning, 4)
     whole = train(FIVE_EPOCHS, job, data)
-    snapshot = snapshot_of(tmp_path / "state.pt", FIVE_EPOCHS, job, data)
+    snapshot = snapshot_of(tmp_path / "state", FIVE_EPOCHS, job, data)
     train_until(last, FIVE_EPOCHS, job, data, snapshot)
     told: list[tuple[int, float]] = []
     resumed = train(FIVE_EPOCHS, job, data, lambda epoch, mse: told.append((epoch, mse)), snapshot)
@@ -72,7 +74,7 @@ def test_goes_on_to_the_same_weights(data: TrainData, tmp_path: Path, conditioni
 
 def test_a_finished_training_can_be_made_longer(data: TrainData, tmp_path: Path) -> None:
     job = Job("scale", 0)
-    snapshot = snapshot_of(tmp_path / "state.pt", SMALL, job, data)
+    snapshot = snapshot_of(tmp_path / "state", SMALL, job, data)
     longer = replace(SMALL, epochs=5)
     assert len(train(SMALL, job, data, snapshot=snapshot).curve) == SMALL.epochs
     assert train(longer, job, data, snapshot=snapshot).curve == train(longer, job, data).curve
@@ -80,7 +82,7 @@ def test_a_finished_training_can_be_made_longer(data: TrainData, tmp_path: Path)
 
 def test_seconds_count_all_sittings(data: TrainData, tmp_path: Path) -> None:
     job = Job("none", 0)
-    snapshot = snapshot_of(tmp_path / "state.pt", SMALL, job, data)
+    snapshot = snapshot_of(tmp_path / "state", SMALL, job, data)
     train(SMALL, job, data, snapshot=snapshot)
     content = snapshot.read(SMALL.epochs)
     assert content
@@ -94,16 +96,17 @@ def test_a_process_that_dies_while_it_writes_leaves_the_state_before(
     data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job("scale", 0)
-    snapshot = snapshot_of(tmp_path / "state.pt", FIVE_EPOCHS, job, data)
+    snapshot = snapshot_of(tmp_path / "state", FIVE_EPOCHS, job, data)
     train_until(2, FIVE_EPOCHS, job, data, snapshot)
     before = snapshot.path.read_bytes()
 
-    def half(content: object, path: Path) -> None:
-        path.write_bytes(before[: len(before) // 2])
+    def half(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", half)
+        patch.setattr(Path, "write_bytes", half)
         with pytest.raises(KilledError):
             train(FIVE_EPOCHS, job, data, snapshot=snapshot)
     assert snapshot.path.read_bytes() == before
@@ -113,13 +116,13 @@ def test_a_process_that_dies_while_it_writes_leaves_the_state_before(
 class TestRefusals:
     @pytest.fixture
     def written(self, data: TrainData, tmp_path: Path) -> Snapshot:
-        snapshot = snapshot_of(tmp_path / "state.pt", FIVE_EPOCHS, Job("scale", 0), data)
+        snapshot = snapshot_of(tmp_path / "state", FIVE_EPOCHS, Job("scale", 0), data)
         train(FIVE_EPOCHS, Job("scale", 0), data, snapshot=snapshot)
         return snapshot
 
     def test_another_setting(self, data: TrainData, written: Snapshot) -> None:
         other = replace(FIVE_EPOCHS, batch_size=8)
-        with pytest.raises(InputError, match=r"state\.pt: this training was begun with batch_size 16, not 8; go on"):
+        with pytest.raises(InputError, match=r"state: this training was begun with batch_size 16, not 8; go on"):
             train(other, Job("scale", 0), data, snapshot=snapshot_of(written.path, other, Job("scale", 0), data))
 
     def test_another_seed(self, data: TrainData, written: Snapshot) -> None:
@@ -135,15 +138,49 @@ class TestRefusals:
         with pytest.raises(InputError, match="has done 5 epochs, more than 4; ask for 5 or more"):
             written.read(4)
 
-    @pytest.mark.parametrize("damage", ["cut short", "text", "another file"])
+    @pytest.mark.parametrize("damage", ["cut short", "a changed bit", "text", "a checkpoint", "a folder"])
     def test_a_damaged_file(self, written: Snapshot, damage: str) -> None:
-        content = written.path.read_bytes()
-        if damage == "another file":
+        content = bytearray(written.path.read_bytes())
+        content[len(content) // 2] ^= 1
+        if damage == "a folder":
+            written.path.unlink()
+            written.path.mkdir()
+        elif damage == "a checkpoint":
             torch.save({"model": {}}, written.path)
         else:
-            written.path.write_bytes(content[:1000] if damage == "cut short" else b"not a state")
-        with pytest.raises(InputError, match=r"state\.pt: not the state of a training, or damaged; remove it"):
+            other = {"cut short": bytes(content[:1000]), "a changed bit": bytes(content), "text": b"not a state"}
+            written.path.write_bytes(other[damage])
+        with pytest.raises(InputError, match=r"state: not the state of a training, or damaged; remove it"):
             written.read(5)
+
+    def test_a_state_passes_for_no_checkpoint(self, written: Snapshot) -> None:
+        """It holds weights without what they need, and would load as those of a naive model."""
+        with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
+            load_checkpoint(written.path)
+
+
+def test_a_state_is_never_executed(tmp_path: Path, data: TrainData) -> None:
+    bomb = pickle.dumps({"of": Bomb(tmp_path / "went off")})
+    (tmp_path / "state").write_bytes(hashlib.sha256(bomb).hexdigest().encode() + b"\n" + bomb)
+    with pytest.raises(InputError, match="not the state of a training"):
+        snapshot_of(tmp_path / "state", SMALL, Job("scale", 0), data).read(5)
+    assert not (tmp_path / "went off").exists()
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path, data: TrainData) -> None:
+    snapshot = snapshot_of(tmp_path / "state", SMALL, Job("scale", 0), data)
+    (tmp_path / ".state.abc").write_bytes(b"half")
+    (tmp_path / ".other.abc").write_bytes(b"not ours")
+    snapshot.remove_halves()
+    assert [path.name for path in tmp_path.iterdir()] == [".other.abc"]
 
 
 def test_a_run_of_many_trainings_that_is_interrupted_goes_on(tmp_path: Path) -> None:
@@ -205,7 +242,7 @@ def kill_at_random_moments(folder: Path, moments: int) -> int:
             process.wait(timeout=rng.uniform(0.2, 0.95) * duration)
         process.kill()
         finished = process.wait() == 0
-        in_the_middle += not finished and (each / "rfsq_robust_frozen_layernorm_training.pt").exists()
+        in_the_middle += not finished and (each / "rfsq_robust_frozen_layernorm.snapshot").exists()
         assert start(each, "--resume").wait(timeout=120) == 0
         resumed = load_checkpoint(each / "rfsq_robust_frozen_layernorm_best.pt")
         assert same_weights(resumed.model, whole.model)

@@ -73,7 +73,7 @@ class TestTheGuidesCommand:
         assert done.returncode == 0
         assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
             "rfsq_robust_best.pt",
-            "rfsq_robust_training.pt",
+            "rfsq_robust.snapshot",
             "rfsq_robust_log.csv",
             "tensorboard",
         }
@@ -92,6 +92,7 @@ class TestTheGuidesCommand:
         origin = checkpoint.provenance
         assert (origin["data"], origin["data_config"]) == ("sample", asdict(config))
         assert origin["dataset_sha256"] == dataset.sha256
+        assert origin["limit"] == [1.0] * 7
         assert checkpoint.normalization
         assert checkpoint.normalization["min"].tolist() == dataset.normaliser.low.tolist()
         threads = torch.get_num_threads()
@@ -192,6 +193,9 @@ def test_every_option_arrives() -> None:
         (["--layout", "wheel:2"], "cannot read 'wheel:2'"),
         (["--num-episodes", "2"], "cannot be split"),
         (["--device", "tpu"], "device 'tpu' is not one of"),
+        (["--conditioning", "magic"], "--conditioning 'magic' is not one of none, layernorm"),
+        (["--seed", "-1"], "seed is -1; give 0 to"),
+        (["--seed", "99999999999999999999"], "seed is 99999999999999999999; give 0 to"),
         (["--sweep", "seeds=two"], "seeds is 'two'; give a number"),
         (["--sweep", "seeds=0"], "seeds is 0"),
         (["--sweep", "gpus=2"], "cannot read 'gpus=2'"),
@@ -208,10 +212,12 @@ def test_bad_input_gets_a_sentence(
     assert not list(tmp_path.glob("*.pt"))
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("sweep", [[], ["--sweep", "seeds=1"]])
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], sweep: list[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert command.main([*QUICK, "--models-dir", str(tmp_path / "file")]) == 2
-    assert "cannot write models here" in capsys.readouterr().err
+    assert command.main([*QUICK, "--models-dir", str(tmp_path / "file"), *sweep]) == 2
+    assert "cannot write results here" in (told := capsys.readouterr().err)
+    assert "with --models-dir" in told
 
 
 def test_two_trainings_of_one_model_keep_out_of_each_others_way(
@@ -235,16 +241,23 @@ def test_an_interrupted_training_says_how_to_go_on(
     assert "--resume goes on" in capsys.readouterr().err
 
 
+FIRST = Job("layernorm", 7)
+
+
 class TestSweep:
     def test_is_every_conditioning_with_every_seed(self) -> None:
-        jobs = parse_sweep("seeds=2,conditioning=all")
+        jobs = parse_sweep("seeds=2,conditioning=all", Job("scale", 0))
         assert len(set(jobs)) == len(jobs) == 2 * len(CONDITIONINGS)
-        assert parse_sweep(" seeds = 1 , conditioning = scale+none ") == [Job("none", 0), Job("scale", 0)]
+        assert parse_sweep(" seeds = 1 , conditioning = scale+none ", FIRST) == [Job("none", 7), Job("scale", 7)]
+
+    def test_what_it_does_not_name_is_as_the_other_options_say(self) -> None:
+        assert parse_sweep("seeds=2", FIRST) == [Job("layernorm", 7), Job("layernorm", 8)]
+        assert len(parse_sweep("conditioning=all", FIRST)) == len(CONDITIONINGS)
 
     def test_each_has_files_of_its_own(self) -> None:
         order = TrainingOrder(Job("none", 0), TrainConfig(), folder="models")
-        orders = orders_of(parse_sweep("seeds=2"), order)
-        assert len({each.checkpoint for each in orders}) == len(orders)
+        orders = orders_of(parse_sweep("seeds=2", order.job), order)
+        assert len({each.checkpoint for each in orders} | {each.snapshot for each in orders}) == 2 * len(orders)
         assert orders[0] == replace(order, folder="models/sweep", stem="none_seed0")
 
     def test_gathers_one_results_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,11 +271,46 @@ class TestSweep:
         for name, spread in results["conditionings"].items():
             each = [run["validation_mse"] for run in results["runs"] if run["conditioning"] == name]
             assert spread["validation_mse"] == {"mean": sum(each) / 2, "least": min(each), "greatest": max(each)}
+        assert results["train_config"] == asdict(TrainConfig(epochs=3))
+        assert results["data_config"] == asdict(DataConfig(num_episodes=16))
+        assert results["command"].startswith("python train_rfsq_robust.py --num-episodes 16")
+        assert all(run["provenance"]["packages"]["torch"] for run in results["runs"])
         assert "| scale | 2 |" in capsys.readouterr().out
         alone = tmp_path / "alone"
         assert command.main([*QUICK, "--models-dir", str(alone), "--conditioning", "scale", "--seed", "1"]) == 0
         theirs = load_checkpoint(alone / "rfsq_robust_scale_best.pt").model
         assert same_weights(load_checkpoint(tmp_path / "sweep" / "scale_seed1_best.pt").model, theirs)
+
+    def test_two_in_one_folder_keep_out_of_each_others_way(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "sweep").mkdir()
+        with (tmp_path / "sweep" / ".sweep.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert command.main([*QUICK, "--models-dir", str(tmp_path), "--sweep", "seeds=1"]) == 2
+        assert "another run is writing here" in capsys.readouterr().err
+
+
+def test_the_bar_goes_on_where_the_training_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--models-dir", str(tmp_path), "--num-episodes", "16"]
+    assert command.main([*line, "--epochs", "4"]) == 0
+    capsys.readouterr()
+    assert command.main([*line, "--epochs", "6", "--resume"]) == 0
+    shown = re.findall(r"(\d)/6 \[", capsys.readouterr().err)
+    assert (shown[0], shown[-1]) == ("4", "6")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert command.main([*QUICK, "--models-dir", str(tmp_path)]) == 1
+    assert f"error: {tmp_path}: No space left on device\n" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.pt"))
+    assert not list(tmp_path.glob("*.snapshot"))
 
 
 def test_names_are_those_that_phase_2_and_3_look_for() -> None:

@@ -35,8 +35,8 @@ class OutputFolder:
     root: Path
 
     @staticmethod
-    def at(out: str) -> OutputFolder:
-        """Make the folder where it does not exist yet.
+    def at(out: str, option: str = "--out") -> OutputFolder:
+        """Make the folder where it does not exist yet. option: that which named it, for the message.
 
         Raises:
             InputError: the folder cannot be made or written to.
@@ -48,7 +48,7 @@ class OutputFolder:
                 pass
         except OSError as error:
             raise InputError(
-                f"{folder.root}: cannot write results here ({error.strerror}); name another folder with --out"
+                f"{folder.root}: cannot write results here ({error.strerror}); name another folder with {option}"
             ) from None
         return folder
 

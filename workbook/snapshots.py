@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import zipfile
@@ -19,8 +20,8 @@ from workbook.paths import replacing
 
 SUFFIX = ".snapshot"
 KEYS = {"of", "model", "optimizer", "generator", "curve", "best", "seconds"}
-# What torch raises on files that are damaged or none of its own.
-DAMAGE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
+# What torch raises on bytes that are not its own.
+NOT_TORCH = (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,7 @@ class Snapshot:
         """
         if not self.path.exists():
             return None
-        try:
-            content = torch.load(self.path, weights_only=True)
-        except DAMAGE:
-            content = None
-        if not isinstance(content, dict) or content.keys() != KEYS:
-            raise InputError(f"{self.path}: not the state of a training, or damaged; remove it to begin anew")
+        content = self._load()
         for key, now in self.of.items():
             before = content["of"].get(key)
             if before != now:
@@ -68,11 +64,36 @@ class Snapshot:
             )
         return content
 
+    def _load(self) -> dict[str, Any]:
+        try:
+            digest, _, state = self.path.read_bytes().partition(b"\n")
+            if digest == _digest(state):
+                content = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+                if isinstance(content, dict) and content.keys() == KEYS and isinstance(content["of"], dict):
+                    return content
+        except (OSError, *NOT_TORCH):
+            pass
+        raise InputError(f"{self.path}: not the state of a training, or damaged; remove it to begin anew")
+
     def write(self, state: Mapping[str, Any]) -> None:
-        """Replace the file as a whole, so that a process that is killed leaves this state or the one before."""
+        """Replace the file as a whole, so that a process that is killed leaves this state or the one before.
+
+        The hash before it tells a damaged state, and keeps it from passing for a checkpoint.
+        """
+        buffer = io.BytesIO()
+        torch.save({"of": dict(self.of), **state}, buffer)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary:
-            torch.save({"of": dict(self.of), **state}, temporary)
+            temporary.write_bytes(_digest(buffer.getvalue()) + b"\n" + buffer.getvalue())
+
+    def remove_halves(self) -> None:
+        """Remove what killed processes left half-written of this file."""
+        for half in self.path.parent.glob(f".{self.path.name}.*"):
+            half.unlink(missing_ok=True)
+
+
+def _digest(state: bytes) -> bytes:
+    return hashlib.sha256(state).hexdigest().encode()
 
 
 def remove_snapshots(folder: Path) -> None:

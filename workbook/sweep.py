@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from rfsq_robust import CONDITIONINGS
 from workbook import provenance
+from workbook.dataset import prepare_dataset
 from workbook.errors import InputError
 from workbook.parallel import OnProgress, Tick, run_jobs
-from workbook.paths import expand
+from workbook.paths import OutputFolder, locked
 from workbook.stages import write_json
 from workbook.tables import Table
 from workbook.training import Job, choose_device
-from workbook.training_order import TrainingOrder, carry_out, make_folder
+from workbook.training_order import FOLDER_OPTION, TrainingOrder, carry_out
 from workbook.variants import check_seeds
 from workbook.wording import number
 
@@ -26,13 +28,15 @@ EVERY = "all"
 EXAMPLE = "seeds=5,conditioning=all"
 
 
-def parse_sweep(text: str) -> list[Job]:
+def parse_sweep(text: str, job: Job) -> list[Job]:
     """'seeds=5,conditioning=all', or some conditionings joined by '+' -> one job each, seed after seed.
+
+    What the text does not name is as in `job`, whose seed is the first.
 
     Raises:
         InputError: another key, no number of seeds, or an unknown conditioning.
     """
-    settings: dict[str, str] = {"seeds": "1", "conditioning": EVERY}
+    settings: dict[str, str] = {"seeds": "1", "conditioning": job.conditioning}
     for part in text.split(","):
         key, found, value = (word.strip() for word in part.partition("="))
         if not found or key not in settings:
@@ -47,7 +51,7 @@ def parse_sweep(text: str) -> list[Job]:
         raise InputError(
             f"sweep '{text}': conditioning '{sorted(unknown)[0]}' is not one of {EVERY}, {', '.join(CONDITIONINGS)}"
         )
-    return [Job(name, seed) for seed in range(int(settings["seeds"])) for name in chosen]
+    return [Job(name, job.seed + number) for number in range(int(settings["seeds"])) for name in chosen]
 
 
 def orders_of(jobs: Sequence[Job], order: TrainingOrder) -> list[TrainingOrder]:
@@ -56,14 +60,21 @@ def orders_of(jobs: Sequence[Job], order: TrainingOrder) -> list[TrainingOrder]:
     return [replace(order, job=job, folder=folder, stem=f"{job.conditioning}_seed{job.seed}") for job in jobs]
 
 
-def carry_out_here(orders: Sequence[TrainingOrder], on_progress: OnProgress | None = None) -> list[dict[str, Any]]:
-    """Every order, one process a core; on CUDA one after the other.
+def carry_out_here(
+    orders: Sequence[TrainingOrder], on_progress: OnProgress | None = None, on_fetch: OnProgress | None = None
+) -> list[dict[str, Any]]:
+    """Every order, one process a core; on CUDA one after the other. Data are fetched once, before they begin.
 
     Raises:
-        InputError: as `carry_out`.
+        InputError: as `carry_out`, or another sweep is at work in the folder.
     """
-    in_turn = choose_device(orders[0].device) == "cuda"
-    return run_jobs(_carry_out, None, orders, orders[0].train_config.epochs, on_progress, in_turn)
+    first = orders[0]
+    in_turn = choose_device(first.device) == "cuda"
+    folder = OutputFolder.at(first.folder, FOLDER_OPTION)
+    with locked(folder.root / ".sweep.lock"):
+        data = prepare_dataset(first.data, first.data_config, on_fetch).origin.name
+        fetched = [replace(order, data=data) for order in orders]
+        return run_jobs(_carry_out, None, fetched, first.train_config.epochs, on_progress, in_turn)
 
 
 def _carry_out(_: None, order: TrainingOrder, tick: Tick) -> dict[str, Any]:
@@ -76,13 +87,15 @@ def gather(outcomes: Sequence[dict[str, Any]], order: TrainingOrder) -> dict[str
     Errors are those of the validation episodes. A choice made among them is to be scored on the test episodes, once.
     """
     return {
+        "command": os.environ.get(provenance.COMMAND_VARIABLE, ""),
         "data": order.data,
+        "data_config": asdict(order.data_config),
+        "train_config": asdict(order.train_config),
         "runs": list(outcomes),
         "conditionings": {
             name: _spread([outcome for outcome in outcomes if outcome["conditioning"] == name])
             for name in dict.fromkeys(outcome["conditioning"] for outcome in outcomes)
         },
-        "provenance": provenance.collect(),
     }
 
 
@@ -104,7 +117,6 @@ def sweep_table(results: dict[str, Any]) -> Table:
 
 
 def write_results(results: dict[str, Any], folder: str) -> Path:
-    make_folder(folder)
-    path = expand(folder) / FILE_NAME
+    path = OutputFolder.at(folder, FOLDER_OPTION).root / FILE_NAME
     write_json(path, results)
     return path

@@ -15,16 +15,16 @@ from workbook import provenance
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.comparison import HeldOut
 from workbook.dataset import DataConfig, Dataset, Prepared, prepare_dataset
-from workbook.errors import InputError
-from workbook.paths import expand, locked
-from workbook.snapshots import Snapshot
+from workbook.parallel import OnProgress
+from workbook.paths import OutputFolder, expand, locked
+from workbook.snapshots import SUFFIX, Snapshot
 from workbook.training import Job, OnEpoch, TrainConfig, TrainData, TrainedModel, choose_device, identity, train
 from workbook.training_log import TrainingLog
 
 # The names that Phase 2 and 3 look for; others go by their conditioning.
 STEMS: dict[Conditioning, str] = {"none": "rfsq", "layernorm": "rfsq_robust"}
 
-Report = Callable[[TrainedModel], None]
+FOLDER_OPTION = "--models-dir"
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,22 @@ class TrainingOrder:
 
     @property
     def snapshot(self) -> Path:
-        return self.file("training.pt")
+        return expand(self.folder) / f"{self.name}{SUFFIX}"
 
 
-def carry_out(order: TrainingOrder, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+def carry_out(
+    order: TrainingOrder,
+    on_epoch: OnEpoch | None = None,
+    on_begin: Callable[[int], None] | None = None,
+    on_fetch: OnProgress | None = None,
+) -> dict[str, Any]:
     """Train, and write the checkpoint, the state to go on from, and the logs.
 
     One thread on the CPU, for such small matrices are not quicker with more, and the weights are then the same to the
     last bit whatever else the machine does.
+
+    on_begin: called with the epochs that were done before; on_epoch: as in `fit`; on_fetch: with the files done and in
+    all, while data are fetched.
 
     Returns:
         What came of it, as plain values. Errors are MSE over the validation episodes, in normalised units squared.
@@ -72,33 +80,30 @@ def carry_out(order: TrainingOrder, on_epoch: OnEpoch | None = None) -> dict[str
             of another training, or divergence.
     """
     device = choose_device(order.device)
-    make_folder(order.folder)
-    prepared = prepare_dataset(order.data, order.data_config)
+    OutputFolder.at(order.folder, FOLDER_OPTION)
+    prepared = prepare_dataset(order.data, order.data_config, on_fetch)
     data = TrainData.of(prepared.dataset).to(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with locked(expand(order.folder) / f".{order.name}.lock"):
-            trained = _train(order, data, on_epoch)
+            trained = _train(order, data, on_epoch, on_begin)
             _save(order, prepared, trained)
         return _outcome(order, prepared.dataset, trained, device)
     finally:
         torch.set_num_threads(threads)
 
 
-def make_folder(folder: str) -> None:
-    """Raises InputError where results cannot be written."""
-    try:
-        expand(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write models here ({error.strerror}); name another folder") from None
-
-
-def _train(order: TrainingOrder, data: TrainData, on_epoch: OnEpoch | None) -> TrainedModel:
+def _train(
+    order: TrainingOrder, data: TrainData, on_epoch: OnEpoch | None, on_begin: Callable[[int], None] | None
+) -> TrainedModel:
     snapshot = Snapshot(order.snapshot, identity(order.train_config, order.job, data))
+    snapshot.remove_halves()
     if not order.resume:
         snapshot.path.unlink(missing_ok=True)
-    snapshot.read(order.train_config.epochs)  # a state that does not fit is told before a log is begun
+    kept = snapshot.read(order.train_config.epochs)  # a state that does not fit is told before a log is begun
+    if on_begin:
+        on_begin(len(kept["curve"]) if kept else 0)
     with TrainingLog(order.file("log.csv"), expand(order.folder) / "tensorboard" / order.name) as log:
 
         def tell(epoch: int, mse: float) -> None:
@@ -119,6 +124,7 @@ def _save(order: TrainingOrder, prepared: Prepared, trained: TrainedModel) -> No
         "data_config": asdict(order.data_config),
         "dataset_sha256": prepared.dataset.sha256,
         "normaliser": "of this data set",
+        "limit": prepared.dataset.layout.limit.tolist(),
         "code": provenance.git_describe(),
         "torch": str(torch.__version__),
     }
@@ -142,6 +148,7 @@ def _outcome(order: TrainingOrder, dataset: Dataset, trained: TrainedModel, devi
         "train_episodes": len(dataset.split.train),
         "validation_episodes": len(dataset.split.validation),
         "dataset_sha256": dataset.sha256,
+        "provenance": {name: said for name, said in provenance.collect().items() if name != "command"},
     }
 
 

@@ -206,6 +206,7 @@ def _save(path: Path, dataset: Dataset, checkpoint: Checkpoint) -> None:
     }
     origin = checkpoint.provenance | {
         "normaliser": "of this data set" if checkpoint.normalization is None else "of the checkpoint",
+        "limit": dataset.layout.limit.tolist(),
         "dataset_sha256": dataset.sha256,
         "code": provenance.git_describe(),
         "torch": str(torch.__version__),
