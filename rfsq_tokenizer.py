@@ -41,14 +41,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, checkpoint_of, load_checkpoint, read_normalization
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
 
-GREATEST = 2**31 - 1  # of an offset and other integers, so that ids fit the integers of any framework
+GREATEST = 2**31 - 1  # of an id, so that all fit an int32, and of the other integers
+LARGEST = 1e18  # of a normalised action: far beyond any that is meant, and a float32 still holds what comes of it
+UNIT = 1.0 + 1e-9  # commands up to 1, the controller's limit unless something else is known, and a rounding
+SHOWN = 60  # characters of what is refused
 NOT_SENT = -1  # stands in the place of a code
 CHUNK_LEN = 8  # steps, as the workbook cuts episodes
 CONFIG_NAME = "processor_config.json"  # where transformers' AutoProcessor looks
@@ -61,11 +64,12 @@ class ActionTokenizer(ABC):
 
     _parts: str  # what the tokens of a chunk are, in words
 
-    def __init__(self, chunk_len: int, offset: int, limit: ArrayLike, low: Array, high: Array) -> None:
+    def __init__(self, chunk_len: int, offset: int, limit: ArrayLike | None, low: Array, high: Array) -> None:
         self.action_dim = len(low)
         self.chunk_len = whole("chunk_len", chunk_len, 1)
-        self.offset = whole("offset", offset, 0)
-        self.limit = _read_limit(limit, self.action_dim)
+        self.offset = whole("offset", offset, 0, GREATEST + 1 - self.vocab_size)
+        self.limit = _choose_limit(limit, low, high)
+        self._centre, self._half_width = _centre_and_half_width(low, high)
         clips = np.isfinite(self.limit)
         self._bounds = np.where(clips, -self.limit, low), np.where(clips, self.limit, high)
 
@@ -99,9 +103,11 @@ class ActionTokenizer(ABC):
         """Raw actions (B, C, A), or one chunk (C, A) -> B lists of `tokens_per_chunk` ids.
 
         Raises:
-            ValueError: another shape, or values that are NaN or infinite.
+            ValueError: another shape, or values that are NaN, infinite, or beyond 1e18 after normalising.
         """
         chunks = _to_array(actions, "actions")
+        if chunks.shape == (0,):  # a list of no chunks
+            return []
         if chunks.shape[-2:] != (self.chunk_len, self.action_dim) or chunks.ndim not in (2, 3):
             wanted = f"({self.chunk_len}, {self.action_dim})"
             raise ValueError(
@@ -109,21 +115,26 @@ class ActionTokenizer(ABC):
                 f"which are {self.chunk_len} steps of {self.action_dim} numbers"
             )
         chunks = chunks.reshape(-1, self.chunk_len, self.action_dim)
-        _check_finite(chunks, "actions", "chunk", "step", "dimension")
+        axes = ("chunk", "step", "dimension")
+        _check_finite(chunks, "actions", *axes)
+        with np.errstate(over="ignore"):
+            far = np.abs((chunks - self._centre) / self._half_width) > LARGEST
+        units = f", which is beyond {LARGEST:.0e} or infinite after normalising; give the units of the training data"
+        _refuse_first(far, chunks, "actions", axes, units)
         ids: list[list[int]] = (self._encode(chunks) + self._ranges[0] + self.offset).tolist()
         return ids
 
     def decode(
         self,
-        tokens: Integers | Tensor | Iterable[int] | Iterable[Iterable[int]],
+        tokens: Integers | Tensor | Sequence[int] | Sequence[Integers | Tensor | Sequence[int]],
         time_horizon: int | None = None,
         action_dim: int | None = None,
     ) -> Array:
         """Token ids -> raw actions (B, C, A) within the controller's range.
 
         Args:
-            tokens: B sequences, a (B, n) array or one sequence, each of 1 to `tokens_per_chunk` ids. Lengths may
-                differ.
+            tokens: B sequences, a (B, n) array or one sequence, each of 1 to `tokens_per_chunk` ids. Sequences are
+                lists, tuples, arrays or tensors, and their lengths may differ. An empty list is a batch of none.
             time_horizon, action_dim: taken for FAST's sake; where given they must be those of the tokenizer.
 
         Raises:
@@ -132,8 +143,8 @@ class ActionTokenizer(ABC):
         for name, given in (("time_horizon", time_horizon), ("action_dim", action_dim)):
             if given is not None and given != getattr(self, name):
                 raise ValueError(
-                    f"{name} is {given}, but this tokenizer decodes {getattr(self, name)}; leave it out, or take the "
-                    "tokenizer that made the tokens"
+                    f"{name} is {_shown(given)}, but this tokenizer decodes {getattr(self, name)}; leave it out, or "
+                    "take the tokenizer that made the tokens"
                 )
         ids, lengths = self._read_tokens(tokens)
         sent = np.arange(self.tokens_per_chunk) < lengths[:, None]
@@ -170,8 +181,8 @@ class ActionTokenizer(ABC):
         every = ((number, position, found) for number, row in enumerate(rows) for position, found in enumerate(row))
         number, position, found = next(entry for entry in every if not (_is_integer(entry[2]) and entry[2] in allowed))
         return ValueError(
-            f"sequence {number}, position {position}: id {found} is not an integer from {allowed[0]} to {allowed[-1]}, "
-            "the ids of this tokenizer"
+            f"sequence {number}, position {position}: id {_shown(found)} is not an integer from {allowed[0]} to "
+            f"{allowed[-1]}, the ids of this tokenizer"
         )
 
     def _save(self, folder: Path, files: Mapping[str, bytes], module: str, **settings: Any) -> None:
@@ -198,10 +209,12 @@ class RFSQTokenizer(ActionTokenizer):
         chunk_len: C, steps of a chunk.
         offset: the first id, where a policy's vocabulary has other tokens before.
         limit: the largest command that the controller takes, one number or one a dimension; infinite for those that it
-            does not clip, as joints.
+            does not clip, as joints. None is the limit that the checkpoint's provenance names; where it names none, it
+            is 1, and a train range beyond that an error.
 
     Raises:
-        ValueError: tokens of this checkpoint could not be decoded, or a number that cannot be.
+        ValueError: tokens of this checkpoint could not be decoded, also because its weights are so large that decoding
+            could overflow; or a number that cannot be.
     """
 
     def __init__(
@@ -210,7 +223,7 @@ class RFSQTokenizer(ActionTokenizer):
         layers: int | None = None,
         chunk_len: int = CHUNK_LEN,
         offset: int = 0,
-        limit: ArrayLike = 1.0,
+        limit: ArrayLike | None = None,
     ) -> None:
         model, bounds = checkpoint.model, checkpoint.normalization
         if model.conditioning == "layernorm":
@@ -223,6 +236,9 @@ class RFSQTokenizer(ActionTokenizer):
                 "the checkpoint carries no normaliser; save it again with normalization={'min': ..., 'max': ...}, the "
                 "range of its training data"
             )
+        _check_magnitudes(model)
+        if limit is None:
+            limit = _limit_of_training(checkpoint)
         self.checkpoint = checkpoint
         self.num_levels = model.rfsq.num_levels
         self.layers = whole("layers", model.rfsq.num_layers if layers is None else layers, 1, model.rfsq.num_layers)
@@ -236,7 +252,7 @@ class RFSQTokenizer(ActionTokenizer):
         layers: int | None = None,
         chunk_len: int = CHUNK_LEN,
         offset: int = 0,
-        limit: ArrayLike = 1.0,
+        limit: ArrayLike | None = None,
     ) -> RFSQTokenizer:
         """The tokenizer of a checkpoint file; arguments and errors as of the class, and of `load_checkpoint`."""
         checkpoint = load_checkpoint(path)
@@ -256,7 +272,7 @@ class RFSQTokenizer(ActionTokenizer):
         epochs: int = 100,
         seed: int = 0,
         offset: int = 0,
-        limit: ArrayLike = 1.0,
+        limit: ArrayLike | None = None,
         chunk_len: int | None = None,
     ) -> RFSQTokenizer:
         """Train an autoencoder of conditioning `scale` on raw actions; the last fifth of the chunks chooses the epoch.
@@ -267,6 +283,7 @@ class RFSQTokenizer(ActionTokenizer):
             chunk_len: None is T of an array, and 8 for a list.
             num_layers, num_levels, hidden_dim, epochs, seed: as in the workbook, but for 3 layers, after which little
                 is left to say.
+            offset, limit: as of the class.
 
         Raises:
             ImportError: the workbook is not installed.
@@ -283,20 +300,23 @@ class RFSQTokenizer(ActionTokenizer):
         episodes = read_episodes(actions)
         if chunk_len is None:
             chunk_len = CHUNK_LEN if isinstance(actions, (list, tuple)) else len(episodes[0])
-        chunk_len, offset = whole("chunk_len", chunk_len, 1), whole("offset", offset, 0)
-        limit = _read_limit(limit, episodes[0].shape[1])
+        chunk_len, seed = whole("chunk_len", chunk_len, 1), whole("seed", seed, 0)
+        num_layers, num_levels = whole("num_layers", num_layers, 1), whole("num_levels", num_levels, 2)
+        hidden_dim, epochs = whole("hidden_dim", hidden_dim, 2), whole("epochs", epochs, 1)
+        offset = whole("offset", offset, 0, GREATEST + 1 - num_layers * num_levels)
         chunks = cut_chunks(episodes, chunk_len, chunk_len)
         held_out = max(len(chunks.actions) // 5, 1)
         if held_out == len(chunks.actions):
             raise ValueError("actions make 1 chunk; give at least 2, one to train on and one to choose the epoch by")
         kept, rest = slice(None, -held_out), slice(-held_out, None)
         normaliser = Normaliser.fit(chunks.actions[kept][chunks.valid[kept]])
+        limit = _choose_limit(limit, normaliser.low, normaliser.high)
         normalised = torch.from_numpy(normaliser.normalise(chunks.actions)).float()
         valid = torch.from_numpy(chunks.valid)
         config = TrainConfig(epochs, hidden_dim=hidden_dim, num_layers=num_layers, num_levels=num_levels)
         with torch.random.fork_rng(devices=[]):
             data = TrainData(normalised[kept], valid[kept], normalised[rest][valid[rest]])
-            trained = train(config, Job("scale", whole("seed", seed, 0)), data)
+            trained = train(config, Job("scale", seed), data)
             # Of this file's own class, also where transformers has loaded it beside the one that the workbook trains.
             model = ActionRFSQAE(**trained.model.config).eval()
         model.load_state_dict(trained.model.state_dict())
@@ -311,6 +331,10 @@ class RFSQTokenizer(ActionTokenizer):
     def layer_of_position(self, position: int) -> int:
         """The layer whose codes stand at this position of a sequence."""
         return whole("position", position, 0, self.tokens_per_chunk - 1) // (self.tokens_per_chunk // self.layers)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.layers * self.num_levels
 
     @cached_property
     def _ranges(self) -> tuple[Integers, Integers]:
@@ -380,8 +404,15 @@ class RFSQTokenizer(ActionTokenizer):
         checkpoint = checkpoint_of({"model": _read_weights(weights), "config": config["config"]}, weights)
         normalization = read_normalization(path, bounds, checkpoint.model.action_dim)
         checkpoint = replace(checkpoint, normalization=normalization)
+        for name, built in checkpoint.model.config.items():
+            if config["config"][name] != built:
+                given = _shown(config["config"][name])
+                raise ValueError(
+                    f"{path}: {name} in 'config' is {given}, where the rest says {built!r}; save the tokenizer again"
+                )
         try:
-            return cls(checkpoint, config["layers"], config["chunk_len"], config["offset"], limit)
+            layers = whole("layers", config["layers"], 1, checkpoint.model.rfsq.num_layers)  # null is not all
+            return cls(checkpoint, layers, config["chunk_len"], config["offset"], limit)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -393,8 +424,17 @@ class RFSQTokenizer(ActionTokenizer):
 def whole(name: str, given: Any, least: int, greatest: int = GREATEST) -> int:
     """An integer within its bounds."""
     if not _is_integer(given) or not least <= given <= greatest:
-        raise ValueError(f"{name} is {given!r}; give an integer from {least} to {greatest}")
+        raise ValueError(f"{name} is {_shown(given)}; give an integer from {least} to {greatest}")
     return int(given)
+
+
+def _shown(given: Any) -> str:
+    """What was given, as Python writes it, on one line and cut where it is long."""
+    try:
+        text = " ".join(repr(given.item() if isinstance(given, np.generic) else given).split())
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number too long to show"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _is_integer(given: Any) -> bool:
@@ -406,17 +446,20 @@ def _is_integer_type(kind: type) -> bool:
 
 
 def _rows(tokens: Any) -> list[list[Any]]:
-    """Sequences as lists; one sequence alone is put into a list."""
-    try:
-        rows = [entry.tolist() if hasattr(entry, "tolist") else entry for entry in tokens]
-    except TypeError:
-        raise ValueError(f"tokens are {tokens!r}; give a list of ids, or a list of such lists") from None
-    if not any(isinstance(row, (list, tuple)) for row in rows):
+    """Sequences as lists; one sequence alone is put into a list, and an empty list holds none."""
+    if not (isinstance(tokens, np.ndarray) and tokens.ndim) and not _is_sequence(tokens):
+        raise ValueError(f"tokens are {_shown(tokens)}; give a list of ids, or a list of such lists")
+    rows = [entry.tolist() if hasattr(entry, "tolist") else entry for entry in tokens]
+    if rows and not any(map(_is_sequence, rows)):
         return [rows]
     for number, row in enumerate(rows):
-        if not isinstance(row, (list, tuple)):
-            raise ValueError(f"sequence {number} is {row!r}, not a list of ids")
+        if not _is_sequence(row):
+            raise ValueError(f"sequence {number} is {_shown(row)}, not a list of ids")
     return rows
+
+
+def _is_sequence(given: Any) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray, memoryview))
 
 
 def _join(rows: Any) -> Integers | None:
@@ -433,16 +476,26 @@ def _join(rows: Any) -> Integers | None:
 
 def _to_array(given: Any, place: str) -> Array:
     try:
-        numbers = given.detach().cpu().double().numpy() if isinstance(given, Tensor) else given
-        return np.array(numbers, dtype=np.float64)
+        if isinstance(given, Tensor):
+            given = given.detach().cpu()
+            given = given.numpy() if given.is_complex() else given.double().numpy()
+        found = np.asarray(given)
+        numbers = None if np.iscomplexobj(found) else np.array(found, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{place} are no array of numbers; give every step as many") from None
+    if numbers is None:
+        raise ValueError(f"{place} are complex; give real numbers")
+    return numbers
 
 
 def _check_finite(numbers: Array, place: str, *axes: str) -> None:
-    for found in np.argwhere(~np.isfinite(numbers))[:1]:
+    _refuse_first(~np.isfinite(numbers), numbers, place, axes, "; mend or leave out what is not finite")
+
+
+def _refuse_first(wrong: NDArray[np.bool_], numbers: Array, place: str, axes: Sequence[str], why: str) -> None:
+    for found in np.argwhere(wrong)[:1]:
         where = ", ".join(f"{axis} {position}" for axis, position in zip(axes, found, strict=True))
-        raise ValueError(f"{place}, {where}: is {numbers[tuple(found)]}; mend or leave out what is not finite")
+        raise ValueError(f"{place}, {where}: is {numbers[tuple(found)]}{why}")
 
 
 def read_episodes(actions: Any) -> list[Array]:
@@ -464,8 +517,71 @@ def read_episodes(actions: Any) -> list[Array]:
 def _read_limit(limit: Any, action_dim: int) -> Array:
     numbers = _to_array(limit, "limits")
     if numbers.shape not in ((), (action_dim,)) or not (numbers > 0).all():
-        raise ValueError(f"limit is {limit!r}; give one positive number, or {action_dim}, infinite where nothing clips")
+        wanted = f"give one positive number, or {action_dim}, infinite where nothing clips"
+        raise ValueError(f"limit is {_shown(limit)}; {wanted}")
     return np.broadcast_to(numbers, (action_dim,)).copy()
+
+
+def _choose_limit(limit: ArrayLike | None, low: Array, high: Array) -> Array:
+    """The limit that is given; else 1, where nothing in the train range is clipped by it."""
+    if limit is not None:
+        return _read_limit(limit, len(low))
+    for dimension in np.flatnonzero((low < -UNIT) | (high > UNIT))[:1]:
+        raise ValueError(
+            f"dimension {dimension} of the training data ranges from {low[dimension]:.10g} to {high[dimension]:.10g}, "
+            "beyond the -1 to 1 of a controller; give limit=..., infinite for joints"
+        )
+    return np.ones(len(low))
+
+
+def _limit_of_training(checkpoint: Checkpoint) -> list[float] | None:
+    """The limit that the command that trained a checkpoint wrote into it, None where it wrote none."""
+    if "limit" not in checkpoint.provenance:
+        return None
+    found, count = checkpoint.provenance["limit"], checkpoint.model.action_dim
+    numbers = isinstance(found, (list, tuple)) and all(type(each) in (int, float) and each > 0 for each in found)
+    if not numbers or len(found) != count:
+        raise ValueError(
+            f"the limit in the checkpoint's provenance is {_shown(found)}, not a list of {count} positive numbers; "
+            "give limit=..., infinite for joints"
+        )
+    return list(found)
+
+
+def _centre_and_half_width(low: Array, high: Array) -> tuple[Array, Array]:
+    """As the normalisers have them; their sums must be finite, or nothing that is decoded would be."""
+    with np.errstate(over="ignore"):
+        centre, half_width = (high + low) / 2, (high - low) / 2
+    for dimension in np.flatnonzero(~np.isfinite(centre + half_width))[:1]:
+        raise ValueError(
+            f"dimension {dimension} of the training data ranges from {low[dimension]:g} to {high[dimension]:g}, too "
+            "far to be normalised; give smaller units"
+        )
+    return centre, np.where(half_width > 0, half_width, 1.0)
+
+
+def _check_magnitudes(model: ActionRFSQAE) -> None:
+    """Raises ValueError where float32 could overflow: what is left can encode and decode to nothing but numbers.
+
+    Bounds for all inputs at once, with all signs as bad as can be. Nothing that was trained comes near to them.
+    """
+    codes = torch.arange(model.rfsq.num_levels)
+    latents = sum(float(layer.to_values(codes, *layer.constants()).abs().max()) for layer in model.rfsq.quantizers)
+    bounds = (_largest_output(model.encoder, LARGEST), _largest_output(model.decoder, latents))
+    if not all(bound < torch.finfo(torch.float32).max / 2 for bound in bounds):
+        raise ValueError("the model's weights are so large that its actions could overflow; take an earlier epoch")
+
+
+@torch.no_grad()
+def _largest_output(network: nn.Sequential, largest: float) -> float:
+    """A bound of the magnitudes within a network whose inputs are within -largest to largest."""
+    linear = [module for module in network if isinstance(module, nn.Linear)]
+    bound = torch.full((linear[0].in_features,), largest, dtype=torch.float64)
+    bounds = []
+    for module in linear:  # what stands between them, Mish and Tanh, makes nothing larger
+        bound = module.weight.abs().double() @ bound + module.bias.abs().double()
+        bounds.append(bound)
+    return float(torch.cat(bounds).max())
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -528,6 +644,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def find_folder(folder: str | os.PathLike[str], settings: Mapping[str, Any], contents: str) -> Path:
     """A folder here, or that of the cache which holds a repository of the Hub: its config and this file."""
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+        raise ValueError(f"the folder is {_shown(folder)}; name one, or a repository of the Hub")
     if Path(folder).is_dir():
         return Path(folder)
     from huggingface_hub import snapshot_download

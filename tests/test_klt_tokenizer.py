@@ -172,13 +172,14 @@ def test_fewer_digits_are_the_beginning_of_all() -> None:
 
 
 def test_more_digits_than_the_latents_have_are_left_out() -> None:
-    assert KltTokenizer(even_model(), digits=50).tokens_per_chunk == 4
+    assert KltTokenizer(even_model(), digits=50, limit=np.inf).tokens_per_chunk == 4
 
 
 def test_one_chunk_a_tensor_and_none() -> None:
     tokenizer, chunks = fitted(), chunks_for(LIBERO_SPEC)
     assert tokenizer(chunks[2]) == tokenizer(torch.from_numpy(chunks))[2:3] == tokenizer(chunks.tolist())[2:3]
-    assert tokenizer(chunks[:0]) == []
+    assert tokenizer(chunks[:0]) == tokenizer([]) == []
+    assert tokenizer.decode([]).shape == (0, C, 7)
 
 
 @pytest.mark.parametrize("position", [-1, 13, 1.0])
@@ -269,6 +270,7 @@ def test_both_files_mean_the_same_by_not_sent() -> None:
     [
         ([[100], [101, 99]], "sequence 1, position 1: id 99 is not an integer from 100 to "),
         ([[100], [101, 102.0]], "sequence 1, position 1: id 102.0 is not an integer"),
+        ([[100], ["101"]], "sequence 1, position 0: id '101' is not an integer"),
         ([[100], []], "sequence 1 holds 0 ids; give 1 to 13, which are 1 of grippers and 12 digits"),
         ([[100] * 14], "sequence 0 holds 14 ids; give 1 to 13"),
         (100, "tokens are 100; give a list of ids"),
@@ -283,6 +285,36 @@ def test_shapes_and_values_that_are_none_of_its_chunks() -> None:
     assert refusal(lambda: tokenizer.decode([[100]], time_horizon=8)).startswith("time_horizon is 8, but this")
     assert refusal(lambda: tokenizer(np.zeros((2, 8, 7)))).startswith("actions of shape (2, 8, 7) are not chunks")
     assert "chunk 0, step 0, dimension 0: is nan" in refusal(lambda: tokenizer(np.full((1, C, 7), np.nan)))
+
+
+def test_actions_beyond_what_can_be_normalised() -> None:
+    message = refusal(lambda: fitted()(chunks_for(LIBERO_SPEC) * 1e300))
+    assert message.startswith("actions, chunk 0, step 0, dimension 0: is ")
+    assert "infinite after normalising" in message
+
+
+def test_the_greatest_ids_fit_32_bits() -> None:
+    most = 2**31 - fitted().vocab_size
+    tokenizer = with_settings(fitted(), offset=most)
+    tokens = np.array(tokenizer(chunks_for(LIBERO_SPEC)), dtype=np.int32)
+    np.testing.assert_array_equal(tokenizer.decode(tokens), fitted().decode(fitted()(chunks_for(LIBERO_SPEC))))
+    message = refusal(lambda: with_settings(fitted(), offset=most + 1))
+    assert message == f"offset is {most + 1}; give an integer from 0 to {most}"
+
+
+# The limit
+
+
+def test_without_a_limit_it_is_1_and_joints_are_refused(tmp_path: Path) -> None:
+    assert set(KltTokenizer(fitted().codec.model).limit) == {1.0}
+    message = "dimension 0 of the training data ranges from -2 to 2, beyond the -1 to 1 of a controller; "
+    message += "give limit=..., infinite for joints"
+    assert refusal(lambda: KltTokenizer(even_model())) == message
+    KltTokenizer(even_model(), limit=np.inf).save_pretrained(tmp_path)
+    path = tmp_path / "klt_rfsq.npz"
+    assert refusal(lambda: KltTokenizer.from_file(path)) == f"{path}: {message}"
+    assert KltTokenizer.from_file(path, limit=[np.inf, 1.0]).limit.tolist() == [np.inf, 1.0]
+    assert KltTokenizer.from_pretrained(tmp_path).limit.tolist() == [np.inf, np.inf]
 
 
 # Fitting
@@ -345,7 +377,7 @@ def test_what_cannot_be_fitted(actions: Any, settings: dict[str, Any], message: 
 
 
 def write(path: Path, model: KltRFSQ) -> Path:
-    with_model = KltTokenizer(model)
+    with_model = KltTokenizer(model, limit=np.inf)
     with_model.save_pretrained(path.parent / "folder")
     return Path(shutil.move(path.parent / "folder" / "klt_rfsq.npz", path))
 
@@ -395,13 +427,15 @@ EVEN = even_model().stacks[0]
         of_stack(transform=Transform(np.zeros(2), np.ones((1, 1)))),
         of_stack(centroids=(*EVEN.centroids[:3], EVEN.centroids[3][:, :-1], *EVEN.centroids[4:])),
         of_stack(centroids=(EVEN.centroids[0] * np.nan, *EVEN.centroids[1:])),
+        of_stack(transform=Transform(np.zeros(1), np.full((1, 1), np.inf))),
+        of_stack(transform=Transform(np.full(1, 1.7e308), np.full((1, 1), 1.7e308))),
         of_stack(orders=np.full((1, 3), 7)),
         of_stack(thresholds=np.zeros((2, 728))),
     ],
 )
 def test_a_file_whose_arrays_do_not_fit(spoil: Callable[[KltRFSQ], KltRFSQ], tmp_path: Path) -> None:
     path = tmp_path / "klt_rfsq.npz"
-    codec = KltTokenizer(even_model())
+    codec = KltTokenizer(even_model(), limit=np.inf)
     codec.save_pretrained(tmp_path / "folder")
     varying = load_klt_rfsq(tmp_path / "folder" / "klt_rfsq.npz")[0]
     save_klt_rfsq(path, [replace(varying, model=spoil(varying.model))])
@@ -476,6 +510,8 @@ def test_an_interrupted_save_leaves_no_folder_that_loads(
         ("processor_class", "RFSQTokenizer", "is not of a KltTokenizer; name a folder"),
         ("layers", 3, "holds the unknown layers; "),
         ("digits", 0, "digits is 0; give an integer from 1"),
+        ("digits", None, "digits is None; give an integer from 1"),
+        ("offset", None, "offset is None; give an integer from 0"),
         ("offset", "0", "offset is '0'; give an integer"),
         ("limit", [1.0] * 6, "limit is [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]; give one positive number, or 7"),
         ("limit", 1.0, "'limit' holds something else than numbers"),
@@ -495,6 +531,11 @@ def test_a_model_that_is_not_whole(spoil: Callable[[Path], Any], folder: Path) -
     spoil(path)
     with pytest.raises(InputError, match="is missing, cut short or no KLT-RFSQ; save the tokenizer again"):
         KltTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["", None])
+def test_what_names_no_folder(name: Any) -> None:
+    assert refusal(lambda: KltTokenizer.from_pretrained(name)).startswith(f"the folder is {name!r}; name one")
 
 
 def test_a_repository_on_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,8 +86,12 @@ def test_arrays_tensors_and_lists_are_the_same() -> None:
     assert all(TOKENIZER(actions) == TOKENIZER(chunks) for actions in given)
 
 
-def test_no_chunks_give_no_tokens() -> None:
-    assert TOKENIZER(np.zeros((0, CHUNK_LEN, ACTION_DIM))) == []
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, np.ndarray.tolist])
+def test_no_chunks_give_no_tokens_and_these_no_actions(kind: Callable[[Array], Any]) -> None:
+    tokens = TOKENIZER(kind(chunks_for(TOKENIZER)[:0]))
+    assert tokens == []
+    for none in (tokens, (), np.array(tokens), torch.tensor(tokens)):
+        assert TOKENIZER.decode(none).shape == (0, CHUNK_LEN, ACTION_DIM)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -253,7 +257,7 @@ def test_the_shape_may_be_named_as_for_fast() -> None:
         ([[100], [101, 102.0]], "sequence 1, position 1: id 102.0 is not an integer"),
         ([[100], [101, True]], "sequence 1, position 1: id True is not an integer"),
         ([[100], [None]], "sequence 1, position 0: id None is not an integer"),
-        ([[100], ["101"]], "sequence 1, position 0: id 101 is not an integer"),
+        ([[100], ["101"]], "sequence 1, position 0: id '101' is not an integer"),
         ([[[100]]], "sequence 0, position 0: id [100] is not an integer"),
         (np.array([[100.0, 101.0]]), "sequence 0, position 0: id 100.0 is not an integer"),
         (np.array([[100, 99]], dtype=np.uint8), "sequence 0, position 1: id 99 is not"),
@@ -262,9 +266,16 @@ def test_the_shape_may_be_named_as_for_fast() -> None:
         (torch.tensor([[100.0]], dtype=torch.bfloat16), "sequence 0, position 0: id 100.0 is not"),
         (np.array([[True]]), "sequence 0, position 0: id True is not"),
         ([100, 101, 0], "sequence 0, position 2: id 0 is not"),
-        ("tokens", "sequence 0, position 0: id t is not"),
+        ("tokens", "tokens are 'tokens'; give a list of ids"),
+        (["101", 102], "sequence 0, position 0: id '101' is not"),
+        (b"efg", "tokens are b'efg'; give a list of ids"),
+        (iter([101, 102]), "tokens are <list_iterator object"),
+        ({101: 102}, "tokens are {101: 102}; give a list of ids"),
+        ([[100], [np.float32(101.5)]], "sequence 1, position 0: id 101.5 is not"),
+        ([[100], [10**5000]], "sequence 1, position 0: id a number too long to show is not"),
+        ([[100], ["x" * 1000]], f"sequence 1, position 0: id '{'x' * 56}... is not"),
         ([[100], []], "sequence 1 holds 0 ids; give 1 to 72, which are 4 steps of 6 latents in 3 layers"),
-        ([], "sequence 0 holds 0 ids"),
+        ([[]], "sequence 0 holds 0 ids"),
         ([[100] * 73], "sequence 0 holds 73 ids; give 1 to 72"),
         (np.full((2, 73), 100), "sequence 0 holds 73 ids"),
         (np.zeros((2, 0), dtype=np.int64), "sequence 0 holds 0 ids"),
@@ -303,6 +314,132 @@ def test_actions_of_another_shape(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("actions", [[[0.0] * 7, [0.0] * 6], None, "actions", {"a": 1}])
 def test_actions_that_are_no_numbers(actions: Any) -> None:
     assert "actions" in refusal(lambda: TOKENIZER(actions))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, np.ndarray.tolist])
+def test_complex_actions_are_refused_and_none_of_them_dropped(kind: Callable[[Any], Any]) -> None:
+    given = kind(chunks_for(TOKENIZER) + 0j)
+    assert refusal(lambda: TOKENIZER(given)) in ("actions are complex; give real numbers",)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e40, 3e18])
+def test_an_action_far_beyond_the_units_of_the_training_data(value: float) -> None:
+    """The train range of dimension 4 is -0.1 to 0.3, so that 3e18 is 1.5e19 normalised."""
+    actions = chunks_for(TOKENIZER)
+    actions[2, 1, 4] = value
+    message = refusal(lambda: TOKENIZER(actions))
+    assert message.startswith(f"actions, chunk 2, step 1, dimension 4: is {value}, which is beyond 1e+18 or infinite")
+
+
+def test_the_largest_actions_have_codes() -> None:
+    actions = chunks_for(TOKENIZER)
+    actions[2, 1, 4] = 1e17
+    assert_within_range(TOKENIZER, TOKENIZER.decode(TOKENIZER(actions)))
+
+
+# The limit
+
+
+def checkpoint_within(low: float, high: float, **more: Any) -> Checkpoint:
+    """A train range of -1 to 1 but for dimension 3."""
+    ends = {name: torch.full((7,), end, dtype=torch.float64) for name, end in (("min", -1.0), ("max", 1.0))}
+    ends["min"][3], ends["max"][3] = low, high
+    return Checkpoint(used_model("scale"), normalization=ends, **more)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-0.2, 0.3), (-1 - 1e-10, 1 + 1e-10), (5e-2, 5e-2)])
+def test_without_a_limit_it_is_1_where_that_clips_no_training_data(low: float, high: float) -> None:
+    assert RFSQTokenizer(checkpoint_within(low, high)).limit.tolist() == [1.0] * 7
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.57, 1.0), (-1.0, 1.57), (-1 - 1e-8, 1.0), (1.5, 1.5)])
+def test_without_a_limit_joints_are_refused_and_not_clipped(low: float, high: float, tmp_path: Any) -> None:
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, checkpoint_within(low, high))
+    message = f"dimension 3 of the training data ranges from {low:.10g} to {high:.10g}, beyond the -1 to 1 of a "
+    message += "controller; give limit=..., infinite for joints"
+    assert refusal(lambda: RFSQTokenizer(checkpoint_within(low, high))) == message
+    assert refusal(lambda: RFSQTokenizer.from_checkpoint(path)) == f"{path}: {message}"
+
+
+def test_joints_are_fitted_on_only_with_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything is trained; with one, the decoder alone says how far the joint goes."""
+    chunks = np.stack([episode[:8] for episode in EPISODES])
+    chunks[0, 0, 0] = np.pi
+    monkeypatch.setattr("workbook.training.train", None)
+    assert "dimension 0 of the training data ranges" in refusal(lambda: RFSQTokenizer.fit(chunks, **SMALL))
+    monkeypatch.undo()
+    tokenizer = RFSQTokenizer.fit(chunks, **SMALL, limit=[np.inf, *[1.0] * 6])
+    with torch.no_grad():
+        tokenizer.checkpoint.model.decoder[2].bias.fill_(9.0)
+    np.testing.assert_array_equal(tokenizer.decode(tokenizer(chunks[:1]))[0, :, 0], np.full(8, np.pi))
+
+
+LIMIT = [1.0, 1.0, 1.0, np.inf, 0.5, 1.0, 2.0]
+
+
+def test_the_limit_that_training_wrote_is_taken_unless_one_is_given(tmp_path: Any) -> None:
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, checkpoint_within(-2.0, 2.0, provenance={"limit": LIMIT}))
+    assert RFSQTokenizer.from_checkpoint(path).limit.tolist() == LIMIT
+    assert RFSQTokenizer.from_checkpoint(path, limit=0.25).limit.tolist() == [0.25] * 7
+
+
+@pytest.mark.parametrize(
+    "limit", [None, 1.0, "wide", {"a": 1}, LIMIT[:6], [*LIMIT, 1.0], ["1"] * 7, [True] * 7, [np.nan] * 7, [0.0] * 7]
+)
+def test_a_written_limit_that_is_none(limit: Any) -> None:
+    checkpoint = checkpoint_within(-1.0, 1.0, provenance={"limit": limit})
+    message = refusal(lambda: RFSQTokenizer(checkpoint))
+    assert message.startswith("the limit in the checkpoint's provenance is ")
+    assert message.endswith(", not a list of 7 positive numbers; give limit=..., infinite for joints")
+    assert RFSQTokenizer(checkpoint, limit=1.0).limit.tolist() == [1.0] * 7
+
+
+# Numbers that would overflow
+
+
+@pytest.mark.parametrize("network", ["encoder", "decoder"])
+@pytest.mark.parametrize("factors", [{"0": 1e30, "2": 1e8}, {"0": 1e8, "2": 1e30}, {"2": 1e38}])
+def test_finite_weights_that_overflow_are_refused(network: str, factors: dict[str, float]) -> None:
+    checkpoint = checkpoint_within(-1.0, 1.0)
+    with torch.no_grad():
+        for number, factor in factors.items():
+            weight = checkpoint.model.get_parameter(f"{network}.{number}.weight")
+            assert torch.isfinite(weight.mul_(factor)).all()
+    assert refusal(lambda: RFSQTokenizer(checkpoint)).startswith("the model's weights are so large that its actions")
+
+
+@pytest.mark.parametrize("log_gain", [89.0, 1e30])
+def test_a_gain_that_overflows_is_refused(log_gain: float) -> None:
+    model = used_model("learned_scale")
+    with torch.no_grad():
+        model.rfsq.quantizers[1].log_gain.fill_(log_gain)
+    checkpoint = Checkpoint(model, normalization={"min": LOW, "max": HIGH})
+    assert refusal(lambda: RFSQTokenizer(checkpoint, layers=1, limit=1.0)).startswith("the model's weights are so")
+
+
+@few_examples
+@given(st.floats(0, 40), st.floats(0, 40), st.integers(0, 2**31))
+def test_what_is_not_refused_decodes_to_numbers(first: float, second: float, seed: int) -> None:
+    model = used_model("scale", seed % 5)
+    with torch.no_grad():
+        model.decoder[0].weight.mul_(10**first)
+        model.decoder[2].weight.mul_(10**second)
+    try:
+        tokenizer = RFSQTokenizer(
+            Checkpoint(model, normalization={"min": LOW, "max": HIGH}), chunk_len=CHUNK_LEN, limit=1.0
+        )
+    except ValueError:
+        assert first + second > 30
+    else:
+        assert_within_range(tokenizer, tokenizer.decode(random_sequences(np.random.default_rng(seed), tokenizer, 5)))
+
+
+def test_a_train_range_too_wide_for_a_float() -> None:
+    checkpoint = checkpoint_within(-1.7e308, 1.7e308)
+    message = refusal(lambda: RFSQTokenizer(checkpoint, limit=np.inf))
+    assert message.startswith("dimension 3 of the training data ranges from -1.7e+308 to 1.7e+308, too far")
 
 
 # What makes no tokenizer
@@ -346,16 +483,29 @@ def test_a_checkpoint_file_gives_the_tokenizer_of_its_model(tmp_path: Any) -> No
         ({"layers": True}, "layers is True; give an integer"),
         ({"chunk_len": 0}, "chunk_len is 0; give an integer from 1"),
         ({"offset": -1}, "offset is -1; give an integer from 0"),
-        ({"offset": 2**70}, f"offset is {2**70}; give an integer from 0"),
+        ({"offset": 2**70}, f"offset is {2**70}; give an integer from 0 to {2**31 - 15}"),
+        ({"offset": 2**31 - 14}, f"offset is {2**31 - 14}; give an integer from 0 to {2**31 - 15}"),
+        ({"offset": 2**31 - 4, "layers": 1}, f"offset is {2**31 - 4}; give an integer from 0 to {2**31 - 5}"),
+        ({"offset": list(range(100))}, f"offset is {str(list(range(100)))[:57]}...; give an integer"),
         ({"offset": "7"}, "offset is '7'; give an integer"),
         ({"limit": 0.0}, "limit is 0.0; give one positive number, or 7"),
         ({"limit": np.nan}, "limit is nan; give one positive number"),
         ({"limit": [1.0] * 6}, "limit is [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]; give one positive number, or 7"),
+        ({"limit": np.ones(500)}, f"limit is array([{'1., ' * 20}"[:66] + "...; give one positive"),
         ({"limit": "wide"}, "limits are no array of numbers"),
+        ({"limit": 1j}, "limits are complex; give real numbers"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     assert refusal(lambda: make_tokenizer(**settings)).startswith(message)
+
+
+def test_the_greatest_ids_fit_32_bits() -> None:
+    tokenizer = make_tokenizer(offset=2**31 - 15)
+    chunks = chunks_for(tokenizer)
+    tokens = np.array(tokenizer(chunks), dtype=np.int32)
+    assert tokenizer.ids_of_layer(2)[-1] == 2**31 - 1
+    np.testing.assert_array_equal(tokenizer.decode(tokens), make_tokenizer().decode(make_tokenizer()(chunks)))
 
 
 # Fitting
@@ -442,9 +592,17 @@ def test_actions_that_cannot_be_fitted_on(actions: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"num_layers": 0}, "num_layers is 0; give at least 1"),
-        ({"num_levels": 1}, "num_levels is 1; give at least 2"),
-        ({"epochs": 0}, "epochs is 0; give at least 1"),
+        ({"num_layers": 0}, "num_layers is 0; give an integer from 1"),
+        ({"num_levels": 1}, "num_levels is 1; give an integer from 2"),
+        ({"hidden_dim": 1}, "hidden_dim is 1; give an integer from 2"),
+        ({"epochs": 0}, "epochs is 0; give an integer from 1"),
+        ({"num_layers": 2.0}, "num_layers is 2.0; give an integer"),
+        ({"num_levels": "5"}, "num_levels is '5'; give an integer"),
+        ({"hidden_dim": None}, "hidden_dim is None; give an integer"),
+        ({"epochs": 2.5}, "epochs is 2.5; give an integer"),
+        ({"epochs": True}, "epochs is True; give an integer"),
+        ({"offset": 2**31 - 9}, f"offset is {2**31 - 9}; give an integer from 0 to {2**31 - 10}"),
+        ({"limit": [1.0]}, "limit is [1.0]; give one positive number, or 7"),
         ({"seed": -1}, "seed is -1; give an integer from 0"),
         ({"chunk_len": 0}, "chunk_len is 0; give an integer from 1"),
         ({"limit": -1.0}, "limit is -1.0; give one positive number"),

@@ -102,7 +102,7 @@ def test_loaded_again_it_is_the_same(conditioning: Conditioning, tmp_path: Path)
 def test_the_normaliser_is_the_same_to_the_last_bit(dtype: torch.dtype, tmp_path: Path) -> None:
     high = torch.tensor([0.1, 1 / 3, math.pi, 5e-324, 1e300, 0.1 + 0.2, 1.0], dtype=dtype).clamp(max=1e38)
     bounds = {"min": -high / 3, "max": high}
-    RFSQTokenizer(Checkpoint(used_model("scale"), normalization=bounds)).save_pretrained(tmp_path)
+    RFSQTokenizer(Checkpoint(used_model("scale"), normalization=bounds), limit=math.inf).save_pretrained(tmp_path)
     loaded = RFSQTokenizer.from_pretrained(tmp_path).checkpoint.normalization
     assert loaded is not None
     assert all(torch.equal(loaded[name], bounds[name].double()) for name in bounds)
@@ -235,6 +235,12 @@ def test_what_is_neither_a_folder_nor_a_repository(name: str, tmp_path: Path) ->
     assert message.startswith(f"{name}: is no folder here, and no repository that could be fetched (")
 
 
+@pytest.mark.parametrize(("name", "shown"), [("", "''"), (None, "None"), (7, "7")])
+def test_what_names_no_folder(name: Any, shown: str) -> None:
+    message = f"the folder is {shown}; name one, or a repository of the Hub"
+    assert refusal(lambda: RFSQTokenizer.from_pretrained(name)) == message
+
+
 # Folders that are not whole
 
 
@@ -290,6 +296,13 @@ def writing(content: bytes) -> Callable[[Path], None]:
         (setting("layers", 4), "layers is 4; give an integer from 1 to 3"),
         (setting("chunk_len", 2.5), "chunk_len is 2.5; give an integer"),
         (setting("offset", "0"), "offset is '0'; give an integer"),
+        (setting("layers", None), "layers is None; give an integer from 1 to 3"),
+        (setting("chunk_len", None), "chunk_len is None; give an integer from 1"),
+        (setting("offset", None), "offset is None; give an integer from 0"),
+        (setting("limit", None), "'normalization' or 'limit' are not numbers"),
+        (setting("use_layernorm", True, "config"), "use_layernorm in 'config' is True, where the rest says False"),
+        (setting("use_layernorm", None, "config"), "use_layernorm in 'config' is None, where the rest says False"),
+        (setting("conditioning", None, "config"), "conditioning in 'config' is None, where the rest says 'none'"),
         (changing(lambda content: content["config"].update(use_layernorm=True, conditioning="layernorm")), "condition"),
     ],
 )
@@ -328,6 +341,12 @@ def test_weights_that_are_not_whole(spoil: Callable[[Path], None], message: str,
     path = folder / "model.safetensors"
     spoil(path)
     assert refusal(lambda: RFSQTokenizer.from_pretrained(folder)).startswith(f"{path}: {message}")
+
+
+def test_weights_that_would_overflow(folder: Path) -> None:
+    other_weights(lambda state: state["decoder.2.weight"].mul_(1e38))(folder / "model.safetensors")
+    message = refusal(lambda: RFSQTokenizer.from_pretrained(folder))
+    assert message.startswith(f"{folder / 'processor_config.json'}: the model's weights are so large")
 
 
 def test_the_config_of_another_model_does_not_fit(folder: Path, tmp_path: Path) -> None:

@@ -60,20 +60,20 @@ class KltTokenizer(ActionTokenizer):
         digits: how many follow the grippers' tokens; fewer where the latents have no more.
         offset: the first id, where a policy's vocabulary has other tokens before.
         limit: the largest command that the controller takes, one number or one a dimension; infinite for those that it
-            does not clip, as joints.
+            does not clip, as joints. None is 1, and a train range beyond that an error.
 
     Raises:
         ValueError: a number that cannot be.
     """
 
-    def __init__(self, model: KltRFSQ, digits: int = DIGITS, offset: int = 0, limit: ArrayLike = 1.0) -> None:
+    def __init__(self, model: KltRFSQ, digits: int = DIGITS, offset: int = 0, limit: ArrayLike | None = None) -> None:
         self.codec = FixedLength(model, whole("digits", digits, 1))
         super().__init__(model.shape[0], offset, limit, model.normaliser.low, model.normaliser.high)
         self._parts = f"{len(model.grippers)} of grippers and {len(self.codec.digits)} digits"
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], digits: int = DIGITS, offset: int = 0, limit: ArrayLike = 1.0
+        cls, path: str | os.PathLike[str], digits: int = DIGITS, offset: int = 0, limit: ArrayLike | None = None
     ) -> KltTokenizer:
         """The tokenizer of a file that a run wrote; arguments and errors as of the class, and of `load_klt_rfsq`."""
         model = _read(Path(path))
@@ -170,18 +170,20 @@ class KltTokenizer(ActionTokenizer):
 
 
 def _read(path: Path) -> KltRFSQ:
-    """Raises InputError as `load_klt_rfsq`, and for arrays that do not fit each other or would not decode."""
+    """Raises InputError as `load_klt_rfsq`, and for arrays that do not fit each other, or overflow in decoding."""
     codecs = load_klt_rfsq(path)
     if not codecs or not _fits(codecs[0].model):
-        raise InputError(f"{path}: holds arrays that do not fit each other, or NaN; run ./run_all.sh again")
+        raise InputError(
+            f"{path}: holds arrays that do not fit each other, or NaN, or numbers that overflow; run ./run_all.sh again"
+        )
     return codecs[0].model
 
 
 def _fits(model: KltRFSQ) -> bool:
-    """Whether all numbers are finite that decoded actions are made of, and the greatest codes decode."""
+    """Whether all normalised actions that can be decoded are finite, and the greatest codes decode."""
     low, high = model.normaliser.low, model.normaliser.high
     try:
-        if not all(np.isfinite(each).all() for each in [low, high, *_decoding(model)]) or (low > high).any():
+        if not all(np.isfinite(each).all() for each in [low, high, *_bounds(model)]) or (low > high).any():
             return False
         codec = FixedLength(model, len(model.digits))
         codes = codec.encode(np.broadcast_to(model.normaliser.centre, (1, *model.shape))).codes
@@ -191,7 +193,10 @@ def _fits(model: KltRFSQ) -> bool:
         return False
 
 
-def _decoding(model: KltRFSQ) -> Iterator[Array]:
+def _bounds(model: KltRFSQ) -> Iterator[Array]:
+    """Bounds of what decoding adds up, with all signs as bad as can be; NaN or infinite where any part of it is."""
     yield from (book.trajectories for book in model.grippers)
     for stack in model.stacks:
-        yield from (stack.transform.mean, stack.transform.axes, *stack.centroids)
+        largest = np.max([np.abs(each).max(axis=1) for each in stack.centroids], axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield np.abs(stack.transform.axes) @ largest + np.abs(stack.transform.mean)
