@@ -3,6 +3,7 @@
 A real kernel runs it, with stand-ins for `git` and `pip` on its PATH that write down how they were called.
 """
 
+import shlex
 import shutil
 import sys
 import tomllib
@@ -92,7 +93,8 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = {name: folder / name for name in ("log", "offline", "listed")}
     paths |= {"python": sys.executable, "repository": REPOSITORY}
     for name, script in (("git", GIT), ("pip", PIP)):
-        (folder / name).write_text(script.format(**paths, published=" ".join(PUBLISHED)))
+        quoted = {key: shlex.quote(str(value)) for key, value in paths.items()}
+        (folder / name).write_text(script.format(**quoted, published=" ".join(PUBLISHED)))
         (folder / name).chmod(0o755)
     return folder
 

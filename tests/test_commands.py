@@ -157,7 +157,9 @@ def recording_environment(folder: Path) -> Path:
     python = folder / "environment" / "bin" / "python"
     python.parent.mkdir(parents=True)
     log = f"open({str(folder / 'calls')!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')"
-    python.write_text(f"#!{sys.executable}\nimport json, sys\n{log}\n")
+    # Through the shell, for the path of an interpreter may hold a space.
+    program = shlex.quote(f"import json, sys\n{log}\n")
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {program} "$@"\n')
     python.chmod(0o755)
     for extra in INSTALLED:
         (folder / "environment" / f".installed-{extra}").write_text(stamp())
