@@ -43,7 +43,7 @@ install_simulator() {
 # The packages that the tokenizer, the exports and the cloud plug into; only tests need all of them.
 install_integrations() {
   installed integrations && return
-  echo "installing what the integrations are tested with into $venv (once; 0.2 GB)" >&2
+  echo "installing what the integrations are tested with into $venv (once; 0.4 GB on disk)" >&2
   install_extra integrations || fail "the packages could not be installed (see above); try again with a network connection"
 }
 

@@ -243,7 +243,7 @@ if find_spec("modal"):
     import modal
 
     HERE = Path(__file__).resolve().parent
-    SOURCE = "/root/robust-rfsq-workbook"
+    SOURCE = "/opt/robust-rfsq-workbook"  # in the image
     REQUIREMENTS = ("pyproject.toml", "constraints.txt", "README.md")
     MODULES = ("rfsq_robust.py", "rfsq_tokenizer.py")
     FOLDERS = ("workbook", "sample")

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from rfsq_robust import Checkpoint, Conditioning, load_checkpoint, save_checkpoint
 from workbook import export_onnx as module
+from workbook.codecs.rfsq import normaliser_of
 from workbook.errors import InputError
 from workbook.export_onnx import DECODER_FILE, ENCODER_FILE, export_onnx, main, summary
-from workbook.export_tokens import normaliser_of
 from workbook.layout import ActionLayout
 from workbook.paths import REPOSITORY
 from workbook.provenance import sha256_of

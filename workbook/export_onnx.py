@@ -35,8 +35,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rfsq_robust import Checkpoint
+from workbook import terminal
+from workbook.codecs.rfsq import normaliser_of
 from workbook.errors import InputError
-from workbook.export_tokens import describe_checkpoint, load_decodable, normaliser_of
+from workbook.export_tokens import describe_checkpoint, load_decodable
 from workbook.layout import LIBERO_NAME, ActionLayout
 from workbook.paths import OutputFolder, expand, replacing
 
@@ -261,18 +263,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, and return the exit code."""
     options = parse_arguments(arguments)
-    try:
-        print(summary(export_onnx(options.checkpoint, options.out, options.layout)))  # noqa: T201
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; no file was left half-written", file=sys.stderr)  # noqa: T201
-        return 130
-    except OSError as error:
-        print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    return terminal.tell(lambda: summary(export_onnx(options.checkpoint, options.out, options.layout)), options.out)
 
 
 def summary(files: OnnxFiles) -> str:

@@ -40,8 +40,9 @@ from numpy.typing import NDArray
 
 from rfsq_robust import Checkpoint, CheckpointError, load_checkpoint
 from workbook import provenance, terminal
-from workbook.chunks import Normaliser, cut_chunks
+from workbook.chunks import cut_chunks
 from workbook.codecs.protocol import NOT_SENT
+from workbook.codecs.rfsq import normaliser_of
 from workbook.dataset import LABELS, DataConfig, Dataset, Prepared, prepare_dataset
 from workbook.errors import InputError
 from workbook.layout import ActionLayout
@@ -148,14 +149,6 @@ def describe_checkpoint(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "checkpoint_sha256": provenance.sha256_of(path),
         "code": provenance.git_describe(),
     }
-
-
-def normaliser_of(checkpoint: Checkpoint) -> Normaliser:
-    """Raises ValueError where the checkpoint carries none."""
-    if checkpoint.normalization is None:
-        raise ValueError("this checkpoint carries no normaliser")
-    low, high = (checkpoint.normalization[name].double().numpy() for name in ("min", "max"))
-    return Normaliser(low, high)
 
 
 def _describe_data(prepared: Prepared, config: DataConfig, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -293,18 +286,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, and return the exit code."""
     options = parse_arguments(arguments)
-    try:
-        print(summary(_export(options)))  # noqa: T201
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; no file was left half-written", file=sys.stderr)  # noqa: T201
-        return 130
-    except OSError as error:
-        print(f"error: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    return terminal.tell(lambda: summary(_export(options)), options.out)
 
 
 def _export(options: argparse.Namespace) -> TokenFiles:

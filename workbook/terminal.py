@@ -10,9 +10,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from workbook.errors import InputError
 from workbook.paths import OutputFolder
 
 KERNEL_LOG = "kernels.log"
+
+
+def tell(work: Callable[[], str], out: str) -> int:
+    """Do the work of a command that writes files to `out`, say what it returns or why it failed; the exit code."""
+    try:
+        print(work())  # noqa: T201
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; no file was left half-written", file=sys.stderr)  # noqa: T201
+        return 130
+    except OSError as error:
+        print(f"error: {error.filename or out}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rfsq_robust import ActionRFSQAE, load_checkpoint
+from rfsq_robust import ActionRFSQAE, Checkpoint, load_checkpoint
 from workbook.chunks import Array, Chunks, Normaliser
 from workbook.codecs.protocol import SIDE_BITS, Tokens
 
@@ -126,10 +126,17 @@ def _grid_values(encoder: RFSQCodec, codes: NDArray[np.int64]) -> Array:
 def load_codec(path: Path, normaliser: Normaliser) -> RFSQCodec:
     """A checkpoint as a codec, with the normaliser it carries, or the given one where it carries none."""
     checkpoint = load_checkpoint(path)
-    bounds = checkpoint.normalization
-    if bounds:
-        normaliser = Normaliser(bounds["min"].double().numpy(), bounds["max"].double().numpy())
+    if checkpoint.normalization is not None:
+        normaliser = normaliser_of(checkpoint)
     return RFSQCodec(checkpoint.model.conditioning, checkpoint.model, normaliser)
+
+
+def normaliser_of(checkpoint: Checkpoint) -> Normaliser:
+    """Raises ValueError where the checkpoint carries none."""
+    if checkpoint.normalization is None:
+        raise ValueError("this checkpoint carries no normaliser")
+    low, high = (checkpoint.normalization[name].double().numpy() for name in ("min", "max"))
+    return Normaliser(low, high)
 
 
 def reconstruction_sha256(codec: RFSQCodec, chunks: Chunks) -> str:
