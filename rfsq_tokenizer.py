@@ -39,8 +39,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors import torch as safetensors
+from safetensors import SafetensorError, torch as safetensors
 from torch import Tensor, nn
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, checkpoint_of, load_checkpoint, read_normalization
@@ -290,8 +289,8 @@ class RFSQTokenizer(ActionTokenizer):
             ValueError: actions that are NaN, infinite, of the wrong shape or fewer than 2 chunks, or a bad parameter.
         """
         try:
-            from workbook.chunks import Normaliser, cut_chunks
-            from workbook.training import Job, TrainConfig, TrainData, train
+            from workbook.data.chunks import Normaliser, cut_chunks
+            from workbook.training.trainer import Job, TrainConfig, TrainData, train
         except ImportError as error:
             raise ImportError(
                 f"RFSQTokenizer.fit trains with the workbook, which cannot be imported ({error}); install its "

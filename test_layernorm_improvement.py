@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(json: str, **options: Any) -> int:
     # Imported here, so that --help and a mistyped option do not wait for torch.
-    from workbook.checkpoint_comparison import ComparisonConfig, check_json_file, compare_checkpoints
-    from workbook.checkpoint_comparison_text import as_text
-    from workbook.errors import InputError
-    from workbook.stages import write_json
+    from workbook.common.errors import InputError
+    from workbook.common.stages import write_json
+    from workbook.evaluation.checkpoints import ComparisonConfig, check_json_file, compare_checkpoints
+    from workbook.report.text.checkpoints import as_text
 
     try:
         config = ComparisonConfig(**options)

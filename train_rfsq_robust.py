@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 # The workbook is imported where it is used, so that --help and a mistyped option do not wait for torch.
 if TYPE_CHECKING:
-    from workbook.training_order import TrainingOrder
+    from workbook.training.runs import TrainingOrder
 
 MODELS, DATA = "/models", "/data"  # where the volumes of the cloud are mounted
 SWEEP = "seeds=5,conditioning=all"
@@ -96,10 +96,10 @@ def order_of(options: argparse.Namespace) -> TrainingOrder:
         InputError: a value that cannot be.
     """
     from rfsq_robust import resolve_conditioning
-    from workbook.dataset import DataConfig
-    from workbook.errors import InputError
-    from workbook.training import Job, TrainConfig
-    from workbook.training_order import TrainingOrder
+    from workbook.common.errors import InputError
+    from workbook.data.dataset import DataConfig
+    from workbook.training.runs import TrainingOrder
+    from workbook.training.trainer import Job, TrainConfig
 
     if not 0 <= options.seed < MOST_SEED:
         raise InputError(f"seed is {options.seed}; give 0 to {MOST_SEED - 1}")
@@ -132,7 +132,7 @@ def run(
     results_folder: str,
 ) -> None:
     """Train what the options ask for, by the given means, and say what came of it."""
-    from workbook.sweep import gather, orders_of, parse_sweep, sweep_table, write_results
+    from workbook.training.sweep import gather, orders_of, parse_sweep, sweep_table, write_results
 
     order = order_of(options)
     if options.sweep:
@@ -143,8 +143,8 @@ def run(
 
 
 def say(order: TrainingOrder, outcome: Outcome) -> None:
-    from workbook.tables import epochs_table
-    from workbook.wording import number
+    from workbook.common.wording import number
+    from workbook.report.tables.comparison import epochs_table
 
     lines = [
         epochs_table(outcome["curve"], order.job.conditioning).markdown,
@@ -163,9 +163,9 @@ def say(order: TrainingOrder, outcome: Outcome) -> None:
 
 
 def train_here(order: TrainingOrder) -> Outcome:
-    from workbook.terminal import fetching
-    from workbook.training_order import carry_out
-    from workbook.wording import number
+    from workbook.common.terminal import fetching
+    from workbook.common.wording import number
+    from workbook.training.runs import carry_out
 
     with fetching() as on_fetch, _bar(f"training '{order.job.conditioning}'", order.train_config.epochs) as bar:
         return carry_out(
@@ -174,8 +174,8 @@ def train_here(order: TrainingOrder) -> Outcome:
 
 
 def train_many_here(orders: Sequence[TrainingOrder]) -> list[Outcome]:
-    from workbook.sweep import carry_out_here
-    from workbook.terminal import fetching
+    from workbook.common.terminal import fetching
+    from workbook.training.sweep import carry_out_here
 
     total = len(orders) * orders[0].train_config.epochs
     with fetching() as on_fetch, _bar(f"training {len(orders)} models", total) as bar:
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report_bad_input(work: Callable[[], None]) -> int:
-    from workbook.errors import InputError
+    from workbook.common.errors import InputError
 
     try:
         work()

@@ -8,10 +8,10 @@ import pytest
 from made_up import TASK, walks
 from writers import write_libero
 
-from workbook.episodes import Episode
-from workbook.paths import REPOSITORY, OutputFolder
+from workbook.common.paths import REPOSITORY, OutputFolder
+from workbook.data.episodes import Episode
+from workbook.data.sources.read import read_recordings
 from workbook.simulation.scene import missing_packages
-from workbook.sources.recordings import read_recordings
 
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 pytest_plugins = ["hub_fixtures"]

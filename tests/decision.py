@@ -7,8 +7,8 @@ from typing import Any
 
 from evidence import Evidence, estimate
 
-from workbook.policy import RULES
-from workbook.recommendation import SHOWN_RATE
+from workbook.evaluation.policy.network import RULES
+from workbook.verdict.recommendation import SHOWN_RATE
 
 CONTRASTS = {
     "new_for_naive": 0.02,

@@ -13,10 +13,10 @@ from typing import Any
 import nbformat
 from scripts import load_script
 
-from workbook import documents
-from workbook.paths import NOTEBOOKS, REPOSITORY
-from workbook.simulation import record
-from workbook.sweep import orders_of, parse_sweep
+from workbook.common.paths import NOTEBOOKS, REPOSITORY
+from workbook.report import documents
+from workbook.simulation.recorder import record
+from workbook.training.sweep import orders_of, parse_sweep
 
 COMMAND = re.compile(r"\./\S+\.sh(?= |$)|(?:python3?|pip|modal|source|papermill|tensorboard|\.venv/bin/\S+) ")
 CODE_FILES = sorted([*REPOSITORY.glob("*.py"), *REPOSITORY.glob("workbook/**/*.py")])
@@ -64,9 +64,9 @@ RUN: dict[str, Any] = {
 }
 DRY: dict[str, Any] = {"more": "--dry-run", "slow": True}
 GUIDE = "--num-episodes 50 --epochs 100 --batch-size 64"
-IN_CLOUD = "test_cloud.py::test_the_guides_command_trains_what_it_trains_here"
-SWEPT_IN_CLOUD = "test_cloud.py::test_a_sweep_is_mapped_over_containers_and_gathered_here"
-EXPORTED = "test_export_onnx.py::test_the_command_says_what_it_wrote_and_how_far_it_agrees_with_torch"
+IN_CLOUD = "training/test_cloud.py::test_the_guides_command_trains_what_it_trains_here"
+SWEPT_IN_CLOUD = "training/test_cloud.py::test_a_sweep_is_mapped_over_containers_and_gathered_here"
+EXPORTED = "export/test_export_onnx.py::test_the_command_says_what_it_wrote_and_how_far_it_agrees_with_torch"
 
 # To document a command, add a line here.
 COMMANDS: dict[str, Command] = {
@@ -96,23 +96,25 @@ COMMANDS: dict[str, Command] = {
     ),
     "python test_layernorm_improvement.py --naive-model rfsq_best.pt --robust-model rfsq_robust_best.pt "
     "--num-samples 1000 --chunk-len 8": Command(("rfsq_best.pt", "rfsq_robust_best.pt")),
-    "python -m workbook.export_tokens --checkpoint rfsq_robust_scale_best.pt --data sample --out tokens": Command(
+    "python -m workbook.export.tokens --checkpoint rfsq_robust_scale_best.pt --data sample --out tokens": Command(
         ("rfsq_robust_scale_best.pt",),
         more="--num-episodes 12",
         leaves=("tokens/tokens.h5", "tokens/tokens.parquet"),
     ),
     "python train_rfsq_robust.py --help": Command(),
-    "python -m workbook.export_tokens --help": Command(),
-    "python -m workbook.export_onnx --checkpoint rfsq_robust_scale_best.pt --out onnx": Command(by=EXPORTED),
-    "python -m workbook.export_onnx --help": Command(),
-    "python -m workbook.simulation.record --out FOLDER": Command(
+    "python -m workbook.export.tokens --help": Command(),
+    "python -m workbook.export.onnx --checkpoint rfsq_robust_scale_best.pt --out onnx": Command(by=EXPORTED),
+    "python -m workbook.export.onnx --help": Command(),
+    "python -m workbook.simulation.recorder.record --out FOLDER": Command(
         more="--task libero_goal:7 --episodes 1",
         leaves=("FOLDER/libero_goal",),
         slow=True,
         parse=parse_record_command,
         needs="simulator",
     ),
-    "python -m workbook.documents OUT": Command(by="test_commands.py::test_taking_over_results_rewrites_the_documents"),
+    "python -m workbook.report.documents OUT": Command(
+        by="test_commands.py::test_taking_over_results_rewrites_the_documents"
+    ),
     "pip install -c constraints.txt -e '.[sim]'": Command(needs="simulator", **DRY),
     "pip install -c constraints.txt -e '.[lab]'": Command(needs="jupyterlab", **DRY),
     "pip install -c constraints.txt -e '.[modal]'": Command(needs="modal", **DRY),
@@ -127,7 +129,7 @@ COMMANDS: dict[str, Command] = {
 
 # The test that executes each Python snippet, by the heading that it stands under, or the docstring that it is of; a
 # second one in the same place has (2) behind it.
-PHASE_2_AND_3 = "test_documents.py::test_the_snippets_for_phase_2_and_3_run"
+PHASE_2_AND_3 = "report/test_documents.py::test_the_snippets_for_phase_2_and_3_run"
 SNIPPETS: dict[str, str] = {
     "INTEGRATION_TO_PHASE2.md: Encoder: labels for Phase 2": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: Decoder: actions in Phase 3": PHASE_2_AND_3,
@@ -138,12 +140,12 @@ SNIPPETS: dict[str, str] = {
     "INTEGRATION_TO_PHASE2.md: The options in code (2)": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: Tokens of a whole data set": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: Tokens of a whole data set (2)": PHASE_2_AND_3,
-    "INTEGRATION_TO_PHASE2.md: ONNX": "test_export_onnx.py::test_the_snippet_under_the_heading_onnx_runs",
+    "INTEGRATION_TO_PHASE2.md: ONNX": "export/test_export_onnx.py::test_the_snippet_under_the_heading_onnx_runs",
     "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model (2)": PHASE_2_AND_3,
-    "INTEGRATION_TO_PHASE2.md: LeRobot": "test_lerobot_adapter.py::test_tokens_and_mask_are_added_to_a_batch",
+    "INTEGRATION_TO_PHASE2.md: LeRobot": "export/test_lerobot_adapter.py::test_tokens_and_mask_are_added_to_a_batch",
     "INTEGRATION_TO_PHASE2.md: LayerNorm with its statistics": PHASE_2_AND_3,
-    "workbook/klt_tokenizer.py: module": "test_klt_tokenizer.py::test_the_snippet_of_the_docstring_runs",
+    "workbook/export/klt_tokenizer.py: module": "export/test_klt_tokenizer.py::test_the_snippet_of_the_docstring_runs",
     "rfsq_tokenizer.py: module": "test_commands.py::test_the_snippet_of_the_tokenizers_docstring_runs",
 }
 

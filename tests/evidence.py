@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rfsq_robust import CONDITIONINGS
-from workbook import tables
-from workbook.criteria import Criterion, decide, evaluate
-from workbook.layout import LIBERO
+from workbook.data.layout import LIBERO
+from workbook.report.tables import comparison as tables
+from workbook.verdict.criteria import Criterion, decide, evaluate
 
 Evidence = dict[str, Any]
 LAYERS = 4

@@ -15,9 +15,9 @@ import numpy as np
 from made_up import Array
 from tokenizers import Tokenizer
 
-from workbook.chunks import Normaliser
 from workbook.codecs.fast import FastCodec
 from workbook.codecs.protocol import NOT_SENT, Tokens
+from workbook.data.chunks import Normaliser
 
 CONFIG = "processor_config.json"
 BPE = "tokenizer.json"

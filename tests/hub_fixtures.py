@@ -15,9 +15,9 @@ from made_up import random_demos
 from reading import refused
 from writers import write_info, write_lerobot_v3
 
-from workbook.paths import REPOSITORY
-from workbook.sources.mirror import CACHE_VARIABLE
-from workbook.sources.recordings import read_recordings
+from workbook.common.paths import REPOSITORY
+from workbook.data.sources.mirror import CACHE_VARIABLE
+from workbook.data.sources.read import read_recordings
 
 OWNER_NAME = "test/data"
 DATA = f"hf://{OWNER_NAME}"
@@ -105,7 +105,7 @@ def refusal(data: str) -> str:
 
 def reading_process(code: str) -> list[str]:
     """The command that runs some lines of code after `read_recordings` was imported."""
-    return [sys.executable, "-c", f"from workbook.sources.recordings import read_recordings\n{code}"]
+    return [sys.executable, "-c", f"from workbook.data.sources.read import read_recordings\n{code}"]
 
 
 def in_another_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

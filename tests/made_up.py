@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from workbook.episodes import Episode
-from workbook.layout import LIBERO_SPEC, ActionLayout
-from workbook.sources import libero_suites
+from workbook.data.episodes import Episode
+from workbook.data.layout import LIBERO_SPEC, ActionLayout
+from workbook.data.sources import libero_suites
 
 Array = NDArray[np.float64]
 TASK = "put the bowl on the plate"

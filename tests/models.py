@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from torch import Tensor
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Conditioning, RobustRFSQBlock

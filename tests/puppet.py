@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from workbook.simulation.motor import Aim
-from workbook.simulation.skills import DOWN
+from workbook.simulation.recorder.controller import Aim
+from workbook.simulation.recorder.skills import DOWN
 
 Vector = NDArray[np.float64]
 STRIDE = 0.02  # metres that the hand goes in a step

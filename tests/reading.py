@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import ArrayLike
 from writers import Demos, write_libero
 
-from workbook.data_card import describe
-from workbook.data_remarks import remarks
-from workbook.dataset import DataConfig, Dataset, prepare_dataset
-from workbook.episodes import Episode, Recordings
-from workbook.errors import InputError
-from workbook.sources.recordings import read_recordings
+from workbook.common.errors import InputError
+from workbook.data.card import describe
+from workbook.data.dataset import DataConfig, Dataset, prepare_dataset
+from workbook.data.episodes import Episode, Recordings
+from workbook.data.sources.read import read_recordings
+from workbook.report.text.data import remarks
 
 
 def read(data: Path | str) -> list[Episode]:

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from workbook.paths import REPOSITORY
+from workbook.common.paths import REPOSITORY
 
 
 def load_script(name: str) -> ModuleType:

@@ -15,28 +15,30 @@ import pytest
 import torch
 
 from rfsq_robust import ActionRFSQAE
-from workbook import data_tables, evidence_tables, parallel, tables, variants
-from workbook.chunks import Normaliser
-from workbook.comparison import compare
-from workbook.conventions import Changes, clip_episodes
-from workbook.data_card import describe
-from workbook.dataset import Dataset, Prepared, load_dataset, save_dataset
-from workbook.episodes import Episode, Origin
-from workbook.figures.style import Plot
-from workbook.layout import LIBERO, ActionLayout
-from workbook.option_b import measure_option_b
-from workbook.overhead import measure_step_seconds
-from workbook.paths import OutputFolder
-from workbook.phase2 import ProbeConfig, probe
-from workbook.rates import measure_rates
-from workbook.residual_analysis import analyse
-from workbook.results import assemble
-from workbook.rivals import RateConfig
-from workbook.split import split_episodes
-from workbook.stages import read_stage, write_stage
-from workbook.tables import Table
-from workbook.training import TrainConfig
-from workbook.variants import train_variants
+from workbook.common import parallel
+from workbook.common.paths import OutputFolder
+from workbook.common.stages import read_stage, write_stage
+from workbook.common.table import Table
+from workbook.data.card import describe
+from workbook.data.chunks import Normaliser
+from workbook.data.cleaning import Changes, clip_episodes
+from workbook.data.dataset import Dataset, Prepared, load_dataset, save_dataset
+from workbook.data.episodes import Episode, Origin
+from workbook.data.layout import LIBERO, ActionLayout
+from workbook.data.split import split_episodes
+from workbook.evaluation.decoders import measure_option_b
+from workbook.evaluation.layers import analyse
+from workbook.evaluation.policy.probe import ProbeConfig, probe
+from workbook.evaluation.rate_distortion import measure_rates
+from workbook.evaluation.score import compare
+from workbook.report.figures.style import Plot
+from workbook.report.tables import comparison as tables, data as data_tables, decision as evidence_tables
+from workbook.training import runs as variants
+from workbook.training.baselines import RateConfig
+from workbook.training.overhead import measure_step_seconds
+from workbook.training.runs import train_variants
+from workbook.training.trainer import TrainConfig
+from workbook.verdict.results import assemble
 
 Evidence = dict[str, Any]
 PNG = b"\x89PNG\r\n\x1a\n"

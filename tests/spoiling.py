@@ -16,8 +16,8 @@ from made_up import Array, random_demos
 from reading import refused
 from writers import rewrite, write_lerobot_v3
 
-from workbook.dataset import prepare_dataset
-from workbook.sources import DATA_KINDS
+from workbook.data.dataset import prepare_dataset
+from workbook.data.sources import DATA_KINDS
 
 # A message ends in what to do, after a semicolon: nothing else in it may be the last word.
 REMEDY = re.compile(r"; (give|download|record|convert|leave|save|copy|remove|mend) [^;]+$")

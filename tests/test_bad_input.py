@@ -11,8 +11,8 @@ from made_up import walks
 from reading import refused
 from writers import write_libero
 
-from workbook.dataset import DataConfig, prepare_dataset
-from workbook.layout import LIBERO
+from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.layout import LIBERO
 
 Spoil = Callable[[h5py.Group], object]
 GOOD, BAD, DEMO = "good.hdf5", "bad.hdf5", "demo_3"

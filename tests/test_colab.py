@@ -20,8 +20,8 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from packaging.requirements import Requirement
 
-from workbook.documents import repository_address
-from workbook.paths import NOTEBOOKS, REPOSITORY
+from workbook.common.paths import NOTEBOOKS, REPOSITORY
+from workbook.report.documents import repository_address
 
 NAME = "robust-rfsq-workbook"
 PUBLISHED = ("workbook", "rfsq_robust.py", "pyproject.toml")  # as much of the repository as the tests need
@@ -165,8 +165,8 @@ def test_what_colab_has_is_pinned_to_the_version_that_it_has(colab: Machine) -> 
 def test_the_kernel_goes_on_with_the_repository_that_it_fetched(colab: Machine) -> None:
     """Without being started anew, though an editable install reaches only kernels that begin after it."""
     colab.run(CELL)
-    colab.run("import workbook.paths")
-    assert colab.value("str(workbook.paths.REPOSITORY)") == str(colab.clone)
+    colab.run("import workbook.common.paths")
+    assert colab.value("str(workbook.common.paths.REPOSITORY)") == str(colab.clone)
     assert colab.value("os.getcwd()") == str(colab.clone)
 
 

@@ -37,8 +37,9 @@ from writers import write_libero
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
 from rfsq_tokenizer import RFSQTokenizer
-from workbook import documents, run
-from workbook.paths import NOTEBOOKS, REPOSITORY
+from workbook import run
+from workbook.common.paths import NOTEBOOKS, REPOSITORY
+from workbook.report import documents
 from workbook.simulation.scene import missing_packages
 
 DOCUMENTED = documented_commands()
@@ -62,7 +63,7 @@ def test_every_documented_snippet_is_known_and_every_known_one_documented() -> N
 
 def test_commands_and_snippets_are_found_where_they_can_stand() -> None:
     """The guard of the two above: they can fail."""
-    assert {"./run_all.sh --smoke", "./run_all.sh --help", "python -m workbook.documents OUT"} <= set(DOCUMENTED)
+    assert {"./run_all.sh --smoke", "./run_all.sh --help", "python -m workbook.report.documents OUT"} <= set(DOCUMENTED)
     assert "rfsq_tokenizer.py: module" in documented_snippets()
     assert not calls_something("position = layer + step")
 
@@ -262,7 +263,7 @@ def test_taking_over_results_rewrites_the_documents(folder: Path) -> None:
     readme = copy / "README.md"
     old = documents.BLOCK.sub(r"<!-- results: \1 -->\nold\n<!-- end -->", readme.read_text(encoding="utf8"))
     readme.write_text(old, encoding="utf8")
-    execute(["python", "-m", "workbook.documents", str(out)], copy, {"PYTHONPATH": str(copy)})
+    execute(["python", "-m", "workbook.report.documents", str(out)], copy, {"PYTHONPATH": str(copy)})
     for name in (*documents.DOCUMENTS, *(f"notebooks/{path.name}" for path in NOTEBOOKS.glob("*.ipynb"))):
         assert (copy / name).read_bytes() == (REPOSITORY / name).read_bytes()
 

@@ -15,7 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from workbook import run
-from workbook.paths import NOTEBOOKS
+from workbook.common.paths import NOTEBOOKS
 
 # Notebook -> what is changed in its parameters; dropped steps keep the simulator out, which has tests of its own.
 QUICK: dict[str, dict[str, Any]] = {

@@ -20,15 +20,15 @@ import papermill
 import pytest
 
 from workbook import run
-from workbook.criteria import MODEL_TITLES
-from workbook.errors import InputError
-from workbook.layout import LIBERO_SPEC
-from workbook.paths import NOTEBOOKS, REPOSITORY, SAMPLE, locked
-from workbook.replay.findings import SUBJECT
-from workbook.replay.replay import NO_STATES
-from workbook.report import PAGES
+from workbook.common.errors import InputError
+from workbook.common.paths import NOTEBOOKS, REPOSITORY, SAMPLE, locked
+from workbook.data.layout import LIBERO_SPEC
+from workbook.data.sources import DATA_KINDS
+from workbook.evaluation.replay.replay import NO_STATES
+from workbook.report.pages import PAGES
 from workbook.simulation.scene import missing_packages
-from workbook.sources import DATA_KINDS
+from workbook.verdict.criteria import MODEL_TITLES
+from workbook.verdict.success import SUBJECT
 
 COMMAND = [sys.executable, "-m", "workbook.run"]
 SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))

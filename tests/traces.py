@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from workbook.chunks import Array
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.protocol import Codec
-from workbook.episodes import Episode
-from workbook.replay.codecs import EQUAL_RATES, Candidate
-from workbook.replay.evidence import Outcome, Played, PlayedEpisode
-from workbook.replay.predictors import PREDICTORS
+from workbook.common.array import Array
+from workbook.data.episodes import Episode
+from workbook.evaluation.replay.codecs import EQUAL_RATES, Candidate
+from workbook.evaluation.replay.evidence import Outcome, Played, PlayedEpisode
+from workbook.evaluation.replay.predictors import PREDICTORS
 from workbook.simulation.playback import Trace
 
 STEPS, GRASP, RELEASE = 16, 4, 12

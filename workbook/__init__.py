@@ -1,4 +1,4 @@
-"""What the notebooks share. Data flows one way:
+"""What the notebooks share. A folder imports only from those before it:
 
-libero_hdf5 -> episodes -> split -> chunks -> dataset -> training -> codecs -> evaluation -> criteria -> report
+common < data < codecs < training < evaluation < verdict < report < run; simulation stands on common and data.
 """

@@ -20,10 +20,76 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workbook import terminal
-from workbook.arguments import parse_arguments
-from workbook.errors import InputError
-from workbook.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, locked
+from workbook.common import terminal
+from workbook.common.errors import InputError
+from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, locked
+from workbook.data.sources import DATA_KINDS
+
+SMOKE = {
+    "epochs": 2, "seeds": 2, "num_episodes": 24, "rival_steps": 20, "policy_steps": 20, "replay_episodes": 2,
+    "replay_seeds": 1,
+}  # fmt: skip
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh",
+        allow_abbrev=False,
+        description="Run the notebooks headless and write the report that the verdict is read from.",
+        epilog="Results go to OUT/reports/index.html, OUT/results.json and OUT/checkpoints/. "
+        "Exit code 0: the run is complete, whatever the verdict; 2: bad input; 1: anything else; 130: interrupted.",
+    )
+    parser.add_argument("--data", default="sample", help=f"{DATA_KINDS}; default: sample")
+    parser.add_argument("--out", default="", help="folder for results; default: out/ in the repository")
+    parser.add_argument("--epochs", type=int, default=100, help="passes over the train episodes; default: 100")
+    parser.add_argument("--seeds", type=int, default=5, help="models of each conditioning; default: 5")
+    parser.add_argument("--num-episodes", type=int, default=0, help="use only so many episodes; default: 0, all")
+    parser.add_argument("--chunk-len", type=int, default=8, help="steps in a chunk; default: 8")
+    parser.add_argument(
+        "--stride", type=int, default=0, help="steps between train chunks; default: 0, the chunk length"
+    )
+    parser.add_argument(
+        "--layout",
+        default="libero",
+        help="what the numbers of an action are; default: libero, which is 'position:3 rotation:3 gripper:1'",
+    )
+    parser.add_argument(
+        "--gripper-open", default="auto", help="the end of the recorded gripper that is open: auto (default), low, high"
+    )
+    parser.add_argument(
+        "--drop-noops", action="store_true", help="leave out steps that command nothing, by OpenVLA's rule"
+    )
+    parser.add_argument("--hidden-dim", type=int, default=16, help="latent numbers a step; default: 16")
+    parser.add_argument("--num-layers", type=int, default=8, help="residual layers; default: 8")
+    parser.add_argument("--num-levels", type=int, default=7, help="grid values a number and layer; default: 7")
+    parser.add_argument(
+        "--rival-steps", type=int, default=1000, help="batches for each of the field's quantizers; default: 1000"
+    )
+    parser.add_argument("--policy-steps", type=int, default=400, help="batches for each small policy; default: 400")
+    parser.add_argument(
+        "--with-replay",
+        action="store_true",
+        help="also play the test episodes in LIBERO's simulator, exactly and as every codec's tokens decode; installs "
+        "the simulator (0.8 GB to download, 2.1 GB on disk)",
+    )
+    parser.add_argument(
+        "--replay-episodes", type=int, default=0, help="play only so many test episodes; default: 0, all"
+    )
+    parser.add_argument(
+        "--replay-seeds", type=int, default=0, help="play only so many models of a trained codec; default: 0, all"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
+    parser.add_argument(
+        "--full", action="store_true", help="the complete sweep of codecs and policies; takes hours on 2 cores"
+    )
+    parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
+    if "--smoke" in arguments:  # what is said besides it stands
+        parser.set_defaults(**SMOKE)
+    options = parser.parse_args(arguments)
+    options.stride = options.stride or options.chunk_len
+    return options
+
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "checkpoints", "notebooks", "reports")
@@ -75,15 +141,15 @@ def _check_before_start(options: argparse.Namespace) -> str:
 
     Returns what names the data, with the revision that was fetched where it comes from the hub.
     """
-    from workbook.dataset import DataConfig, prepare_dataset
-    from workbook.layout import ActionLayout
-    from workbook.phase2 import ProbeConfig
-    from workbook.replay.replay import ReplayConfig, unplayable
-    from workbook.rivals import RateConfig
+    from workbook.data.dataset import DataConfig, prepare_dataset
+    from workbook.data.layout import ActionLayout
+    from workbook.data.sources.mirror import CACHE_VARIABLE
+    from workbook.evaluation.policy.probe import ProbeConfig
+    from workbook.evaluation.replay.replay import ReplayConfig, unplayable
     from workbook.simulation.scene import missing_packages
-    from workbook.sources.mirror import CACHE_VARIABLE
-    from workbook.training import TrainConfig, choose_device
-    from workbook.variants import check_naive_checkpoint, check_seeds
+    from workbook.training.baselines import RateConfig
+    from workbook.training.runs import check_naive_checkpoint, check_seeds
+    from workbook.training.trainer import TrainConfig, choose_device
 
     if os.environ.get(CACHE_VARIABLE):  # the kernels start in another folder
         os.environ[CACHE_VARIABLE] = str(expand(os.environ[CACHE_VARIABLE]))
@@ -195,7 +261,7 @@ def _publish(work: OutputFolder, target: OutputFolder, executed: dict[str, Path]
     """Write the reports, move everything into place, and return the verdict."""
     import json
 
-    from workbook.report import write_reports
+    from workbook.report.pages import write_reports
 
     results = json.loads(work.results.read_text(encoding="utf8"))
     write_reports(work, results, executed)

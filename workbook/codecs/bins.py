@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbook.chunks import Array, Normaliser
 from workbook.codecs.protocol import Tokens
+from workbook.common.array import Array
+from workbook.data.chunks import Normaliser
 
 
 @dataclass(frozen=True, eq=False)

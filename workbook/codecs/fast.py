@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, trainers
 
-from workbook.chunks import Array, Normaliser
 from workbook.codecs.protocol import NOT_SENT, Tokens
+from workbook.common.array import Array
+from workbook.data.chunks import Normaliser
 
 VOCABULARY = 1024  # FAST's
 FIRST_SYMBOL = 0x4E00  # of a run of characters without special meaning, one for each rounded coefficient

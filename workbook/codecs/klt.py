@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbook.chunks import Array, Normaliser
 from workbook.codecs.lloyd import lloyd_max, nearest
 from workbook.codecs.protocol import Tokens
+from workbook.common.array import Array
+from workbook.data.chunks import Normaliser
 
 LEVELS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from workbook.chunks import Normaliser
 from workbook.codecs.klt import Transform
-from workbook.codecs.klt_rfsq import GripperBook, KltRFSQ, VaryingLength
-from workbook.codecs.stack import DEPTH, Stack
-from workbook.errors import InputError
-from workbook.paths import replacing
+from workbook.codecs.klt_rfsq import DEPTH, GripperBook, KltRFSQ, Stack, VaryingLength
+from workbook.common.errors import InputError
+from workbook.common.paths import replacing
+from workbook.data.chunks import Normaliser
 
 FILE_NAME = "klt_rfsq.npz"
 # What numpy and zipfile raise on files that are damaged or no archives.

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from vector_quantize_pytorch import GroupedResidualFSQ, ResidualVQ
 
 from rfsq_robust import ENCODER_WIDTH
-from workbook.chunks import Array, Normaliser
 from workbook.codecs.protocol import Tokens
+from workbook.common.array import Array
+from workbook.data.chunks import Normaliser
 
 with suppress(ImportError):  # newer versions of the package log through it that a codebook starts from few vectors
     from loguru import logger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from workbook.chunks import Array
+from workbook.common.array import Array
 
 ROUNDS = 60  # of Lloyd's algorithm at most; it stops where no sample changes its cell
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from workbook.chunks import Array
+from workbook.common.array import Array
 
 SIDE_BITS = 16  # one transmitted statistic, as float16
 NOT_SENT = -1  # in codes of varying length: nothing stands here, and nothing is paid

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, load_checkpoint
-from workbook.chunks import Array, Chunks, Normaliser
 from workbook.codecs.protocol import SIDE_BITS, Tokens
+from workbook.common.array import Array
+from workbook.data.chunks import Chunks, Normaliser
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from workbook.chunks import Array
-from workbook.episodes import Start
-from workbook.paths import replacing
+from workbook.common.array import Array
+from workbook.common.paths import replacing
+from workbook.data.episodes import Start
 from workbook.simulation import scene as scene_module
 from workbook.simulation.scene import Scene, versions
 

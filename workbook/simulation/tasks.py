@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from workbook.chunks import Array
-from workbook.errors import InputError
+from workbook.common.array import Array
+from workbook.common.errors import InputError
 from workbook.simulation.scene import SUITES, SimulationError, find_task
 
 LARGEST_SUITE = 100  # room for the tasks of a suite in Task.number

@@ -1,0 +1,291 @@
+"""What a policy predicts: tokens in layers, which decode as the codec decodes its own, and expected values of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from rfsq_robust import ActionRFSQAE, Conditioning
+from workbook.codecs.bins import UniformBins
+from workbook.codecs.klt_rfsq import BRANCHES, DEPTH, FixedLength, KltRFSQ
+from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
+from workbook.codecs.rfsq import RFSQCodec, first_layers
+from workbook.codecs.token_spaces import Bins, ChunkDigits, Codes, StepRFSQ, TokenSpace
+from workbook.common.array import Array
+from workbook.data.chunks import Normaliser
+from workbook.data.layout import ActionLayout
+
+C, H, K, L = 8, 6, 4, 5
+DIGITS = 30
+LIBERO = "position:3 rotation:3 gripper:1"
+NO_GRIPPER = "joint:4"
+TWO_GRIPPERS = "joint:3 gripper:1 joint:3 gripper:1"
+LAYOUTS = {"klt, gripper": LIBERO, "klt, no gripper": NO_GRIPPER, "klt, two grippers": TWO_GRIPPERS}
+DECODING: tuple[Conditioning, ...] = ("none", "scale")
+NAMES = (*DECODING, "bins16", *LAYOUTS)
+
+
+def made_chunks(seed: int, spec: str = LIBERO, count: int = 80) -> Array:
+    """Walks at random; a gripper closes once, the second of two always at the beginning or in the middle."""
+    layout = ActionLayout.parse(spec)
+    rng = np.random.default_rng(seed)
+    chunks = np.clip(np.cumsum(rng.normal(0, 0.2, (count, C, layout.dim)), axis=1), -0.9, 0.9)
+    for number, dimension in enumerate(layout.indices("gripper")):
+        closes = rng.integers(0, C + 1, (count, 1)) if number == 0 else rng.choice([0, C // 2], (count, 1))
+        chunks[:, :, dimension] = np.where(np.arange(C) < closes, -1.0, 1.0)
+    return chunks
+
+
+def fitted(chunks: Array) -> Normaliser:
+    return Normaliser.fit(chunks.reshape(-1, chunks.shape[-1]))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A space, the codec that it stands for, and chunks that the codec was not fitted on."""
+
+    space: TokenSpace
+    codec: Codec
+    chunks: Array
+
+
+def make_case(name: str) -> Case:
+    if name in LAYOUTS:
+        spec = LAYOUTS[name]
+        train = made_chunks(0, spec, 300)
+        codec = FixedLength(KltRFSQ.fit(train, ActionLayout.parse(spec), fitted(train)), DIGITS)
+        return Case(ChunkDigits(codec), codec, made_chunks(1, spec))
+    normaliser = fitted(made_chunks(0))
+    if name.startswith("bins"):
+        bins = UniformBins(int(name.removeprefix("bins")), normaliser)
+        return Case(Bins(bins, C), bins, made_chunks(1))
+    torch.manual_seed(1)
+    conditioning = next(known for known in DECODING if known == name)
+    rfsq = RFSQCodec(name, ActionRFSQAE(7, H, K, L, conditioning=conditioning).eval(), normaliser)
+    return Case(StepRFSQ(rfsq, C, K), rfsq, made_chunks(1))
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    return {name: make_case(name) for name in NAMES}
+
+
+def one_hot(tokens: Sequence[Codes], sizes: Sequence[tuple[int, int]]) -> list[Array]:
+    return [np.eye(levels)[layer] for layer, (_, levels) in zip(tokens, sizes, strict=False)]
+
+
+def random_tokens(case: Case, seed: int, count: int = 5) -> list[Codes]:
+    """Any tokens of the space that the codec could have sent: of grippers only those that there are."""
+    rng = np.random.default_rng(seed)
+    tokens = [rng.integers(0, levels, (count, case.space.groups, places)) for places, levels in case.space.sizes]
+    if isinstance(case.codec, FixedLength) and case.codec.model.grippers:
+        most = [len(book.trajectories) for book in case.codec.model.grippers]
+        tokens[0] = rng.integers(0, most, (count, 1, len(most)))
+    return tokens
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEverySpace:
+    def test_tokens_decode_to_exactly_what_the_codec_decodes(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        decoded = case.space.decode(case.space.tokens(case.chunks))
+        assert np.array_equal(decoded, case.codec.decode(case.codec.encode(case.chunks)))
+        assert decoded.shape == case.chunks.shape
+
+    def test_sizes_are_those_of_the_tokens(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        tokens = case.space.tokens(case.chunks)
+        assert len(tokens) == len(case.space.sizes)
+        for layer, (places, levels) in zip(tokens, case.space.sizes, strict=True):
+            assert layer.shape == (len(case.chunks), case.space.groups, places)
+            assert layer.dtype == np.int64
+            assert layer.min() >= 0
+            assert layer.max() < levels
+
+    def test_no_token_is_lost(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        codes = case.codec.encode(case.chunks).codes
+        assert sum(layer.size for layer in case.space.tokens(case.chunks)) == codes.size
+
+    def test_certain_probabilities_decode_as_their_tokens(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        for tokens in (case.space.tokens(case.chunks), random_tokens(case, 0)):
+            expected = case.space.expected(one_hot(tokens, case.space.sizes))
+            assert np.allclose(expected, case.space.decode(tokens), atol=1e-5)
+
+    def test_so_do_those_of_the_first_layers(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        tokens = random_tokens(case, 1)
+        for count in range(1, len(tokens) + 1):
+            expected = case.space.expected(one_hot(tokens[:count], case.space.sizes))
+            assert np.allclose(expected, case.space.decode(tokens[:count]), atol=1e-5)
+
+    def test_every_layer_says_something(self, cases: dict[str, Case], name: str) -> None:
+        """Else decoding fewer of them, above, would have shown nothing."""
+        case = cases[name]
+        tokens = random_tokens(case, 2)
+        prefixes = [case.space.decode(tokens[:count]) for count in range(1, len(tokens) + 1)]
+        assert all(not np.array_equal(prefixes[i], prefixes[i + 1]) for i in range(len(prefixes) - 1))
+
+    def test_decoding_one_chunk_does_not_depend_on_the_others(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        tokens = random_tokens(case, 3)
+        alone = case.space.decode([layer[2:3] for layer in tokens])
+        assert np.allclose(alone, case.space.decode(tokens)[2:3], atol=1e-6)
+
+
+class TestStepRFSQ:
+    @pytest.mark.parametrize("name", DECODING)
+    @pytest.mark.parametrize("count", range(1, K + 1))
+    def test_first_layers_decode_as_the_codecs_first_layers(
+        self, cases: dict[str, Case], name: str, count: int
+    ) -> None:
+        case = cases[name]
+        prefix = first_layers(case.codec.encode(case.chunks), count)
+        decoded = case.space.decode(case.space.tokens(case.chunks)[:count])
+        assert np.array_equal(decoded, case.codec.decode(prefix))
+
+    def test_a_space_of_few_layers_has_only_those(self, cases: dict[str, Case]) -> None:
+        case = cases["scale"]
+        assert isinstance(case.codec, RFSQCodec)
+        few = StepRFSQ(case.codec, C, 2)
+        assert few.sizes == ((H, L), (H, L))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(few.tokens(case.chunks), case.space.tokens(case.chunks), strict=False)
+        )
+        assert len(few.tokens(case.chunks)) == 2
+
+    @pytest.mark.parametrize(("name", "scales"), [("none", (1.0, 1.0)), ("scale", (1.0, 1 / (L - 1)))])
+    def test_two_equally_likely_codes_give_the_mean_of_the_latents(
+        self, cases: dict[str, Case], name: str, scales: tuple[float, float]
+    ) -> None:
+        case = cases[name]
+        assert isinstance(case.codec, RFSQCodec)
+        probabilities = [np.zeros((1, C, H, L)) for _ in scales]
+        probabilities[0][..., [0, L - 1]] = 0.5  # grid values -1 and 1, mean 0
+        probabilities[1][..., [L - 2, L - 1]] = 0.5  # grid values 0.5 and 1, mean 0.75
+        latents = torch.full((1, C, H), 0.75 * scales[1])
+        with torch.no_grad():
+            normalised = case.codec.model.decoder(latents).double().numpy()
+        found = case.space.expected(probabilities)
+        assert np.allclose(found, case.codec.normaliser.denormalise(normalised), atol=1e-6)
+
+
+class TestBins:
+    def test_two_equally_likely_bins_give_their_mean(self) -> None:
+        codec = UniformBins(4, Normaliser(np.array([0.0, -1.0]), np.array([2.0, 1.0])))
+        probabilities = np.zeros((1, 1, 2, 4))
+        probabilities[0, 0, 0, [0, 3]] = 0.5  # centres 0.25 and 1.75
+        probabilities[0, 0, 1, [2, 3]] = 0.5  # centres 0.25 and 0.75
+        assert Bins(codec, 1).expected([probabilities]).ravel() == pytest.approx([1.0, 0.5])
+
+    def test_each_bin_weighs_as_it_is_likely(self) -> None:
+        codec = UniformBins(4, Normaliser(np.array([0.0]), np.array([2.0])))
+        found = Bins(codec, 1).expected([np.array([0.1, 0.2, 0.3, 0.4]).reshape(1, 1, 1, 4)])
+        assert found.item() == pytest.approx(0.1 * 0.25 + 0.2 * 0.75 + 0.3 * 1.25 + 0.4 * 1.75)
+
+    def test_a_dimension_that_never_moves_keeps_its_value(self) -> None:
+        codec = UniformBins(4, Normaliser(np.array([0.5, -1.0]), np.array([0.5, 1.0])))
+        found = Bins(codec, 2).expected([np.full((3, 2, 2, 4), 0.25)])
+        assert np.allclose(found[..., 0], 0.5)
+        assert np.allclose(found[..., 1], 0.0)
+
+
+class TestChunkDigits:
+    @pytest.mark.parametrize("name", LAYOUTS)
+    def test_first_layers_decode_as_the_codec_without_the_others(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        assert isinstance(case.codec, FixedLength)
+        model = case.codec.model
+        layer_of = np.array([*[-1] * len(model.grippers), *(layer for *_, layer in model.digits[:DIGITS])])
+        first = -1 if model.grippers else 0
+        codes = case.codec.encode(case.chunks).codes
+        tokens = case.space.tokens(case.chunks)
+        for count in range(1, len(tokens) + 1):
+            kept = np.where(layer_of < first + count, codes, NOT_SENT)
+            assert np.array_equal(case.space.decode(tokens[:count]), case.codec.decode(Tokens(kept)))
+
+    @pytest.mark.parametrize("name", LAYOUTS)
+    def test_all_digits_are_there_layer_by_layer(self, cases: dict[str, Case], name: str) -> None:
+        case = cases[name]
+        assert isinstance(case.codec, FixedLength)
+        grippers = case.codec.model.grippers
+        digits = case.space.sizes[1:] if grippers else case.space.sizes
+        assert case.space.groups == 1
+        assert sum(places for places, _ in digits) == DIGITS
+        assert all(levels == BRANCHES for _, levels in digits)
+        assert [places for places, _ in digits] == sorted((places for places, _ in digits), reverse=True)
+        assert len(digits) <= DEPTH
+        if grippers:
+            assert case.space.sizes[0] == (len(grippers), max(len(book.trajectories) for book in grippers))
+
+    def test_two_equally_likely_digits_give_the_mean_of_their_cells(self, cases: dict[str, Case]) -> None:
+        """Of the first latent of the one stack of joints, whose two cells differ in the first digit alone."""
+        case = cases["klt, no gripper"]
+        assert isinstance(case.codec, FixedLength)
+        stack = case.codec.model.stacks[0]
+        (_, latent, _), places = case.codec.model.digits[0], case.space.sizes[0][0]
+        tokens = np.ones((1, 1, places), dtype=np.int64)
+        probabilities = np.eye(BRANCHES)[tokens]
+        probabilities[0, 0, 0] = [0.5, 0.0, 0.5]
+        found = stack.latents(case.codec.model.normaliser.normalise(case.space.expected([probabilities])))[0]
+        ends = stack.centroids[1][latent][[0, 2]]
+        assert ends[0] < ends[1]
+        assert found[latent] == pytest.approx(ends.mean())
+        certain = stack.latents(case.codec.model.normaliser.normalise(case.space.decode([tokens])))[0]
+        assert np.allclose(np.delete(found, latent), np.delete(certain, latent))
+
+    def test_without_knowledge_every_cell_of_a_latent_is_as_likely(self, cases: dict[str, Case]) -> None:
+        case = cases["klt, no gripper"]
+        assert isinstance(case.codec, FixedLength)
+        model = case.codec.model
+        deep = max(range(DIGITS), key=lambda place: model.digits[place][2])
+        _, latent, layer = model.digits[deep]
+        even = [np.full((1, 1, places, BRANCHES), 1 / BRANCHES) for places, _ in case.space.sizes]
+        found = model.stacks[0].latents(model.normaliser.normalise(case.space.expected(even)))[0]
+        assert layer > 0
+        assert found[latent] == pytest.approx(model.stacks[0].centroids[layer + 1][latent].mean())
+
+    def test_likely_gripper_trajectories_are_averaged(self, cases: dict[str, Case]) -> None:
+        case = cases["klt, gripper"]
+        assert isinstance(case.codec, FixedLength)
+        book = case.codec.model.grippers[0]
+        even = np.full((1, 1, 1, len(book.trajectories)), 1 / len(book.trajectories))
+        found = case.codec.model.normaliser.normalise(case.space.expected([even]))[0, :, book.dimension]
+        assert np.allclose(found, book.trajectories.mean(axis=0))
+
+    def test_a_code_that_only_another_gripper_has_becomes_the_last(self, cases: dict[str, Case]) -> None:
+        case = cases["klt, two grippers"]
+        assert isinstance(case.codec, FixedLength)
+        short = case.codec.model.grippers[1]
+        most = case.space.sizes[0][1]
+        assert len(short.trajectories) < most
+        decoded = case.space.decode([np.full((1, 1, 2), most - 1)])
+        found = case.codec.model.normaliser.normalise(decoded)[0, :, short.dimension]
+        assert np.allclose(found, short.trajectories[-1])
+
+    @settings(deadline=None, max_examples=30)
+    @given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(list(LAYOUTS)))
+    def test_any_tokens_decode_and_any_probabilities_lie_between(
+        self, cases: dict[str, Case], seed: int, name: str
+    ) -> None:
+        case = cases[name]
+        decoded = case.space.decode(random_tokens(case, seed))
+        assert np.isfinite(decoded).all()
+        rng = np.random.default_rng(seed)
+        assert isinstance(case.codec, FixedLength)
+        probabilities = [
+            rng.dirichlet(np.ones(levels), (3, case.space.groups, places)) for places, levels in case.space.sizes
+        ]
+        model = case.codec.model
+        found = model.normaliser.normalise(case.space.expected(probabilities))
+        for stack in model.stacks:
+            latents = stack.latents(found)
+            every = np.concatenate(stack.centroids, axis=1)
+            assert (latents >= every.min(axis=1) - 1e-9).all()
+            assert (latents <= every.max(axis=1) + 1e-9).all()

@@ -1,0 +1,166 @@
+"""Jobs over processes: the same results as in turn, ticks counted, errors told, and no process left."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbook.common import parallel
+from workbook.common.parallel import TICKS, Tick, in_ticks, run_jobs
+
+TICKS_A_JOB = 3
+JOBS = [5, -2, 0, 9, 4]
+OFFSET = {"offset": 100}
+
+
+def squared(shared: dict[str, int], job: int, tick: Tick) -> tuple[int, int]:
+    """The earlier of the jobs take longer; also tells the process."""
+    for _ in range(TICKS_A_JOB):
+        time.sleep(0.01 * (job == JOBS[0]))
+        tick()
+    return shared["offset"] + job * job, os.getpid()
+
+
+def failing_first(shared: None, job: int, tick: Tick) -> int:
+    """The first job fails; the second would go on for ten minutes."""
+    if job == 0:
+        raise LookupError(f"job {job} went wrong")
+    for _ in range(60_000):
+        time.sleep(0.01)
+        tick()
+    return job
+
+
+def dying(shared: None, job: int, tick: Tick) -> int:
+    os._exit(3)
+
+
+@dataclass(frozen=True)
+class Done:
+    results: list[tuple[int, int]]
+    progress: list[tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def over_processes() -> Done:
+    progress: list[tuple[int, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "available_cores", lambda: 2)
+        results = run_jobs(squared, OFFSET, JOBS, TICKS_A_JOB, lambda done, total: progress.append((done, total)))
+    return Done(results, progress)
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "available_cores", lambda: 2)
+
+
+class TestOverProcesses:
+    def test_results_are_in_the_order_of_jobs(self, over_processes: Done) -> None:
+        assert [result for result, _ in over_processes.results] == [125, 104, 100, 181, 116]
+
+    def test_in_turn_it_is_the_same(self, over_processes: Done) -> None:
+        in_turn = run_jobs(squared, OFFSET, JOBS, TICKS_A_JOB, in_turn=True)
+        assert [result for result, _ in in_turn] == [result for result, _ in over_processes.results]
+        assert {process for _, process in in_turn} == {os.getpid()}
+
+    def test_the_work_is_done_by_other_processes(self, over_processes: Done) -> None:
+        processes = {process for _, process in over_processes.results}
+        assert os.getpid() not in processes
+        assert len(processes) <= 2
+
+    def test_ticks_rise_to_the_total(self, over_processes: Done) -> None:
+        done = [done for done, _ in over_processes.progress]
+        assert {total for _, total in over_processes.progress} == {TICKS_A_JOB * len(JOBS)}
+        assert done == sorted(done)
+        assert done[-1] == TICKS_A_JOB * len(JOBS)
+
+    def test_no_process_is_left(self, over_processes: Done) -> None:
+        assert over_processes.results
+        assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("two_cores")
+class TestErrors:
+    def test_one_in_a_worker_surfaces_stops_the_others_and_leaves_no_process(self) -> None:
+        started = time.monotonic()
+        with pytest.raises(LookupError, match="job 0 went wrong"):
+            run_jobs(failing_first, None, [0, 1], 60_000)
+        assert time.monotonic() - started < 300
+        assert multiprocessing.active_children() == []
+
+    def test_one_in_the_report_of_progress_surfaces_and_leaves_no_process(self) -> None:
+        def interrupted(done: int, total: int) -> None:
+            if done:
+                raise KeyboardInterrupt
+
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(failing_first, None, [1, 2], 60_000, interrupted)
+        assert time.monotonic() - started < 300
+        assert multiprocessing.active_children() == []
+
+    def test_a_worker_that_dies_is_told_and_leaves_no_process(self) -> None:
+        with pytest.raises(BrokenProcessPool):
+            run_jobs(dying, None, [0, 1], 1)
+        assert multiprocessing.active_children() == []
+
+
+class TestInTurn:
+    def test_every_tick_is_told_at_once(self) -> None:
+        progress: list[tuple[int, int]] = []
+        run_jobs(squared, OFFSET, JOBS, TICKS_A_JOB, lambda done, total: progress.append((done, total)), in_turn=True)
+        assert progress == [(done, 15) for done in range(1, 16)]
+
+    def test_one_core_or_one_job_stays_in_this_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parallel, "available_cores", lambda: 1)
+        assert {process for _, process in run_jobs(squared, OFFSET, JOBS, TICKS_A_JOB)} == {os.getpid()}
+        monkeypatch.setattr(parallel, "available_cores", lambda: 8)
+        assert run_jobs(squared, OFFSET, JOBS[:1], TICKS_A_JOB) == [(125, os.getpid())]
+
+    def test_no_jobs_have_no_results(self) -> None:
+        assert run_jobs(squared, OFFSET, [], TICKS_A_JOB) == []
+
+    def test_an_error_ends_it_before_the_next_job(self) -> None:
+        begun: list[int] = []
+
+        def work(shared: None, job: int, tick: Tick) -> int:
+            begun.append(job)
+            return 1 // job
+
+        with pytest.raises(ZeroDivisionError):
+            run_jobs(work, None, [2, 0, 1], 1, in_turn=True)
+        assert begun == [2, 0]
+
+
+class TestTicksOfALongJob:
+    @pytest.mark.parametrize("steps", [1, 3, TICKS, 33, 250])
+    def test_are_as_many_whatever_the_steps(self, steps: int) -> None:
+        told: list[int] = []
+        tell = in_ticks(steps, lambda: told.append(1))
+        after = []
+        for step in range(1, steps + 1):
+            tell(step)
+            after.append(len(told))
+        assert after == [TICKS * step // steps for step in range(1, steps + 1)]
+        assert after[-1] == TICKS
+
+
+def make_model(width: int, job: int, tick: Tick) -> torch.nn.Module:
+    return torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(20)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_models_do_not_come_back_as_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "available_cores", lambda: 2)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    models = run_jobs(make_model, 4, range(3), 1)
+    assert len(models) == 3
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 30  # of 120 tensors

@@ -1,0 +1,109 @@
+"""Which episodes are taken, and which part each is in."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from made_up import episode
+
+from workbook.common.errors import InputError
+from workbook.data.episodes import Episode, take_evenly
+from workbook.data.split import FRACTIONS, split_episodes
+
+HYPOTHESIS = settings(deadline=None, max_examples=60)
+
+
+def recorded_alike(sizes: list[int]) -> list[Episode]:
+    """Episodes of one file per entry of `sizes`, the files' episodes interleaved."""
+    numbered = sorted((rank, stratum) for stratum, size in enumerate(sizes) for rank in range(size))
+    return [episode(source=f"{stratum}.hdf5", key=f"demo_{rank}") for rank, stratum in numbered]
+
+
+# Choosing
+
+
+def test_take_evenly_takes_in_turn_and_keeps_the_order() -> None:
+    files = "aaaabbc"
+    episodes = [episode(source=name, key=f"demo_{i}") for i, name in enumerate(files)]
+    assert ["".join(e.source for e in take_evenly(episodes, count)) for count in range(1, 8)] == [
+        "a", "ab", "abc", "aabc", "aabbc", "aaabbc", "aaaabbc",
+    ]  # fmt: skip
+    assert [e.key for e in take_evenly(episodes, 4)] == ["demo_0", "demo_1", "demo_4", "demo_6"]
+
+
+def test_episodes_of_one_file_with_two_tasks_are_two_strata() -> None:
+    episodes = [episode(task=task, key=f"demo_{i}") for i, task in enumerate("aaab")]
+    assert [e.task for e in take_evenly(episodes, 2)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("count", [0, 7, 99])
+def test_take_evenly_can_take_all(count: int) -> None:
+    episodes = recorded_alike([4, 2, 1])
+    assert take_evenly(episodes, count) == episodes
+
+
+@HYPOTHESIS
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 60))
+def test_take_evenly_shortens_no_stratum_before_the_largest(sizes: list[int], count: int) -> None:
+    episodes = recorded_alike(sizes)
+    taken = take_evenly(episodes, count)
+    counts = Counter(e.source for e in taken)
+    assert len(taken) == min(count, sum(sizes))
+    assert taken == [e for e in episodes if e in taken]
+    assert all(
+        counts[f"{i}.hdf5"] >= max(counts.values()) - 1 for i, size in enumerate(sizes) if counts[f"{i}.hdf5"] < size
+    )
+
+
+# Split
+
+
+strata_sizes = st.lists(st.integers(1, 14), min_size=1, max_size=7).filter(lambda sizes: sum(sizes) >= 4)
+
+
+@HYPOTHESIS
+@given(strata_sizes, st.integers(0, 2**32))
+def test_every_episode_is_in_one_part_and_every_stratum_in_proportion(sizes: list[int], seed: int) -> None:
+    episodes = recorded_alike(sizes)
+    parts = split_episodes(episodes, seed).parts()
+    assert sorted(position for positions in parts.values() for position in positions) == list(range(len(episodes)))
+    for name, share in FRACTIONS.items():
+        assert parts[name]
+        assert abs(len(parts[name]) - share * len(episodes)) < 1
+        counts = Counter(episodes[position].source for position in parts[name])
+        for stratum, size in enumerate(sizes):
+            assert abs(counts[f"{stratum}.hdf5"] - share * size) < 1
+
+
+def test_the_shares_are_60_20_20() -> None:
+    split = split_episodes(recorded_alike([50, 30, 20]), seed=0)
+    assert [len(split.train), len(split.validation), len(split.test)] == [60, 20, 20]
+
+
+def test_a_split_depends_on_the_seed_alone() -> None:
+    splits = [split_episodes(recorded_alike([10, 10]), seed) for seed in range(10)]
+    assert splits == [split_episodes(recorded_alike([10, 10]), seed) for seed in range(10)]
+    assert len({split.test for split in splits}) > 5
+
+
+def test_a_split_does_not_depend_on_what_files_and_tasks_are_called() -> None:
+    episodes = recorded_alike([10, 7, 5])
+    names = {"0.hdf5": "z.hdf5", "1.hdf5": "m.hdf5", "2.hdf5": "a.hdf5"}
+    renamed = [episode(task=names[e.source], source=names[e.source], key=e.key) for e in episodes]
+    for seed in range(10):
+        assert split_episodes(renamed, seed) == split_episodes(episodes, seed)
+
+
+@pytest.mark.parametrize("count", range(4, 12))
+@pytest.mark.parametrize("strata", [1, 3])
+def test_from_four_episodes_on_no_part_is_empty(count: int, strata: int) -> None:
+    sizes = [len(range(stratum, count, strata)) for stratum in range(strata)]
+    assert all(split_episodes(recorded_alike(sizes), seed=0).parts().values())
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_fewer_than_four_episodes_cannot_be_split(count: int) -> None:
+    with pytest.raises(InputError, match=rf"^{count} episode.* at least 4"):
+        split_episodes(recorded_alike([count]), seed=0)

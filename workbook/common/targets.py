@@ -1,0 +1,44 @@
+"""The implementation guide's targets and expectations, declared before any run."""
+
+from __future__ import annotations
+
+from workbook.common.threshold import Threshold
+
+MSE_BELOW = 0.012
+IMPROVEMENT_ABOVE = 0.30
+LOW_MSE, IMPROVES = Threshold.below(MSE_BELOW), Threshold.above(IMPROVEMENT_ABOVE)
+OVERHEAD_UP_TO = 0.05
+
+EXPECTED_MSE = 0.0101
+EXPECTED_NAIVE_MSE = 0.0182
+EXPECTED_IMPROVEMENT = 0.445
+EXPECTED_TRAINING_HOURS = 3.0
+EXPECTED_CHECKPOINT_KB = 50.0
+EXPECTED_CURVE = {10: 0.045, 30: 0.018, 50: 0.012, 80: 0.010, 100: 0.010}  # epoch: MSE
+
+# Layers and the range of the std of the naive residual that enters them.
+COARSE_LAYERS, FINE_LAYERS = (0, 1, 2), (3, 4, 5, 6, 7)
+EXPECTED_NAIVE_STD = {COARSE_LAYERS: (0.1, 0.5), FINE_LAYERS: (0.001, 0.01)}
+
+# Error of naive and robust, as the guide's comparison page has them.
+EXPECTED_ERRORS = {
+    "position_mm": (2.3, 1.2),
+    "rotation_deg": (3.5, 1.8),
+    "gripper_abs": (0.12, 0.06),
+    "max_abs": (0.089, 0.045),
+}
+
+EXPECTED_COARSE_MSE = (0.010, 0.008)  # of L0-L2, naive and robust
+EXPECTED_FINE_MSE = (0.025, 0.012)  # of L3-L7
+EXPECTED_TOKEN_ACCURACY = 0.909
+EXPECTED_FINE_MANIPULATION = (0.07, 0.10)  # gain in task success
+GAINS_SUCCESS = Threshold.at_least(EXPECTED_FINE_MANIPULATION[0])
+
+# Below these a run is a rehearsal, and says so.
+EVIDENCE_EPOCHS = 100
+EVIDENCE_SEEDS = 5
+EVIDENCE_TEST_EPISODES = 10
+EVIDENCE_RIVAL_STEPS = 1000
+EVIDENCE_POLICY_STEPS = 400
+EVIDENCE_REPLAY_EPISODES = 20
+EVIDENCE_REPLAY_TASKS = 3

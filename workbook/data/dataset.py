@@ -1,0 +1,234 @@
+"""The prepared data set: what `01_data` writes and every later stage reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from workbook.common.errors import InputError
+from workbook.common.paths import OutputFolder, replacing
+from workbook.common.stages import stage_path
+from workbook.data.chunks import Chunks, Normaliser, check_cut, cut_chunks
+from workbook.data.cleaning import (
+    Changes,
+    check_actions,
+    check_lengths,
+    check_noops,
+    check_open_end,
+    clip_episodes,
+    drop_noops,
+    leave_out_copies,
+    unify_grippers,
+)
+from workbook.data.episodes import CONTROL_RATE_HZ, Episode, Origin, Start, take_evenly
+from workbook.data.layout import LIBERO_NAME, ActionLayout
+from workbook.data.sources.read import read_recorded_starts, read_recordings
+from workbook.data.split import Split, split_episodes
+
+FILE_NAME = "dataset.h5"
+LABELS = ("task", "source", "key", "session")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How recordings become a data set; the parameters of 01_data.
+
+    num_episodes: taken in turn from every task, 0 for all; chunk_len, stride: steps; split_seed: which episodes are
+    held out; layout: what the numbers of an action are; gripper_open: which end of the recorded gripper is open,
+    'auto', 'low' or 'high'; drop_noops: leave out steps that command nothing, by OpenVLA's rule.
+    """
+
+    num_episodes: int = 0
+    chunk_len: int = 8
+    stride: int = 8
+    split_seed: int = 0
+    layout: str = LIBERO_NAME
+    gripper_open: str = "auto"
+    drop_noops: bool = False
+
+    def check(self) -> ActionLayout:
+        """The layout, where every value can be.
+
+        Raises:
+            InputError: one cannot; before anything is read, and fetched for it.
+        """
+        if self.num_episodes < 0:
+            raise InputError(f"num_episodes is {self.num_episodes}; give a positive number, or 0 for all")
+        if self.split_seed < 0:
+            raise InputError(f"split_seed is {self.split_seed}; give 0 or a positive number")
+        check_cut(self.chunk_len, self.stride)
+        check_open_end(self.gripper_open)
+        layout = ActionLayout.parse(self.layout)
+        if self.drop_noops:
+            check_noops(layout)
+        return layout
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Episodes in controller units, clipped; the split; the normaliser fitted on its train part.
+
+    starts: position of a test episode -> where it began in the simulator, of those recordings that say it.
+    """
+
+    layout: ActionLayout
+    episodes: tuple[Episode, ...]
+    split: Split
+    normaliser: Normaliser
+    chunk_len: int
+    stride: int
+    starts: Mapping[int, Start] = field(default_factory=dict)
+
+    def part(self, name: str) -> list[Episode]:
+        return [self.episodes[position] for position in self.split.parts()[name]]
+
+    def train_chunks(self) -> Chunks:
+        return self._cut("train", self.stride)
+
+    def held_out_chunks(self, name: str) -> Chunks:
+        """Chunks of the validation or test part that cover every step once."""
+        return self._cut(name, self.chunk_len)
+
+    def _cut(self, name: str, stride: int) -> Chunks:
+        return cut_chunks([episode.actions for episode in self.part(name)], self.chunk_len, stride)
+
+    @property
+    def control_rate_hz(self) -> float:
+        """Steps a second, of the first episode that says it; LIBERO's where none does."""
+        said = (episode.control_rate_hz for episode in self.episodes)
+        return next((rate for rate in said if rate is not None), CONTROL_RATE_HZ)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the actions, in order, as they are used."""
+        digest = hashlib.sha256()
+        for episode in self.episodes:
+            digest.update(f"{len(episode.actions)} steps".encode())
+            digest.update(np.ascontiguousarray(episode.actions).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A data set, what was changed on the way to it, where it comes from, and of how many episodes it was taken."""
+
+    dataset: Dataset
+    changes: Changes
+    origin: Origin
+    episodes_read: int
+
+
+def prepare_dataset(
+    data: str | Path, config: DataConfig | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Prepared:
+    """Read, check, bring to one convention, clip, split, and fit the normaliser on the train episodes.
+
+    Raises:
+        InputError: anything in the data that would make the results meaningless.
+    """
+    config = config or DataConfig()
+    layout = config.check()
+    recordings = read_recordings(data, on_progress)
+    distinct, copies = leave_out_copies(recordings.episodes)
+    check_actions(distinct, layout)
+    check_lengths(distinct, config.chunk_len)
+    episodes = take_evenly(distinct, config.num_episodes)
+    episodes, changes = _to_one_convention(episodes, layout, config, copies)
+    split = split_episodes(episodes, config.split_seed)
+    normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
+    # Steps that are left out are missing from the way that the simulator would go.
+    test = [] if config.drop_noops else list(split.test)
+    found = read_recorded_starts(data, [episodes[position] for position in test])
+    starts = {position: start for position, start in zip(test, found, strict=True) if start is not None}
+    dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride, starts)
+    return Prepared(dataset, changes, recordings.origin, len(recordings.episodes))
+
+
+def _to_one_convention(
+    episodes: list[Episode], layout: ActionLayout, config: DataConfig, copies: tuple[str, ...]
+) -> tuple[list[Episode], Changes]:
+    episodes, grippers = unify_grippers(episodes, layout, config.gripper_open)
+    dropped = None
+    if config.drop_noops:
+        episodes, dropped = drop_noops(episodes, layout)
+        check_lengths(episodes, config.chunk_len, " that command something")
+    episodes, clipping = clip_episodes(episodes, layout)
+    return episodes, Changes(copies, grippers, dropped, clipping)
+
+
+def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
+    """Write stages/dataset.h5; the card of the data set before it goes first, so that the two cannot be mixed up."""
+    path = out.stages / FILE_NAME
+    path.parent.mkdir(exist_ok=True)
+    stage_path(out, "data").unlink(missing_ok=True)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(chunk_len=dataset.chunk_len, stride=dataset.stride, layout=dataset.layout.spec)
+        for name, positions in dataset.split.parts().items():
+            file[f"split/{name}"] = np.array(positions, dtype=np.int64)
+        file["normaliser/low"] = dataset.normaliser.low
+        file["normaliser/high"] = dataset.normaliser.high
+        lengths = [len(episode.actions) for episode in dataset.episodes]
+        file["episodes/lengths"] = lengths
+        file.create_dataset(
+            "episodes/actions", data=np.concatenate([e.actions for e in dataset.episodes]), compression="gzip"
+        )
+        rates = [episode.control_rate_hz for episode in dataset.episodes]
+        file["episodes/control_rate_hz"] = np.array(rates, dtype=np.float64)  # NaN where nothing says it
+        for name in LABELS:
+            _write_strings(file, f"episodes/{name}", [getattr(e, name) for e in dataset.episodes])
+        for position, start in dataset.starts.items():
+            group = file.create_group(f"starts/{position}")
+            group["state"] = start.state
+            group.attrs.update(
+                task_file=start.task_file,
+                fixtures=json.dumps(start.fixtures),
+                final_state_sha256=start.final_state_sha256,
+            )
+    return path
+
+
+def load_dataset(out: OutputFolder) -> Dataset:
+    """Read what `save_dataset` wrote.
+
+    Raises:
+        InputError: 01_data has not been run for this folder.
+    """
+    path = out.stages / FILE_NAME
+    try:
+        file = h5py.File(path, "r")
+    except OSError:
+        raise InputError(f"{path}: not there, or damaged; run 01_data with the same `out` first") from None
+    with file:
+        if "layout" not in file.attrs:
+            raise InputError(f"{path}: was written by an earlier version; run 01_data again")
+        return Dataset(
+            ActionLayout.parse(file.attrs["layout"]),
+            tuple(_read_saved_episodes(file["episodes"])),
+            Split(**{name: tuple(map(int, file[f"split/{name}"][()])) for name in ("train", "validation", "test")}),
+            Normaliser(file["normaliser/low"][()], file["normaliser/high"][()]),
+            int(file.attrs["chunk_len"]),
+            int(file.attrs["stride"]),
+            {int(position): _read_saved_start(group) for position, group in file.get("starts", {}).items()},
+        )
+
+
+def _read_saved_start(group: h5py.Group) -> Start:
+    said = group.attrs
+    return Start(said["task_file"], group["state"][()], json.loads(said["fixtures"]), said["final_state_sha256"])
+
+
+def _read_saved_episodes(group: h5py.Group) -> list[Episode]:
+    actions = np.split(group["actions"][()], np.cumsum(group["lengths"][()])[:-1])
+    task, source, key, session = (group[name].asstr()[()] for name in LABELS)
+    rates = (None if np.isnan(rate) else float(rate) for rate in group["control_rate_hz"][()])
+    return [Episode(*row) for row in zip(actions, task, source, key, session, rates, strict=True)]
+
+
+def _write_strings(file: h5py.File, name: str, values: Sequence[str]) -> None:
+    file.create_dataset(name, data=list(values), dtype=h5py.string_dtype())

@@ -1,0 +1,193 @@
+"""Reader of the existing pipeline's file of normalised chunks, libero_actions_normalized.pt."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workbook.common.errors import InputError
+from workbook.data.episodes import Episode, control_rate
+from workbook.data.sources.files import check_is_file, one_line
+
+SUFFIXES = (".pt", ".pth")
+# Where the file does not say which episode a chunk is of, this many neighbours are held together: with chunks of 8
+# steps that is the mean length of LIBERO's demonstrations, 161 steps.
+STEPS_OF_A_BLOCK = 160
+# Of the range; float32 and the 1e-6 that is often added to the range before dividing by it are off by less.
+NEARLY_ZERO = 2e-6
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+OVERLAPPING = 0.2  # share of the chunks that move; in recordings hardly any motion is repeated to the last bit
+# What arrays of numbers are made of, under the names that numpy 1 and 2 write; nothing of it runs code of a file.
+_RECONSTRUCT = np.zeros(0).__reduce__()[0]
+PLAIN_ARRAYS: list[Any] = [
+    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
+    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1")),
+]
+EPISODE_KEYS = ("episode", "episode_index")
+
+
+def read_file(path: Path) -> tuple[list[Episode], list[str]]:
+    """Episodes in the units of the 'normalization' that the file carries, and what to know of them.
+
+    The file: {'actions': (N, C, A), 'normalization': {'min': (A,), 'max': (A,)}, 'metadata': {'episode_index': (N,),
+    'task': one or N, 'control_rate_hz'}}; only 'actions' is required. Nothing in the file is ever executed.
+
+    Raises:
+        InputError: not such a file, cut short, or with Python objects in it.
+    """
+    content = _load(path)
+    chunks = _numbers(content.get("actions"), f"{path}, 'actions'", 3)
+    metadata = content.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    raw, notes = _denormalise(path, chunks, content.get("normalization"))
+    _refuse_overlap(path, chunks)
+    owner, said = _owners(path, len(chunks), chunks.shape[1], metadata)
+    tasks = _tasks(path, metadata, len(chunks))
+    rate = control_rate(metadata.get("control_rate_hz"))
+    episodes = []
+    for number in dict.fromkeys(owner.tolist()):
+        mine = owner == number
+        actions = raw[mine].reshape(-1, raw.shape[2])
+        task = tasks[int(np.argmax(mine))]
+        episodes.append(Episode(actions, task, path.name, f"episode {number}", control_rate_hz=rate))
+    return episodes, notes + said
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    check_is_file(path)
+    try:
+        # What it would warn of is refused below.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(PLAIN_ARRAYS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it; mend its permissions") from None
+    except pickle.UnpicklingError as error:
+        if "global" in str(error).lower():
+            raise InputError(
+                f"{path}: holds Python objects other than tensors and plain values, which are never loaded here; "
+                "save it again with tensors only"
+            ) from None
+        raise InputError(f"{path}: not a PyTorch file; give the one that the existing pipeline wrote") from None
+    except Exception:  # torch.load has no error class of its own for files it cannot read
+        raise InputError(f"{path}: not a PyTorch file, or cut short; copy it again") from None
+    if not isinstance(content, Mapping) or "actions" not in content:
+        raise InputError(f"{path}: has no 'actions'; give a file with {{'actions': (N, 8, 7) tensor, ...}}")
+    return content
+
+
+def _numbers(value: Any, place: str, dimensions: int | None = None) -> NDArray[np.float64]:
+    """A tensor, an array, or a list of numbers, as float64; of so many dimensions, if it is said."""
+    tensor = _from_list(value) if isinstance(value, (list, tuple)) else value
+    if isinstance(tensor, np.ndarray) and tensor.dtype.kind in "fiu":
+        tensor = torch.from_numpy(tensor.astype(np.float64))
+    if not isinstance(tensor, torch.Tensor) or not _holds_numbers(tensor):
+        raise InputError(f"{place}: is no tensor of numbers; save it again as one")
+    if 0 in tensor.shape or dimensions not in (None, tensor.dim()):
+        raise InputError(
+            f"{place}: has shape {tuple(tensor.shape)}, expected {dimensions or 1} dimension(s), none empty; "
+            "save it again"
+        )
+    try:
+        return tensor.detach().double().numpy()
+    except RuntimeError as error:
+        raise InputError(f"{place}: cannot be held in memory ({one_line(error)}); save less in one file") from None
+
+
+def _from_list(values: Sequence[Any]) -> torch.Tensor | None:
+    if not values or not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in values):
+        return None
+    try:
+        return torch.tensor([float(item) for item in values], dtype=torch.float64)
+    except OverflowError:
+        return None
+
+
+def _holds_numbers(tensor: torch.Tensor) -> bool:
+    """A plain tensor in memory: not sparse, nested, quantized or without content."""
+    plain = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
+    return plain and tensor.device.type == "cpu" and (tensor.dtype.is_floating_point or tensor.dtype in INTEGERS)
+
+
+def _denormalise(path: Path, chunks: NDArray[np.float64], bounds: Any) -> tuple[NDArray[np.float64], list[str]]:
+    if bounds is None:
+        return chunks, [
+            "The file carries no 'normalization': its values are taken as they are. If they were normalised, errors in "
+            "mm and degrees are wrong."
+        ]
+    if not isinstance(bounds, Mapping) or not {"min", "max"} <= set(bounds):
+        raise InputError(f"{path}: 'normalization' has no 'min' and 'max'; save it again with both")
+    low, high = (_bound(path, bounds[end], end, chunks.shape[2]) for end in ("min", "max"))
+    if (high < low).any():
+        raise InputError(f"{path}: 'normalization' has a 'min' above its 'max'; save it again")
+    raw = (chunks + 1) / 2 * (high - low) + low
+    # A float32 chunk seldom holds the value that stands for exactly 0, which the controller treats apart.
+    raw[np.abs(raw) <= NEARLY_ZERO * (high - low)] = 0.0
+    return raw, ["Normalised chunks, brought back to controller units with the 'normalization' in the file."]
+
+
+def _bound(path: Path, value: Any, end: str, width: int) -> NDArray[np.float64]:
+    bound = _numbers(value, f"{path}, 'normalization', '{end}'")
+    if bound.size not in (1, width) or not np.isfinite(bound).all():
+        raise InputError(
+            f"{path}, 'normalization', '{end}': is not {width} finite numbers, one a dimension of the actions; "
+            "save it again"
+        )
+    return np.broadcast_to(bound.ravel(), (width,))
+
+
+def _owners(path: Path, count: int, length: int, metadata: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[str]]:
+    """Which episode each chunk is of: (N,)."""
+    key = next((key for key in EPISODE_KEYS if metadata.get(key) is not None), None)
+    if key is not None:
+        numbers = _numbers(metadata[key], f"{path}, 'metadata', '{key}'", 1)
+        if numbers.shape != (count,):
+            raise InputError(f"{path}: 'metadata' names {len(numbers)} episodes for {count} chunks; save it again")
+        if not (np.isfinite(numbers) & (numbers == np.rint(numbers)) & (np.abs(numbers) < 2**53)).all():
+            raise InputError(f"{path}, 'metadata', '{key}': holds other than whole numbers; save it again")
+        return numbers.astype(np.int64), []
+    block = max(1, STEPS_OF_A_BLOCK // length)
+    last = max(count // block - 1, 0)  # takes what is left over, too
+    return np.minimum(np.arange(count) // block, last), [
+        f"The file does not say which episode a chunk is of (metadata 'episode_index' would), so blocks of {block} "
+        "neighbouring chunks are held together as if each were an episode. Where a block ends inside an episode, one "
+        "part may be trained on and the next held out; if the chunks were shuffled, that holds for every episode, and "
+        "held-out errors are too small. Drift, gripper switches and autocorrelation run over blocks, not episodes."
+    ]
+
+
+def _refuse_overlap(path: Path, chunks: NDArray[np.float64]) -> None:
+    """Overlapping windows would count steps twice, and put the same step on both sides of the split.
+
+    In whatever order they lie: the end of one is then the beginning of another. Ends that stand still prove nothing.
+    """
+    length = chunks.shape[1]
+    for shift in range(1, length - 1):
+        ends, beginnings = chunks[:, shift:], chunks[:, : length - shift]
+        moving = ends[np.ptp(ends, axis=1).any(axis=1)]
+        known = {beginning.tobytes() for beginning in beginnings}
+        found = sum(end.tobytes() in known for end in moving)
+        if found > OVERLAPPING * len(moving):
+            raise InputError(
+                f"{path}: its chunks overlap (one begins {shift} step(s) after another), so no episode can be held "
+                f"out; save every {length}th step's chunk, or give the recordings that it was made from"
+            )
+
+
+def _tasks(path: Path, metadata: Mapping[str, Any], count: int) -> list[str]:
+    """One task a chunk: metadata 'task', one for all or a list; the file's name where there is none."""
+    task = metadata.get("task")
+    if isinstance(task, (list, tuple)):
+        if len(task) != count:
+            raise InputError(f"{path}: 'metadata' names {len(task)} tasks for {count} chunks; save it again")
+        return [str(name) for name in task]
+    return [task if isinstance(task, str) and task else path.stem.replace("_", " ")] * count

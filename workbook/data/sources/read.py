@@ -1,0 +1,128 @@
+"""The one way in: what --data names, read by the reader of its format."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbook.common.errors import InputError
+from workbook.common.paths import SAMPLE, expand
+from workbook.data.episodes import Episode, Origin, Recordings, Start
+from workbook.data.sources import (
+    DATA_KINDS,
+    chunk_file,
+    lerobot,
+    libero_hdf5,
+    libero_hdf5 as libero_starts,
+    libero_suites,
+)
+
+if TYPE_CHECKING:
+    from workbook.data.sources.hub import OnProgress
+
+HUB_PREFIX = "hf://"
+LIBERO_HDF5 = "LIBERO HDF5"
+SAMPLE_KIND = "LIBERO HDF5, of a scripted expert in the simulator"
+
+
+def read_recordings(data: str | Path, on_progress: OnProgress | None = None) -> Recordings:
+    """Read what `data` names: 'sample', a path, a LIBERO suite, or hf://owner/name[@revision].
+
+    A path that exists is read as such, even where a suite has the same name. on_progress: called with files done and
+    files to do while something is fetched.
+
+    Raises:
+        InputError: nothing of that name, or something in it that cannot be read.
+    """
+    recordings = _read(str(data), on_progress)
+    return replace(recordings, episodes=list(map(_plain, recordings.episodes)))
+
+
+def read_recorded_starts(data: str | Path, episodes: Sequence[Episode]) -> list[Start | None]:
+    """Where episodes that `data` yielded began in the simulator; None for each that does not say it."""
+    text = str(data)
+    return libero_starts.read_starts(SAMPLE if text == "sample" else expand(text), episodes)
+
+
+def _plain(episode: Episode) -> Episode:
+    """Without the characters that no file of results could hold, and with 0 for -0, which not every format keeps."""
+    labels = {name: getattr(episode, name) for name in ("task", "source", "key", "session")}
+    plain = {name: text.replace("\0", " ").encode("utf8", "replace").decode("utf8") for name, text in labels.items()}
+    return replace(episode, actions=episode.actions + 0.0, **plain)
+
+
+def _read(text: str, on_progress: OnProgress | None) -> Recordings:
+    if not text.strip():
+        raise InputError(f"--data is empty; give {DATA_KINDS}")
+    if text == "sample":
+        return Recordings(libero_hdf5.read_folder(SAMPLE), Origin(SAMPLE_KIND, "sample"))
+    if text.startswith(HUB_PREFIX):
+        return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), on_progress)
+    path = expand(text)
+    name, _, revision = text.partition("@")
+    if name in libero_suites.names() and not path.exists():
+        return _read_suite(name, revision, on_progress)
+    return _read_path(path)
+
+
+def _read_hub(name: str, on_progress: OnProgress | None) -> Recordings:
+    repository, _, revision = name.partition("@")
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repository):
+        raise InputError(f"hf://{name}: is not a data set's name; write hf://owner/name or hf://owner/name@revision")
+    from workbook.data.sources import (
+        hub,  # only here: its package takes a second, and warns in notebooks without widgets
+    )
+
+    mirror = hub.fetch(repository, revision, on_progress)
+    pinned = f"{HUB_PREFIX}{repository}@{mirror.revision}"
+    try:
+        episodes, version, notes = lerobot.read_folder(mirror.folder)
+    except InputError as error:
+        raise InputError(
+            f"{pinned}: {error}; it was fetched to {mirror.folder}: delete that to fetch it anew"
+        ) from None
+    origin = Origin(f"LeRobot {version}, from the hub", pinned, mirror.revision, (*mirror.notes, *notes))
+    return Recordings(episodes, origin)
+
+
+def _read_suite(suite: str, revision: str, on_progress: OnProgress | None) -> Recordings:
+    whole = _read_hub(f"{libero_suites.REPOSITORY}{'@' + revision if revision else ''}", on_progress)
+    origin = whole.origin
+    episodes, lacking = libero_suites.select(whole.episodes, suite, origin.name)
+    notes = (libero_suites.FILTERED, *origin.notes, *lacking)
+    return Recordings(episodes, replace(origin, name=f"{suite}@{origin.revision}", notes=notes))
+
+
+def _read_path(path: Path) -> Recordings:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; give --data {DATA_KINDS}") from None
+    if stat.S_ISDIR(mode):
+        return _read_folder(path)
+    if path.suffix.lower() in chunk_file.SUFFIXES:
+        episodes, notes = chunk_file.read_file(path)
+        return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
+    if path.suffix.lower() == ".parquet":
+        raise InputError(f"{path}: is one file of a LeRobot data set; give the folder that holds its meta/ and data/")
+    return Recordings(libero_hdf5.read_file(path), Origin(LIBERO_HDF5, str(path)))
+
+
+def _read_folder(path: Path) -> Recordings:
+    try:
+        is_lerobot = lerobot.is_dataset(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
+    if is_lerobot:
+        episodes, version, notes = lerobot.read_folder(path)
+        return Recordings(episodes, Origin(f"LeRobot {version}", str(path), notes=tuple(notes)))
+    episodes = libero_hdf5.read_folder(path)
+    if episodes:
+        return Recordings(episodes, Origin(LIBERO_HDF5, str(path)))
+    inside = next((found for found in sorted(path.glob(f"*/{lerobot.INFO}"))), None)
+    hint = f"; did you mean {inside.parent.parent}?" if inside else f"; give --data {DATA_KINDS}"
+    raise InputError(f"{path}: holds no .hdf5 file and no {lerobot.INFO}{hint}")

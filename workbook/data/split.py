@@ -1,0 +1,53 @@
+"""Split by episode, so that no chunk of a held-out episode is ever trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from workbook.common.errors import InputError
+from workbook.data.episodes import Episode, by_stratum
+
+FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+FEWEST_EPISODES = 4  # the fewest that put one episode or more into every part
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of the episodes of each part: train fits, validation chooses, test is scored once."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
+    """Split 60 / 20 / 20, each stratum in these proportions as near as whole episodes allow.
+
+    Episodes in the same order with the same sessions and tasks are split alike, whatever these are called. Episodes are
+    shuffled within their stratum, strata are laid end to end, and each next episode goes to the part
+    that is furthest behind its share. Every run of episodes then holds the shares to within one episode.
+
+    Raises:
+        InputError: fewer than 4 episodes.
+    """
+    if len(episodes) < FEWEST_EPISODES:
+        raise InputError(
+            f"{len(episodes)} episode(s) cannot be split into train, validation and test; "
+            f"give at least {FEWEST_EPISODES}"
+        )
+    rng = np.random.default_rng(seed)
+    strata = list(by_stratum(episodes).values())
+    parts: dict[str, list[int]] = {name: [] for name in FRACTIONS}
+    dealt = 0
+    for stratum in (strata[i] for i in rng.permutation(len(strata))):
+        for position in rng.permutation(stratum):
+            dealt += 1
+            behind = {name: share * dealt - len(parts[name]) for name, share in FRACTIONS.items()}
+            parts[max(behind, key=behind.__getitem__)].append(int(position))
+    return Split(**{name: tuple(sorted(positions)) for name, positions in parts.items()})

@@ -1,0 +1,354 @@
+"""Two checkpoints, naive and robust, on held-out chunks: the work of test_layernorm_improvement.py.
+
+The guide measures the forward pass. With LayerNorm that pass knows the mean and std of every vector, which tokens do
+not hold, so figures stand here twice: from forward, and from tokens alone, which is what a policy or a robot gets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rfsq_robust import Checkpoint, CheckpointError, load_checkpoint
+from workbook.codecs.rfsq import RFSQCodec, load_codec
+from workbook.common import targets, terminal
+from workbook.common.errors import InputError
+from workbook.common.intervals import estimate_improvement
+from workbook.common.paths import expand
+from workbook.data.chunks import Chunks, Normaliser, join_chunks
+from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
+from workbook.data.layout import ActionLayout
+from workbook.evaluation.layers import analyse_model
+from workbook.evaluation.metrics import Metric, summarise
+from workbook.evaluation.score import HeldOut
+
+Evidence = dict[str, Any]
+Metrics = dict[str, dict[str, Metric]]  # way of decoding -> metrics
+
+# Errors that make sense of chunks drawn here and there; those that build up along an episode do not.
+ERRORS = {
+    "position_mm": "position error, mm a step",
+    "rotation_deg": "rotation error, degrees a step",
+    "joint_length": "joint error, its length in their own units",
+    "gripper_abs": "gripper error, mean absolute",
+    "gripper_error_rate": "gripper on the wrong side, share of steps",
+    "max_abs": "largest error, units of an action",
+}
+OF_NO_MATTER = ("chunk_len", "stride")  # to which episodes are held out
+SAMPLING_SEED = 0
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """The two files, at most how many chunks, and the data; what is None is taken from the checkpoints."""
+
+    naive_model: str
+    robust_model: str
+    num_samples: int = 1000
+    chunk_len: int | None = None
+    data: str | None = None
+    num_episodes: int | None = None
+    split_seed: int | None = None
+    layout: str | None = None
+    gripper_open: str | None = None
+    drop_noops: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise InputError(f"num_samples is {self.num_samples}; give at least 1")
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """Those of DataConfig that are given."""
+        names = {field.name for field in fields(DataConfig)}
+        return {name: value for name, value in vars(self).items() if name in names and value is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A checkpoint under the name that the user gave it."""
+
+    file: str
+    checkpoint: Checkpoint
+
+    @property
+    def trained_on(self) -> tuple[str, DataConfig] | None:
+        """Data and how they were read, as the file says it; None where it does not, or not so that it is understood."""
+        said = self.checkpoint.provenance
+        data, config, known = said.get("data"), said.get("data_config"), asdict(DataConfig())
+        if not isinstance(data, str) or not isinstance(config, dict) or not set(config) <= set(known):
+            return None
+        if any(type(value) is not type(known[name]) for name, value in config.items()):
+            return None
+        return data, DataConfig(**config)
+
+
+def check_json_file(file: str, config: ComparisonConfig) -> Path:
+    """Where to write the figures; meets a file that cannot be written before the work, not after it.
+
+    Raises:
+        InputError: it lies in no folder that can be written to, is one itself, or is one of the two checkpoints.
+    """
+    path = expand(file)
+    if path.is_dir() or not os.access(path.parent, os.W_OK) or not path.parent.is_dir():
+        raise InputError(
+            f"{file}: cannot be written, for it is a folder or lies in none that can be written to; name another file "
+            "with --json"
+        )
+    if path.resolve() in {expand(model).resolve() for model in (config.naive_model, config.robust_model)}:
+        raise InputError(f"{file}: is a checkpoint, which the figures would replace; name another file with --json")
+    return path
+
+
+def compare_checkpoints(config: ComparisonConfig) -> Evidence:
+    """All figures: 'scored', 'models' (naive, robust), 'improvement', 'verdict', 'targets' and 'remarks'.
+
+    Errors are in the units of the data set's normaliser for both models, each of which uses its own.
+
+    Raises:
+        InputError: a file that is no checkpoint, or not of its kind or width, or data that cannot be used.
+    """
+    naive, robust = load_pair(config)
+    data, data_config = _settle(config, (robust, naive))
+    layout = data_config.check()
+    for subject in (naive, robust):
+        _check_width(subject, layout)
+    prepared = _prepare(config, data, data_config, (robust, naive))
+    dataset = prepared.dataset
+    whole = HeldOut.of(dataset)
+    test = draw(whole, config.num_samples)
+    subjects = {"naive": naive, "robust": robust}
+    codecs = {role: load_codec(expand(subject.file), dataset.normaliser) for role, subject in subjects.items()}
+    metrics = {role: _decode(codec, test) for role, codec in codecs.items()}
+    mse = {role: {way: _mse(found) for way, found in metrics[role].items()} for role in codecs}
+    # Naive has no statistics to send: its tokens are all that it sends.
+    pairs = {
+        way: (metrics["naive"].get(way, metrics["naive"]["tokens"]), found) for way, found in metrics["robust"].items()
+    }
+    improvement = {way: _improvement(*pair) for way, pair in pairs.items()}
+    return {
+        "scored": _scored(config, prepared, data_config, whole, test),
+        "models": {
+            role: {
+                "file": subject.file,
+                **subject.checkpoint.model.config,
+                "mse": mse[role],
+                **_figures(codecs[role], test, metrics[role]["tokens"]),
+            }
+            for role, subject in subjects.items()
+        },
+        "improvement": improvement,
+        "verdict": {
+            "mse": {way: targets.LOW_MSE.judge(estimate) for way, estimate in mse["robust"].items()},
+            "improvement": {way: targets.IMPROVES.judge(estimate) for way, estimate in improvement.items()},
+        },
+        "targets": {"mse_below": targets.MSE_BELOW, "improvement_above": targets.IMPROVEMENT_ABOVE},
+        "remarks": [
+            *_doubts((naive, robust), data, data_config, dataset),
+            *_normaliser_remarks((naive, robust), dataset.normaliser),
+            *_size_remarks(naive, robust),
+        ],
+    }
+
+
+def load_pair(config: ComparisonConfig) -> tuple[Subject, Subject]:
+    """The naive and the robust model.
+
+    Raises:
+        InputError: a file is no checkpoint, or not of its kind.
+    """
+    naive, robust = (Subject(file, _load(file)) for file in (config.naive_model, config.robust_model))
+    if naive.checkpoint.model.conditioning != "none":
+        kind = naive.checkpoint.model.conditioning
+        raise InputError(f"{naive.file}: is a '{kind}' model; give --naive-model a naive one, with use_layernorm=False")
+    if robust.checkpoint.model.conditioning == "none":
+        raise InputError(
+            f"{robust.file}: is a naive model, for its config names no conditioning and no use_layernorm=True; give "
+            "--robust-model a robust one, saved with its config"
+        )
+    return naive, robust
+
+
+def _load(file: str) -> Checkpoint:
+    try:
+        return load_checkpoint(expand(file))
+    except CheckpointError as error:
+        raise InputError(str(error)) from None
+
+
+def _check_width(subject: Subject, layout: ActionLayout) -> None:
+    width = subject.checkpoint.model.action_dim
+    if width != layout.dim:
+        raise InputError(
+            f"{subject.file}: has action_dim {width} where layout '{layout.spec}' has {layout.dim}; "
+            "name the data that it was trained on with --data, and their layout with --layout"
+        )
+
+
+def _settle(config: ComparisonConfig, subjects: Sequence[Subject]) -> tuple[str, DataConfig]:
+    """Which data, read how: as given, else as the first subject that says it was trained on, else as by default."""
+    said = (subject.trained_on for subject in subjects)
+    data, found = next((trained for trained in said if trained), ("sample", DataConfig()))
+    settled = replace(found, **config.data_options)
+    return data if config.data is None else config.data, replace(settled, stride=settled.chunk_len)
+
+
+def _prepare(config: ComparisonConfig, data: str, data_config: DataConfig, subjects: Sequence[Subject]) -> Prepared:
+    try:
+        with terminal.fetching() as on_progress:
+            return prepare_dataset(data, data_config, on_progress)
+    except InputError as error:
+        if config.data is not None:
+            raise
+        source = next((subject.file for subject in subjects if subject.trained_on), None)
+        named = f"; {source} names these as its data, and --data names others" if source else ""
+        raise InputError(f"{error}{named}") from None
+
+
+def draw(whole: HeldOut, count: int) -> HeldOut:
+    """At most `count` of the chunks, drawn without replacement and kept in order, as parts of their episodes."""
+    total = len(whole.chunks.episode)
+    kept = np.arange(total)
+    if count < total:
+        kept = np.sort(np.random.default_rng(SAMPLING_SEED).choice(total, count, replace=False))
+    _, owner = np.unique(whole.chunks.episode[kept], return_inverse=True)  # episodes without a chunk go
+    chunks = Chunks(whole.chunks.actions[kept], whole.chunks.valid[kept], owner)
+    return replace(whole, chunks=chunks, episodes=join_chunks(chunks, chunks.actions))
+
+
+def _scored(
+    config: ComparisonConfig, prepared: Prepared, data_config: DataConfig, whole: HeldOut, test: HeldOut
+) -> Evidence:
+    return {
+        "data": prepared.origin.name,
+        "data_config": asdict(data_config),
+        "dataset_sha256": prepared.dataset.sha256,
+        "asked": config.num_samples,
+        "chunks": len(test.chunks.episode),
+        "of_chunks": len(whole.chunks.episode),
+        "episodes": len(test.episodes),
+        "of_episodes": len(whole.episodes),
+        "steps": int(test.chunks.valid.sum()),
+    }
+
+
+def _decode(codec: RFSQCodec, test: HeldOut) -> Metrics:
+    """Metrics of each way that there is for this model."""
+    chunks = test.chunks.actions
+    decoded = {"forward": codec.forward(chunks), "tokens": codec.decode(codec.encode(chunks))}
+    if codec.model.conditioning == "layernorm":
+        sent = replace(codec, statistics="sent")
+        decoded["statistics_sent"] = sent.decode(sent.encode(chunks))
+    return {way: test.measure(actions) for way, actions in decoded.items()}
+
+
+def _mse(metrics: dict[str, Metric]) -> Evidence:
+    return summarise([{"mse": metrics["mse"]}])["mse"].as_json()
+
+
+def _improvement(naive: dict[str, Metric], robust: dict[str, Metric]) -> Evidence:
+    baseline, candidate = (metrics["mse"].values[None] for metrics in (naive, robust))
+    return estimate_improvement(baseline, candidate, naive["mse"].weights).as_json()
+
+
+def _figures(codec: RFSQCodec, test: HeldOut, from_tokens: dict[str, Metric]) -> Evidence:
+    """Bits; 'coarse', the error of L0-L2; 'fine', what L3-L7 get and are worth; errors from tokens alone.
+
+    Where the model has no such layers, coarse or fine are None.
+    """
+    chunks, analysis = test.chunks.actions, analyse_model([codec], test)
+    prefix, bits = analysis["prefix_mse"], {"tokens": codec.bits(codec.encode(chunks))}
+    if codec.model.conditioning == "layernorm":
+        sent = replace(codec, statistics="sent")
+        bits["statistics_sent"] = sent.bits(sent.encode(chunks))
+    coarse, count = None, len(targets.COARSE_LAYERS)
+    if len(prefix) >= count:
+        first = replace(codec, layers=count)
+        alone = test.measure(first.decode(first.encode(chunks)))
+        coarse = {"with_statistics": prefix[count - 1], "tokens": _mse(alone)}
+    errors = summarise([{name: from_tokens[name] for name in ERRORS}])
+    return {
+        "bits_per_chunk": bits,
+        "coarse": coarse,
+        "fine": _fine_figures(analysis),
+        "errors": {name: estimate.as_json() for name, estimate in errors.items()},
+    }
+
+
+def _fine_figures(analysis: Evidence) -> Evidence | None:
+    prefix = analysis["prefix_mse"]
+    layers = [k for k in targets.FINE_LAYERS if k < len(prefix)]
+    if not layers:
+        return None
+    before, after = prefix[layers[0] - 1], prefix[layers[-1]]
+    return {
+        "layers": layers,
+        "residual_std": [analysis["residual_std"][0][k] for k in layers],
+        "mse_before": before,
+        "mse_after": after,
+        "mse_taken_away": before["mean"] - after["mean"],
+        "constant_layers": [k for k in layers if k in analysis["dead_layers"]],
+    }
+
+
+def _doubts(subjects: Sequence[Subject], data: str, config: DataConfig, dataset: Dataset) -> list[str]:
+    doubts = [_doubt(subject, data, config, dataset.sha256) for subject in subjects]
+    return [doubt for doubt in doubts if doubt] or [
+        "Neither model was trained on the episodes scored: both files name these data and this split."
+    ]
+
+
+def _doubt(subject: Subject, data: str, config: DataConfig, sha256: str) -> str | None:
+    """Why the episodes scored may not be held out for a model; None where its file says that they are."""
+    file, seed, theirs = subject.file, config.split_seed, subject.checkpoint.provenance.get("dataset_sha256")
+    unknown = "it is not known whether it was trained on the episodes scored."
+    if theirs is not None and theirs != sha256:
+        read = f"was trained on other actions (SHA-256 {str(theirs)[:12]}) than were read here ({sha256[:12]})"
+        return f"{file}: {read}; {unknown}"
+    if subject.trained_on is None:
+        if theirs is None:
+            return (
+                f"{file}: does not say what it was trained on; {data} with split seed {seed} is assumed, and {unknown}"
+            )
+        return (
+            f"{file}: was trained on the actions read here, but does not say with which split; seed {seed} is assumed."
+        )
+    known = asdict(subject.trained_on[1]) | {"data": subject.trained_on[0]}
+    ours = asdict(config) | {"data": data}
+    # The same actions are the same whatever they are called; which of them were held out is then the seed's matter.
+    names = [name for name in ours if name not in OF_NO_MATTER] if theirs is None else ["split_seed"]
+    differing = [f"{name} {known[name]!r} (here {ours[name]!r})" for name in names if known[name] != ours[name]]
+    if not differing:
+        return None
+    return f"{file}: was trained with {', '.join(differing)}; it may have been trained on episodes scored here."
+
+
+def _normaliser_remarks(subjects: Sequence[Subject], normaliser: Normaliser) -> list[str]:
+    remarks = []
+    for subject in subjects:
+        bounds = subject.checkpoint.normalization
+        if bounds is None:
+            remarks.append(f"{subject.file}: carries no normaliser; that of the data set is used.")
+        elif not all(
+            np.allclose(bounds[name].double().numpy(), ours, rtol=1e-6, atol=1e-9)
+            for name, ours in (("min", normaliser.low), ("max", normaliser.high))
+        ):
+            remarks.append(
+                f"{subject.file}: has a normaliser that is not the data set's; errors are in the data set's units, so "
+                "they are not those of its training."
+            )
+    return remarks
+
+
+def _size_remarks(naive: Subject, robust: Subject) -> list[str]:
+    ours, theirs = (subject.checkpoint.model.config for subject in (naive, robust))
+    names = [name for name in ("hidden_dim", "num_layers", "num_levels") if ours[name] != theirs[name]]
+    if not names:
+        return []
+    sizes = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in names)
+    return [f"The models are not of equal size ({sizes}), so part of the difference may be the size's."]

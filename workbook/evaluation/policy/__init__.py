@@ -1,0 +1,1 @@
+"""Small policies that predict tokens, offline."""

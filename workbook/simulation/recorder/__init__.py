@@ -1,0 +1,1 @@
+"""The scripted expert and what records it."""

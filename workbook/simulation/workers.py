@@ -1,0 +1,128 @@
+"""Jobs over worker processes of which any may die: that costs the job it was at, and nothing else.
+
+`workbook.common.parallel` lets one failure end the whole work, which is right for training; a simulator written in C
+can take its process down with it, and the other episodes still count.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from workbook.common.parallel import OnProgress, available_cores, exit_with_parent
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Died:
+    """Stands for the result of a job whose worker died, or took too long and was ended."""
+
+
+def run_apart(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    seconds: float,
+    on_progress: OnProgress | None = None,
+    lanes: int | None = None,
+) -> list[Result | Died]:
+    """work(job) of every job, in the order of jobs, each in a process of one of the lanes.
+
+    Neighbouring jobs run in the same process where they can, so that it may keep what they share. work is a function
+    of a module, and jobs and results can be pickled. A job that takes longer than `seconds` counts as dead.
+    """
+    report = on_progress or (lambda done, total: None)
+    results: list[Result | Died] = [Died()] * len(jobs)
+    waiting = deque(range(len(jobs)))
+    open_lanes = [
+        _Lane(work, seconds, waiting.popleft if number % 2 == 0 else waiting.pop)
+        for number in range(min(lanes or available_cores(), len(jobs)))
+    ]
+    done = 0
+    try:
+        running = [lane for lane in open_lanes if lane.take(waiting, jobs)]
+        while running:
+            wait([lane.future for lane in running], timeout=0.5, return_when=FIRST_COMPLETED)
+            for lane in list(running):
+                if not lane.is_done():
+                    continue
+                results[lane.at] = lane.result()
+                done += 1
+                if not lane.take(waiting, jobs):
+                    running.remove(lane)
+            report(done, len(jobs))
+        return results
+    finally:
+        for lane in open_lanes:
+            lane.close()
+
+
+class _Lane(Generic[Job, Result]):
+    """A process that works on one job at a time, replaced when it dies."""
+
+    def __init__(self, work: Callable[[Job], Result], seconds: float, next_job: Callable[[], int]) -> None:
+        self.work, self.seconds, self.next_job = work, seconds, next_job
+        self.at = -1
+        self.future: Future[Result] = Future()
+        self._open()
+
+    def _open(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.folder = tempfile.TemporaryDirectory()  # the simulator writes its warnings to a file where it is
+        self.pool = ProcessPoolExecutor(1, context, _start_worker, (self.folder.name,))
+        self.process = self.pool.submit(os.getpid)
+
+    def take(self, waiting: deque[int], jobs: Sequence[Job]) -> bool:
+        """Begin the next job; False where none is left."""
+        if not waiting:
+            return False
+        self.at = self.next_job()
+        self.deadline = time.monotonic() + self.seconds
+        try:
+            self.future = self.pool.submit(self.work, jobs[self.at])
+        except BrokenProcessPool:  # it died after its last job
+            self.close()
+            self._open()
+            self.future = self.pool.submit(self.work, jobs[self.at])
+        return True
+
+    def is_done(self) -> bool:
+        """Whether the job is over. One past its time is ended from here: a process that hangs ends nothing itself."""
+        if time.monotonic() > self.deadline and not self.future.done():
+            self._kill()
+        return self.future.done()
+
+    def result(self) -> Result | Died:
+        """The result of a job that is done; raises what the work raised."""
+        try:
+            return self.future.result()
+        except BrokenProcessPool:
+            self.close()
+            self._open()
+            return Died()
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._kill()
+        self.pool.shutdown(cancel_futures=True)
+        self.folder.cleanup()
+
+    def _kill(self) -> None:
+        with suppress(BrokenProcessPool, ProcessLookupError):
+            os.kill(self.process.result(), signal.SIGKILL)
+
+
+def _start_worker(folder: str) -> None:
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=exit_with_parent, daemon=True).start()

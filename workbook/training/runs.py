@@ -1,0 +1,372 @@
+"""Trainings that leave files behind: one by order, and all of 02_train_robust with several seeds."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rfsq_robust import (
+    CONDITIONINGS,
+    ActionRFSQAE,
+    Checkpoint,
+    CheckpointError,
+    Conditioning,
+    load_checkpoint,
+    save_checkpoint,
+)
+from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE
+from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
+from workbook.common import provenance
+from workbook.common.errors import InputError
+from workbook.common.intervals import estimate_excess
+from workbook.common.parallel import OnProgress, Tick, run_jobs
+from workbook.common.paths import OutputFolder, expand, locked
+from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
+from workbook.training.log import TrainingLog
+from workbook.training.overhead import measure_step_seconds
+from workbook.training.trainer import (
+    SUFFIX,
+    Job,
+    OnEpoch,
+    Snapshot,
+    TrainConfig,
+    TrainData,
+    TrainedModel,
+    choose_device,
+    identity,
+    remove_snapshots,
+    train,
+)
+
+# The names that Phase 2 and 3 look for; others go by their conditioning.
+STEMS: dict[Conditioning, str] = {"none": "rfsq", "layernorm": "rfsq_robust"}
+
+FOLDER_OPTION = "--models-dir"
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """data, data_config: as in `prepare_dataset`; folder: for all that is written; resume: go on from the last epoch
+    that is there; stem: begins the names of the files, "" for the name that goes with the conditioning.
+    """
+
+    job: Job
+    train_config: TrainConfig
+    data: str = "sample"
+    data_config: DataConfig = field(default_factory=DataConfig)
+    device: str = "auto"
+    folder: str = "."
+    resume: bool = False
+    stem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.stem or STEMS.get(self.job.conditioning, f"rfsq_robust_{self.job.conditioning}")
+
+    def file(self, ending: str) -> Path:
+        return expand(self.folder) / f"{self.name}_{ending}"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.file("best.pt")
+
+    @property
+    def snapshot(self) -> Path:
+        return expand(self.folder) / f"{self.name}{SUFFIX}"
+
+
+def carry_out(
+    order: TrainingOrder,
+    on_epoch: OnEpoch | None = None,
+    on_begin: Callable[[int], None] | None = None,
+    on_fetch: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Train, and write the checkpoint, the state to go on from, and the logs.
+
+    One thread on the CPU, for such small matrices are not quicker with more, and the weights are then the same to the
+    last bit whatever else the machine does.
+
+    on_begin: called with the epochs that were done before; on_epoch: as in `fit`; on_fetch: with the files done and in
+    all, while data are fetched.
+
+    Returns:
+        What came of it, as plain values. Errors are MSE over the validation episodes, in normalised units squared.
+
+    Raises:
+        InputError: bad data or settings, a folder that cannot be written, another training that writes there, a state
+            of another training, or divergence.
+    """
+    device = choose_device(order.device)
+    OutputFolder.at(order.folder, FOLDER_OPTION)
+    prepared = prepare_dataset(order.data, order.data_config, on_fetch)
+    data = TrainData.of(prepared.dataset).to(device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with locked(expand(order.folder) / f".{order.name}.lock"):
+            trained = _train(order, data, on_epoch, on_begin)
+            _save_outcome(order, prepared, trained)
+        return _outcome(order, prepared.dataset, trained, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    order: TrainingOrder, data: TrainData, on_epoch: OnEpoch | None, on_begin: Callable[[int], None] | None
+) -> TrainedModel:
+    snapshot = Snapshot(order.snapshot, identity(order.train_config, order.job, data))
+    snapshot.remove_halves()
+    if not order.resume:
+        snapshot.path.unlink(missing_ok=True)
+    kept = snapshot.read(order.train_config.epochs)  # a state that does not fit is told before a log is begun
+    if on_begin:
+        on_begin(len(kept["curve"]) if kept else 0)
+    with TrainingLog(order.file("log.csv"), expand(order.folder) / "tensorboard" / order.name) as log:
+
+        def tell(epoch: int, mse: float) -> None:
+            log.add(epoch, mse)
+            if on_epoch:
+                on_epoch(epoch, mse)
+
+        return train(order.train_config, order.job, data, tell, snapshot)
+
+
+def _save_outcome(order: TrainingOrder, prepared: Prepared, trained: TrainedModel) -> None:
+    normaliser = prepared.dataset.normaliser
+    bounds = {"min": torch.from_numpy(normaliser.low), "max": torch.from_numpy(normaliser.high)}
+    origin = {
+        "seed": order.job.seed,
+        "train_config": asdict(order.train_config),
+        "data": prepared.origin.name,
+        "data_config": asdict(order.data_config),
+        "dataset_sha256": prepared.dataset.sha256,
+        "normaliser": "of this data set",
+        "limit": prepared.dataset.layout.limit.tolist(),
+        "code": provenance.git_describe(),
+        "torch": str(torch.__version__),
+    }
+    save_checkpoint(order.checkpoint, Checkpoint(trained.model, trained.epoch, trained.mse, bounds, origin))
+
+
+def _outcome(order: TrainingOrder, dataset: Dataset, trained: TrainedModel, device: str) -> dict[str, Any]:
+    codec = RFSQCodec(order.name, trained.model, dataset.normaliser)
+    return {
+        "conditioning": order.job.conditioning,
+        "seed": order.job.seed,
+        "device": device,
+        "epochs": len(trained.curve),
+        "best_epoch": trained.epoch,
+        "validation_mse": trained.mse,
+        "validation_mse_tokens": mse_from_tokens(codec, dataset),
+        "curve": list(trained.curve),
+        "seconds": trained.seconds,
+        "file": order.checkpoint.name,
+        "bytes": order.checkpoint.stat().st_size,
+        "train_episodes": len(dataset.split.train),
+        "validation_episodes": len(dataset.split.validation),
+        "dataset_sha256": dataset.sha256,
+        "provenance": {name: said for name, said in provenance.collect().items() if name != "command"},
+    }
+
+
+def mse_from_tokens(codec: RFSQCodec, dataset: Dataset) -> float:
+    """MSE of the validation episodes decoded from tokens alone; layernorm with mean 0 and std 1 assumed."""
+    chunks = dataset.held_out_chunks("validation")
+    error = (codec.decode(codec.encode(chunks.actions)) - chunks.actions) / dataset.normaliser.half_width
+    return float((error[chunks.valid] ** 2).mean())
+
+
+BEST_FILES: dict[Conditioning, str] = {
+    "none": "rfsq_best.pt",
+    "layernorm": "rfsq_robust_best.pt",
+    "scale": "rfsq_robust_scale_best.pt",
+}
+RETRAINED_FILE = "rfsq_best_retrained_decoder.pt"  # naive's encoder with the decoder of option B
+MOST_SEEDS = 1000
+SNAPSHOT_SECONDS = 5.0  # of work that a run of many trainings may lose; a file after every short epoch would cost 5 %
+
+
+def check_seeds(seeds: int) -> None:
+    """Raises InputError where there would be no model, or no end of them."""
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise InputError(f"seeds is {seeds}; give 1 to {MOST_SEEDS}")
+
+
+def check_naive_checkpoint(path: str, config: TrainConfig, action_dim: int) -> Checkpoint:
+    """Load the user's own naive model.
+
+    Raises:
+        InputError: it is no checkpoint, not naive, or of other sizes than the models that it is compared with.
+    """
+    try:
+        checkpoint = load_checkpoint(expand(path))
+    except CheckpointError as error:
+        raise InputError(str(error)) from None
+    model = checkpoint.model
+    if model.conditioning != "none":
+        raise InputError(f"{path}: is a '{model.conditioning}' model; give a naive one, with use_layernorm=False")
+    wanted = {
+        "action_dim": action_dim,
+        "hidden_dim": config.hidden_dim,
+        "num_layers": config.num_layers,
+        "num_levels": config.num_levels,
+    }
+    for name, size in wanted.items():
+        if model.config[name] != size:
+            mend = "give it data of that width" if name == "action_dim" else f"set {name} to match"
+            raise InputError(
+                f"{path}: has {name} {model.config[name]} where the others have {size}; "
+                f"models of equal size are compared, so {mend}"
+            )
+    return checkpoint
+
+
+def train_variants(
+    out: OutputFolder,
+    dataset: Dataset,
+    config: TrainConfig,
+    seeds: int,
+    device: str = "auto",
+    naive_checkpoint: str = "",
+    on_progress: OnProgress | None = None,
+    unfinished: str = "",
+) -> dict[str, Any]:
+    """Train every conditioning with seeds 0..seeds-1, save their checkpoints, and time a step of each.
+
+    naive_checkpoint: a file that takes the place of the trained naive models; "" trains them.
+    unfinished: folder where a call that is cut off leaves its models in training, for the next to go on; "" is one in
+    `out`.
+
+    Returns:
+        The content of the training stage.
+
+    Raises:
+        InputError: no seeds, an unknown device, or an unusable naive checkpoint.
+    """
+    check_seeds(seeds)
+    chosen = choose_device(device)
+    given = check_naive_checkpoint(naive_checkpoint, config, dataset.layout.dim) if naive_checkpoint else None
+    if given and expand(naive_checkpoint).resolve().is_relative_to(out.checkpoints.resolve()):
+        raise InputError(f"{naive_checkpoint}: lies where this run writes its own checkpoints; copy it elsewhere")
+    out.seeds.mkdir(parents=True, exist_ok=True)
+    _remove_old_checkpoints(out)
+    data = TrainData.of(dataset)
+    jobs = [Job(name, seed) for seed in range(seeds) for name in CONDITIONINGS if not (given and name == "none")]
+    in_training = expand(unfinished) if unfinished else out.unfinished
+    resumed = any(in_training.glob(f"*{SUFFIX}"))
+    started = time.perf_counter()
+    trained = train_all(config, jobs, data, chosen, on_progress, in_training)
+    total_seconds = time.perf_counter() - started
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONDITIONINGS}
+    if given:
+        runs["none"].append(_save_given(out, dataset, given, naive_checkpoint))
+    for model in trained:
+        runs[model.job.conditioning].append(_save_trained(out, dataset, config, model))
+    remove_snapshots(in_training)
+    steps = measure_step_seconds(config, CONDITIONINGS, data.to(chosen))
+    return {
+        "config": asdict(config),
+        "device": chosen,
+        "naive_checkpoint": Path(naive_checkpoint).name if given else None,
+        "naive_normaliser_assumed": given is not None and given.normalization is None,
+        "total_seconds": total_seconds,
+        "resumed": resumed,
+        "conditionings": {
+            name: {"runs": runs[name], "overhead": estimate_excess(steps[name], steps["none"]).as_json()}
+            for name in CONDITIONINGS
+        },
+        "best": {name: _copy_best(out, runs[name], file) for name, file in BEST_FILES.items()},
+    }
+
+
+def train_all(
+    config: TrainConfig,
+    jobs: Sequence[Job],
+    data: TrainData,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+    unfinished: Path | None = None,
+) -> list[TrainedModel]:
+    """Train every job: one after the other on CUDA, one process a core on the CPU; results in the order of jobs.
+
+    on_progress is called with the epochs done and the epochs in all. unfinished: a folder for the snapshots of models
+    in training, from which a second call goes on where the first was cut off.
+    """
+    shared = (config, data.to(device), unfinished)
+    return run_jobs(_train_job, shared, jobs, config.epochs, on_progress, in_turn=device == "cuda")
+
+
+def _train_job(shared: tuple[TrainConfig, TrainData, Path | None], job: Job, tick: Tick) -> TrainedModel:
+    config, data, folder = shared
+    snapshot = None
+    if folder:
+        of = identity(config, job, data) | {"epochs": config.epochs}
+        snapshot = Snapshot.within(folder, f"{job.conditioning}_seed{job.seed}", of, SNAPSHOT_SECONDS)
+    return train(config, job, data, lambda epoch, mse: tick(), snapshot)
+
+
+def _remove_old_checkpoints(out: OutputFolder) -> None:
+    """Checkpoints of an earlier run would pass for this one's."""
+    (out.checkpoints / KLT_FILE).unlink(missing_ok=True)
+    for path in [*out.seeds.glob("*.pt"), *(out.checkpoints / file for file in (*BEST_FILES.values(), RETRAINED_FILE))]:
+        path.unlink(missing_ok=True)
+
+
+def _save_trained(out: OutputFolder, dataset: Dataset, config: TrainConfig, trained: TrainedModel) -> dict[str, Any]:
+    job = trained.job
+    path = out.seeds / f"{job.conditioning}_seed{job.seed}.pt"
+    origin = {"seed": job.seed, "train_config": asdict(config)}
+    _save(path, dataset, Checkpoint(trained.model, trained.epoch, trained.mse, None, origin))
+    return {
+        "seed": job.seed,
+        "epoch": trained.epoch,
+        "mse": trained.mse,
+        "curve": list(trained.curve),
+        "seconds": trained.seconds,
+    } | _describe_file(out, path, dataset, trained.model)
+
+
+def _save_given(out: OutputFolder, dataset: Dataset, given: Checkpoint, file: str) -> dict[str, Any]:
+    path = out.seeds / "none_given.pt"
+    origin = {"given": Path(file).name, "given_sha256": provenance.sha256_of(expand(file))}
+    _save(path, dataset, Checkpoint(given.model, given.epoch, given.mse, given.normalization, origin))
+    unknown: dict[str, Any] = {"seed": None, "epoch": given.epoch, "mse": given.mse, "curve": [], "seconds": None}
+    return unknown | _describe_file(out, path, dataset, given.model)
+
+
+def _save(path: Path, dataset: Dataset, checkpoint: Checkpoint) -> None:
+    """Save with where it comes from, and with this data set's normaliser where the checkpoint carries none."""
+    bounds = checkpoint.normalization or {
+        "min": torch.from_numpy(dataset.normaliser.low),
+        "max": torch.from_numpy(dataset.normaliser.high),
+    }
+    origin = checkpoint.provenance | {
+        "normaliser": "of this data set" if checkpoint.normalization is None else "of the checkpoint",
+        "limit": dataset.layout.limit.tolist(),
+        "dataset_sha256": dataset.sha256,
+        "code": provenance.git_describe(),
+        "torch": str(torch.__version__),
+    }
+    save_checkpoint(path, Checkpoint(checkpoint.model, checkpoint.epoch, checkpoint.mse, bounds, origin))
+
+
+def _describe_file(out: OutputFolder, path: Path, dataset: Dataset, model: ActionRFSQAE) -> dict[str, Any]:
+    """Name, size, and what the model in memory decodes, for 03_compare to hold the file against."""
+    file = str(path.relative_to(out.checkpoints))
+    normaliser = load_codec(path, dataset.normaliser).normaliser
+    in_memory = RFSQCodec("", model, normaliser)
+    digest = reconstruction_sha256(in_memory, dataset.held_out_chunks("test"))
+    return {"file": file, "bytes": path.stat().st_size, "reconstruction_sha256": digest}
+
+
+def _copy_best(out: OutputFolder, runs: Sequence[dict[str, Any]], file: str) -> dict[str, Any]:
+    """The seed with the least validation MSE, under the name that Phase 2 and 3 look for."""
+    best = min(runs, key=lambda run: run["mse"] if run["mse"] is not None else 0.0)
+    shutil.copyfile(out.checkpoints / best["file"], out.checkpoints / file)
+    return {"file": file, "seed": best["seed"], "validation_mse": best["mse"], "bytes": best["bytes"]}

@@ -1,0 +1,121 @@
+"""A sweep: one training with several conditionings and seeds, here or on many machines, and its one results file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rfsq_robust import CONDITIONINGS
+from workbook.common import provenance
+from workbook.common.errors import InputError
+from workbook.common.parallel import OnProgress, Tick, run_jobs
+from workbook.common.paths import OutputFolder, locked
+from workbook.common.stages import write_json
+from workbook.common.table import Table
+from workbook.common.wording import number
+from workbook.data.dataset import prepare_dataset
+from workbook.training.runs import FOLDER_OPTION, TrainingOrder, carry_out, check_seeds
+from workbook.training.trainer import Job, choose_device
+
+FILE_NAME = "sweep_results.json"
+EVERY = "all"
+EXAMPLE = "seeds=5,conditioning=all"
+
+
+def parse_sweep(text: str, job: Job) -> list[Job]:
+    """'seeds=5,conditioning=all', or some conditionings joined by '+' -> one job each, seed after seed.
+
+    What the text does not name is as in `job`, whose seed is the first.
+
+    Raises:
+        InputError: another key, no number of seeds, or an unknown conditioning.
+    """
+    settings: dict[str, str] = {"seeds": "1", "conditioning": job.conditioning}
+    for part in text.split(","):
+        key, found, value = (word.strip() for word in part.partition("="))
+        if not found or key not in settings:
+            raise InputError(f"sweep '{text}': cannot read '{part}'; write for example {EXAMPLE}")
+        settings[key] = value
+    if not settings["seeds"].isascii() or not settings["seeds"].isdigit():
+        raise InputError(f"sweep '{text}': seeds is '{settings['seeds']}'; give a number, for example {EXAMPLE}")
+    check_seeds(int(settings["seeds"]))
+    said = list(CONDITIONINGS) if settings["conditioning"] == EVERY else settings["conditioning"].split("+")
+    chosen = [name for name in CONDITIONINGS if name in said]
+    if unknown := set(said) - set(chosen):
+        raise InputError(
+            f"sweep '{text}': conditioning '{sorted(unknown)[0]}' is not one of {EVERY}, {', '.join(CONDITIONINGS)}"
+        )
+    return [Job(name, job.seed + number) for number in range(int(settings["seeds"])) for name in chosen]
+
+
+def orders_of(jobs: Sequence[Job], order: TrainingOrder) -> list[TrainingOrder]:
+    """`order` for each job, in the folder `sweep` of its own."""
+    folder = str(Path(order.folder) / "sweep")
+    return [replace(order, job=job, folder=folder, stem=f"{job.conditioning}_seed{job.seed}") for job in jobs]
+
+
+def carry_out_here(
+    orders: Sequence[TrainingOrder], on_progress: OnProgress | None = None, on_fetch: OnProgress | None = None
+) -> list[dict[str, Any]]:
+    """Every order, one process a core; on CUDA one after the other. Data are fetched once, before they begin.
+
+    Raises:
+        InputError: as `carry_out`, or another sweep is at work in the folder.
+    """
+    first = orders[0]
+    in_turn = choose_device(first.device) == "cuda"
+    folder = OutputFolder.at(first.folder, FOLDER_OPTION)
+    with locked(folder.root / ".sweep.lock"):
+        data = prepare_dataset(first.data, first.data_config, on_fetch).origin.name
+        fetched = [replace(order, data=data) for order in orders]
+        return run_jobs(_carry_out, None, fetched, first.train_config.epochs, on_progress, in_turn)
+
+
+def _carry_out(_: None, order: TrainingOrder, tick: Tick) -> dict[str, Any]:
+    return carry_out(order, lambda epoch, mse: tick())
+
+
+def gather(outcomes: Sequence[dict[str, Any]], order: TrainingOrder) -> dict[str, Any]:
+    """The content of the results file: every training, and of each conditioning the spread over its seeds.
+
+    Errors are those of the validation episodes. A choice made among them is to be scored on the test episodes, once.
+    """
+    return {
+        "command": os.environ.get(provenance.COMMAND_VARIABLE, ""),
+        "data": order.data,
+        "data_config": asdict(order.data_config),
+        "train_config": asdict(order.train_config),
+        "runs": list(outcomes),
+        "conditionings": {
+            name: _spread([outcome for outcome in outcomes if outcome["conditioning"] == name])
+            for name in dict.fromkeys(outcome["conditioning"] for outcome in outcomes)
+        },
+    }
+
+
+def _spread(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    spread: dict[str, Any] = {"seeds": [outcome["seed"] for outcome in outcomes]}
+    for key in ("validation_mse", "validation_mse_tokens"):
+        values = [outcome[key] for outcome in outcomes]
+        spread[key] = {"mean": float(np.mean(values)), "least": min(values), "greatest": max(values)}
+    return spread
+
+
+def sweep_table(results: dict[str, Any]) -> Table:
+    keys = ("validation_mse", "validation_mse_tokens")
+    rows = []
+    for name, spread in results["conditionings"].items():
+        ends = [(number(spread[key][end]) for end in ("mean", "least", "greatest")) for key in keys]
+        rows.append([name, str(len(spread["seeds"])), *("{} ({} to {})".format(*each) for each in ends)])
+    return Table(["conditioning", "seeds", "validation MSE from forward (range)", "from tokens alone (range)"], rows)
+
+
+def write_results(results: dict[str, Any], folder: str) -> Path:
+    path = OutputFolder.at(folder, FOLDER_OPTION).root / FILE_NAME
+    write_json(path, results)
+    return path

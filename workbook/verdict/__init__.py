@@ -1,0 +1,1 @@
+"""Criteria, claims and the recommendation: rules, and values that follow from them."""
