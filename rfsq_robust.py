@@ -427,7 +427,7 @@ class ActionRFSQAE(nn.Module):
         if x.ndim < 1 or x.shape[-1] != self.action_dim:
             raise ValueError(f"actions of shape {tuple(x.shape)} do not end in action_dim {self.action_dim}")
         if not torch.isfinite(x).all():
-            raise ValueError("actions hold NaN or infinite values; mend them before encoding")
+            raise ValueError("actions hold NaN or infinite values; fix them before encoding")
 
 
 METADATA = ("epoch", "mse", "config", "normalization", "provenance")  # what may lie beside bare weights

@@ -488,7 +488,7 @@ def _to_array(given: Any, place: str) -> Array:
 
 
 def _check_finite(numbers: Array, place: str, *axes: str) -> None:
-    _refuse_first(~np.isfinite(numbers), numbers, place, axes, "; mend or leave out what is not finite")
+    _refuse_first(~np.isfinite(numbers), numbers, place, axes, "; fix or leave out what is not finite")
 
 
 def _refuse_first(wrong: NDArray[np.bool_], numbers: Array, place: str, axes: Sequence[str], why: str) -> None:
@@ -655,5 +655,5 @@ def find_folder(folder: str | os.PathLike[str], settings: Mapping[str, Any], con
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder}: is no folder here, and no repository that could be fetched ({type(error).__name__}); "
-            "mend the name, or the connection"
+            "fix the name, or the connection"
         ) from None

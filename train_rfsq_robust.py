@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 # The workbook is imported where it is used, so that --help and a mistyped option do not wait for torch.
 if TYPE_CHECKING:
-    from workbook.training.runs import TrainingOrder
+    from workbook.training.runs import TrainingRun
 
 MODELS, DATA = "/models", "/data"  # where the volumes of the cloud are mounted
 SWEEP = "seeds=5,conditioning=all"
@@ -89,7 +89,7 @@ def _truth(word: str) -> bool:
     return word.lower() == "true"
 
 
-def order_of(options: argparse.Namespace) -> TrainingOrder:
+def run_of(options: argparse.Namespace) -> TrainingRun:
     """What the options ask for.
 
     Raises:
@@ -98,7 +98,7 @@ def order_of(options: argparse.Namespace) -> TrainingOrder:
     from rfsq_robust import resolve_conditioning
     from workbook.common.errors import InputError
     from workbook.data.dataset import DataConfig
-    from workbook.training.runs import TrainingOrder
+    from workbook.training.runs import TrainingRun
     from workbook.training.trainer import Job, TrainConfig
 
     if not 0 <= options.seed < MOST_SEED:
@@ -107,7 +107,7 @@ def order_of(options: argparse.Namespace) -> TrainingOrder:
         conditioning = resolve_conditioning(options.use_layernorm, options.conditioning)
     except ValueError as error:
         raise InputError(f"--{error}") from None
-    return TrainingOrder(
+    return TrainingRun(
         Job(conditioning, options.seed),
         TrainConfig(
             options.epochs,
@@ -125,61 +125,61 @@ def order_of(options: argparse.Namespace) -> TrainingOrder:
     )
 
 
-def run(
+def run_command(
     options: argparse.Namespace,
-    train_one: Callable[[TrainingOrder], Outcome],
-    train_many: Callable[[Sequence[TrainingOrder]], list[Outcome]],
+    train_one: Callable[[TrainingRun], Outcome],
+    train_many: Callable[[Sequence[TrainingRun]], list[Outcome]],
     results_folder: str,
 ) -> None:
     """Train what the options ask for, by the given means, and say what came of it."""
-    from workbook.training.sweep import gather, orders_of, parse_sweep, sweep_table, write_results
+    from workbook.training.sweep import gather, parse_sweep, runs_of, sweep_table, write_results
 
-    order = order_of(options)
+    run = run_of(options)
     if options.sweep:
-        results = gather(train_many(orders_of(parse_sweep(options.sweep, order.job), order)), order)
+        results = gather(train_many(runs_of(parse_sweep(options.sweep, run.job), run)), run)
         print(f"{sweep_table(results).markdown}\nresults: {write_results(results, results_folder)}")  # noqa: T201
     else:
-        say(order, train_one(order))
+        say(run, train_one(run))
 
 
-def say(order: TrainingOrder, outcome: Outcome) -> None:
+def say(run: TrainingRun, outcome: Outcome) -> None:
     from workbook.common.wording import number
     from workbook.report.tables.comparison import epochs_table
 
     lines = [
-        epochs_table(outcome["curve"], order.job.conditioning).markdown,
+        epochs_table(outcome["curve"], run.job.conditioning).markdown,
         "",
         f"best epoch {outcome['best_epoch']} of {outcome['epochs']}, {outcome['seconds']:.0f} s on {outcome['device']}",
         f"validation MSE {number(outcome['validation_mse'])} from forward, "
         f"{number(outcome['validation_mse_tokens'])} from the tokens alone",
     ]
-    if order.job.conditioning == "layernorm":
+    if run.job.conditioning == "layernorm":
         lines.append(
             "LayerNorm's own decoder cannot read its tokens, which lack the mean and std of each vector (0 and 1 are "
             "assumed above); --conditioning scale decodes exactly"
         )
-    lines.append(f"checkpoint: {order.checkpoint} ({outcome['bytes'] / 1000:.1f} kB)")
+    lines.append(f"checkpoint: {run.checkpoint} ({outcome['bytes'] / 1000:.1f} kB)")
     print("\n".join(lines))  # noqa: T201
 
 
-def train_here(order: TrainingOrder) -> Outcome:
+def train_here(run: TrainingRun) -> Outcome:
     from workbook.common.terminal import fetching
     from workbook.common.wording import number
-    from workbook.training.runs import carry_out
+    from workbook.training.runs import run_training
 
-    with fetching() as on_fetch, _bar(f"training '{order.job.conditioning}'", order.train_config.epochs) as bar:
-        return carry_out(
-            order, lambda epoch, mse: bar.show(epoch, f"validation MSE {number(mse, 3)}"), bar.begin, on_fetch
+    with fetching() as on_fetch, _bar(f"training '{run.job.conditioning}'", run.train_config.epochs) as bar:
+        return run_training(
+            run, lambda epoch, mse: bar.show(epoch, f"validation MSE {number(mse, 3)}"), bar.begin, on_fetch
         )
 
 
-def train_many_here(orders: Sequence[TrainingOrder]) -> list[Outcome]:
+def train_many_here(runs: Sequence[TrainingRun]) -> list[Outcome]:
     from workbook.common.terminal import fetching
-    from workbook.training.sweep import carry_out_here
+    from workbook.training.sweep import run_here
 
-    total = len(orders) * orders[0].train_config.epochs
-    with fetching() as on_fetch, _bar(f"training {len(orders)} models", total) as bar:
-        return carry_out_here(orders, lambda done, total: bar.show(done, ""), on_fetch)
+    total = len(runs) * runs[0].train_config.epochs
+    with fetching() as on_fetch, _bar(f"training {len(runs)} models", total) as bar:
+        return run_here(runs, lambda done, total: bar.show(done, ""), on_fetch)
 
 
 class _Bar:
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(given)
     os.environ["WORKBOOK_COMMAND"] = shlex.join(["python", "train_rfsq_robust.py", *given])
     try:
-        return _report_bad_input(lambda: run(options, train_here, train_many_here, options.models_dir))
+        return _report_bad_input(lambda: run_command(options, train_here, train_many_here, options.models_dir))
     except KeyboardInterrupt:
         print("\ninterrupted; --resume goes on from the last epoch", file=sys.stderr)  # noqa: T201
         return 130
@@ -270,9 +270,9 @@ if find_spec("modal"):
 
     # Few containers at a time, for all of them write to one volume.
     @app.function(volumes={MODELS: models, DATA: data}, timeout=24 * 3600, max_containers=5)
-    def train_in_cloud(order: TrainingOrder) -> Outcome:
+    def train_in_cloud(run: TrainingRun) -> Outcome:
         """The body of a container; what it writes to a volume outlives it."""
-        outcome = train_here(order)
+        outcome = train_here(run)
         if not modal.is_local():
             models.commit()
         return outcome
@@ -288,7 +288,7 @@ if find_spec("modal"):
             )
             return 2
         chosen = function if options.gpu.lower() == "none" else function.with_options(gpu=options.gpu)
-        return _report_bad_input(lambda: run(options, chosen.remote, lambda orders: list(chosen.map(orders)), "."))
+        return _report_bad_input(lambda: run_command(options, chosen.remote, lambda runs: list(chosen.map(runs)), "."))
 
     @app.local_entrypoint()
     def main_in_cloud(*arguments: str) -> None:

@@ -31,7 +31,7 @@ POLICY_ERRORS = {"naive": 0.1, "scale": 0.08, "klt_rfsq": 0.07, "bins64": 0.09}
 TITLES = {
     "naive": "naive, 2 live layers of 4",
     "scale": "scale, 2 layers",
-    "klt_rfsq": "KLT-RFSQ, 36 digits",
+    "klt_rfsq": "KLT-RFSQ, 36 residual codes",
     "bins64": "64 bins",
 }
 TOKENS = {"naive": 256, "scale": 256, "klt_rfsq": 37, "bins64": 56}

@@ -16,7 +16,7 @@ from scripts import load_script
 from workbook.common.paths import NOTEBOOKS, REPOSITORY
 from workbook.report import documents
 from workbook.simulation.recorder import record
-from workbook.training.sweep import orders_of, parse_sweep
+from workbook.training.sweep import parse_sweep, runs_of
 
 COMMAND = re.compile(r"\./\S+\.sh(?= |$)|(?:python3?|pip|modal|source|papermill|tensorboard|\.venv/bin/\S+) ")
 CODE_FILES = sorted([*REPOSITORY.glob("*.py"), *REPOSITORY.glob("workbook/**/*.py")])
@@ -48,8 +48,8 @@ class Command:
 def parse_sweep_command(words: Sequence[str]) -> None:
     script = load_script("train_rfsq_robust")
     options = script.parse_arguments(words)
-    order = script.order_of(options)
-    assert len(orders_of(parse_sweep(options.sweep, order.job), order)) == 25
+    run = script.run_of(options)
+    assert len(runs_of(parse_sweep(options.sweep, run.job), run)) == 25
 
 
 def parse_record_command(words: Sequence[str]) -> None:

@@ -139,8 +139,8 @@ def run_notebooks(
         parameters |= {"naive_checkpoint": content["naive_checkpoint"]} if naive else {}
         trained = write_stage(out, "training", parameters, content)
         comparison = write_stage(out, "comparison", {}, compare(out, dataset, trained, ignore_progress))
-        found = measure_rates(out, dataset, trained, RateConfig(rival_steps=2), ignore_progress)
-        rates = write_stage(out, "rates", {"rival_steps": 2, "full": False}, found)
+        found = measure_rates(out, dataset, trained, RateConfig(baseline_steps=2), ignore_progress)
+        rates = write_stage(out, "rates", {"baseline_steps": 2, "full": False}, found)
         option_b = write_stage(out, "option_b", {}, measure_option_b(out, dataset, trained, 2, ignore_progress))
         residuals = write_stage(out, "residuals", {}, analyse(out, dataset, read_stage(out, "training")))
         probed = probe(out, dataset, trained, option_b, ProbeConfig(policy_steps=2), ignore_progress)

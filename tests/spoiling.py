@@ -20,7 +20,7 @@ from workbook.data.dataset import prepare_dataset
 from workbook.data.sources import DATA_KINDS
 
 # A message ends in what to do, after a semicolon: nothing else in it may be the last word.
-REMEDY = re.compile(r"; (give|download|record|convert|leave|save|copy|remove|mend) [^;]+$")
+REMEDY = re.compile(r"; (give|download|record|convert|leave|save|copy|remove|fix) [^;]+$")
 GIT_LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
 Spoil = Callable[[Path], object]
 ChangeTable = Callable[[pa.Table], pa.Table]

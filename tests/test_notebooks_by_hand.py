@@ -21,7 +21,7 @@ from workbook.common.paths import NOTEBOOKS
 QUICK: dict[str, dict[str, Any]] = {
     "01_data": {"num_episodes": 12, "drop_noops": True},
     "02_train_robust": {"epochs": 1, "seeds": 2},
-    "03_compare": {"rival_steps": 2},
+    "03_compare": {"baseline_steps": 2},
     "04_residual_analysis": {"policy_steps": 2},
     "05_replay": {"replay_seeds": 1},
 }

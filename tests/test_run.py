@@ -186,7 +186,7 @@ def test_bad_input_leaves_the_results_of_the_run_before(rehearsal: Rehearsal, tm
             file[f"data/demo_{demo}/actions"] = actions
     done = run_workbook("--data", str(bad), "--out", str(out), cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == ("error: bad.hdf5, demo_4, step 3, yaw: the action is nan; mend or remove this episode\n")
+    assert done.stderr == ("error: bad.hdf5, demo_4, step 3, yaw: the action is nan; fix or remove this episode\n")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -342,7 +342,7 @@ def test_stopping_a_run_in_the_middle_of_training_cleans_up(
     assert said.strip() == "interrupted; the results in the output folder are as they were"
     left = {path.relative_to(out).parts[0] for path in out.rglob("*")} - {".lock", "unfinished"}
     assert not left
-    assert all(path.suffix == ".snapshot" for path in out.glob("unfinished/*"))
+    assert all(path.suffix == ".resume" for path in out.glob("unfinished/*"))
     time.sleep(1)
     assert not [pid for pid in children if is_running(pid)]
 

@@ -26,7 +26,7 @@ from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, l
 from workbook.data.sources import DATA_KINDS
 
 SMOKE = {
-    "epochs": 2, "seeds": 2, "num_episodes": 24, "rival_steps": 20, "policy_steps": 20, "replay_episodes": 2,
+    "epochs": 2, "seeds": 2, "num_episodes": 24, "baseline_steps": 20, "policy_steps": 20, "replay_episodes": 2,
     "replay_seeds": 1,
 }  # fmt: skip
 
@@ -63,7 +63,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--num-layers", type=int, default=8, help="residual layers; default: 8")
     parser.add_argument("--num-levels", type=int, default=7, help="grid values a number and layer; default: 7")
     parser.add_argument(
-        "--rival-steps", type=int, default=1000, help="batches for each of the field's quantizers; default: 1000"
+        "--baseline-steps", type=int, default=1000, help="batches for each of the field's quantizers; default: 1000"
     )
     parser.add_argument("--policy-steps", type=int, default=400, help="batches for each small policy; default: 400")
     parser.add_argument(
@@ -157,7 +157,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
         options.epochs, hidden_dim=options.hidden_dim, num_layers=options.num_layers, num_levels=options.num_levels
     )
     check_seeds(options.seeds)
-    RateConfig(options.rival_steps, options.full)
+    RateConfig(options.baseline_steps, options.full)
     ProbeConfig(options.policy_steps, options.full)
     ReplayConfig(options.replay_episodes, options.replay_seeds)
     choose_device(options.device)
@@ -205,7 +205,7 @@ def _notebook_parameters(
             "naive_checkpoint": naive,
             "unfinished": str(target.unfinished),
         },
-        "03_compare": {"out": out, "rival_steps": options.rival_steps, "full": options.full},
+        "03_compare": {"out": out, "baseline_steps": options.baseline_steps, "full": options.full},
         "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
         **({"05_replay": replay} if options.with_replay else {}),
     }

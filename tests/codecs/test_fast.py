@@ -217,7 +217,7 @@ class TestTokens:
             errors = [float(np.mean((codec.decode(codec.encode(chunks)) - chunks) ** 2)) for codec in codecs]
             bits = [codec.bits(codec.encode(chunks)) for codec in codecs]
             assert all(finer < coarser for coarser, finer in pairwise(errors))
-            assert all(dearer > cheaper for cheaper, dearer in pairwise(bits))
+            assert all(more > fewer for fewer, more in pairwise(bits))
 
     def test_a_large_alphabet_has_a_token_for_each_of_its_symbols(self) -> None:
         codec = FastCodec.fit(np.array([[[-1.0]], [[1.0]]]), unit(1), 800.0)

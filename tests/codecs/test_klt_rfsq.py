@@ -18,15 +18,15 @@ from workbook.codecs.klt_rfsq import (
     DEPTH,
     ENDS,
     FEWEST_GRIPPER_CODES,
-    MOST_DIGITS,
+    MOST_CODES,
     ORDERS,
     FixedLength,
-    GripperBook,
+    GripperCodebook,
     KltRFSQ,
-    VaryingLength,
+    VariableLength,
     choice_bits,
     ends,
-    fit_varying,
+    fit_variable_length,
 )
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
 from workbook.common.array import Array
@@ -35,7 +35,7 @@ from workbook.data.episodes import Episode
 from workbook.data.layout import ActionLayout
 
 C = 4
-COUNT = 30  # digits of the codec of fixed length
+COUNT = 30  # residual codes of the codec of fixed length
 RATES = (20.0, 35.0, 60.0, 90.0)
 SPEC = "position:2 rotation:1 gripper:1"
 TWO_ARMS = "joint:3 gripper:1 joint:3 gripper:1"
@@ -75,19 +75,19 @@ def error(codec: Codec, chunks: Array) -> float:
 def random_fixed(codec: FixedLength, seed: int, count: int) -> Tokens:
     rng = np.random.default_rng(seed)
     grippers = [rng.integers(0, len(book.trajectories), (count, 1)) for book in codec.model.grippers]
-    digits = min(codec.count, len(codec.model.digits))
-    return Tokens(np.concatenate([*grippers, rng.integers(0, BRANCHES, (count, digits))], axis=1))
+    length = min(codec.count, len(codec.model.residual_codes))
+    return Tokens(np.concatenate([*grippers, rng.integers(0, BRANCHES, (count, length))], axis=1))
 
 
-def random_varying(codec: VaryingLength, seed: int, count: int) -> Tokens:
-    """Any order, any end and any digits, of as many as that end says."""
+def random_variable_length(codec: VariableLength, seed: int, count: int) -> Tokens:
+    """Any order, any end and any residual codes, of as many as that end says."""
     rng = np.random.default_rng(seed)
     parts = [rng.integers(0, len(book.trajectories), (count, 1)) for book in codec.model.grippers]
     for stack in codec.model.stacks:
         end = rng.integers(0, len(ends(stack)), count)
-        digits = rng.integers(0, BRANCHES, (count, MOST_DIGITS))
-        digits[np.arange(MOST_DIGITS) >= ends(stack)[end][:, None]] = NOT_SENT
-        parts += [rng.integers(0, ORDERS, (count, 1)), end[:, None], digits]
+        codes = rng.integers(0, BRANCHES, (count, MOST_CODES))
+        codes[np.arange(MOST_CODES) >= ends(stack)[end][:, None]] = NOT_SENT
+        parts += [rng.integers(0, ORDERS, (count, 1)), end[:, None], codes]
     return Tokens(np.concatenate(parts, axis=1))
 
 
@@ -121,8 +121,8 @@ def fixed(model: KltRFSQ) -> FixedLength:
 
 
 @pytest.fixture(scope="module")
-def varying(model: KltRFSQ, train: Array) -> list[VaryingLength]:
-    return fit_varying(model, train, RATES)
+def variable(model: KltRFSQ, train: Array) -> list[VariableLength]:
+    return fit_variable_length(model, train, RATES)
 
 
 class TestStack:
@@ -153,22 +153,22 @@ class TestStack:
     def test_digits_spell_the_finest_cell(self, model: KltRFSQ, train: Array) -> None:
         stack = model.stacks[0]
         finest = stack.finest(stack.latents(model.normaliser.normalise(train)))
-        spelled = sum(stack.digit(finest, 1, layer) * BRANCHES ** (DEPTH - 1 - layer) for layer in range(DEPTH))
+        spelled = sum(stack.residual_code(finest, 1, layer) * BRANCHES ** (DEPTH - 1 - layer) for layer in range(DEPTH))
         assert np.array_equal(spelled, finest[:, 1])
 
     def test_an_order_takes_the_layers_of_a_latent_in_turn(self, model: KltRFSQ) -> None:
         for stack in model.stacks:
             for order in range(1 + ORDERS):
-                digits = list(stack.layers_of(order))
-                assert len(set(digits)) == len(digits)
+                codes = list(stack.layers_of(order))
+                assert len(set(codes)) == len(codes)
                 for latent in range(stack.width):
-                    layers = [layer for number, layer in digits if number == latent]
+                    layers = [layer for number, layer in codes if number == latent]
                     assert layers == list(range(len(layers)))
 
-    def test_a_stack_has_a_digit_for_each_latent_and_layer_as_far_as_they_may_be(self) -> None:
+    def test_a_stack_has_a_residual_code_for_each_latent_and_layer_as_far_as_they_may_be(self) -> None:
         wide = fit_model(made_chunks(2, "joint:9"), "joint:9")
         assert wide.stacks[0].width == 9 * C
-        assert wide.stacks[0].orders.shape == (1 + ORDERS, MOST_DIGITS)
+        assert wide.stacks[0].orders.shape == (1 + ORDERS, MOST_CODES)
         narrow = fit_model(made_chunks(2, "joint:2"), "joint:2")
         assert narrow.stacks[0].orders.shape == (1 + ORDERS, 2 * C * DEPTH)
 
@@ -188,7 +188,7 @@ class TestFixedLength:
 
     @settings(deadline=None, max_examples=50)
     @given(seed=st.integers(0, 2**32), count=st.integers(0, 72))
-    def test_any_digits_decode_to_something_like_the_train_chunks(
+    def test_any_residual_codes_decode_to_something_like_the_train_chunks(
         self, model: KltRFSQ, train: Array, seed: int, count: int
     ) -> None:
         codec = FixedLength(model, count)
@@ -204,7 +204,7 @@ class TestFixedLength:
             assert np.array_equal(short.encode(made_chunks(1)).codes, prefix.codes)
             assert np.array_equal(fixed.decode(Tokens(cut)), short.decode(prefix))
 
-    def test_more_digits_never_have_more_train_error(self, model: KltRFSQ, train: Array) -> None:
+    def test_more_residual_codes_never_have_more_train_error(self, model: KltRFSQ, train: Array) -> None:
         normalised = replace(model, normaliser=Normaliser(-np.ones(4), np.ones(4)))
         chunks = model.normaliser.normalise(train)
         errors = [error(FixedLength(normalised, count), chunks) for count in range(72)]
@@ -215,17 +215,17 @@ class TestFixedLength:
         errors = [error(FixedLength(model, count), made_chunks(9, count=400)) for count in (0, 5, 10, 20, 40)]
         assert errors == sorted(errors, reverse=True)
 
-    def test_no_digits_bring_the_mean_of_the_train_chunks(self, model: KltRFSQ, train: Array) -> None:
+    def test_no_residual_codes_bring_the_mean_of_the_train_chunks(self, model: KltRFSQ, train: Array) -> None:
         decoded = FixedLength(model, 0).decode(Tokens(np.zeros((1, 1), dtype=np.int64)))
         assert decoded[0, :, :3] == pytest.approx(train[:, :, :3].mean(axis=0), abs=1e-9)
 
-    def test_a_digit_not_sent_voids_the_further_ones_of_its_latent_alone(
+    def test_a_residual_code_not_sent_voids_the_further_ones_of_its_latent_alone(
         self, fixed: FixedLength, model: KltRFSQ
     ) -> None:
         tokens = fixed.encode(made_chunks(1))
-        stack, latent, _ = model.digits[0]
-        later = [1 + at for at, digit in enumerate(model.digits[:COUNT]) if digit[:2] == (stack, latent)][1:]
-        others = [1 + at for at, digit in enumerate(model.digits[:COUNT]) if digit[:2] != (stack, latent)]
+        stack, latent, _ = model.residual_codes[0]
+        later = [1 + at for at, code in enumerate(model.residual_codes[:COUNT]) if code[:2] == (stack, latent)][1:]
+        others = [1 + at for at, code in enumerate(model.residual_codes[:COUNT]) if code[:2] != (stack, latent)]
         assert later
         without, changed, fewer = (tokens.codes.copy() for _ in range(3))
         without[:, 1] = NOT_SENT
@@ -243,86 +243,88 @@ class TestFixedLength:
         for number, stack in enumerate(model.stacks):
             finest = stack.finest(stack.latents(chunks))
             for latent in range(stack.width):
-                layers = sum(digit[:2] == (number, latent) for digit in model.digits[:COUNT])
+                layers = sum(code[:2] == (number, latent) for code in model.residual_codes[:COUNT])
                 expected = stack.centroids[layers][latent, finest[:, latent] // BRANCHES ** (DEPTH - layers)]
                 assert stack.latents(decoded)[:, latent] == pytest.approx(expected, abs=1e-9)
 
     def test_digits_come_in_the_order_of_what_they_take_away(self, model: KltRFSQ) -> None:
         gains = {
-            (number, *digit): gain
+            (number, *code): gain
             for number, stack in enumerate(model.stacks)
-            for gain, digit in zip(stack.gains, stack.layers_of(0), strict=True)
+            for gain, code in zip(stack.gains, stack.layers_of(0), strict=True)
         }
-        found = [gains[digit] for digit in model.digits]
-        assert len(found) == len(gains) == len(set(model.digits))
+        found = [gains[code] for code in model.residual_codes]
+        assert len(found) == len(gains) == len(set(model.residual_codes))
         assert found == sorted(found, reverse=True)
 
 
-def sent_digits(codec: VaryingLength, codes: np.ndarray) -> list[list[tuple[int, int, list[int]]]]:
-    """Order, end and digits of each stack, chunk by chunk, read by hand."""
+def sent_codes(codec: VariableLength, codes: np.ndarray) -> list[list[tuple[int, int, list[int]]]]:
+    """Order, end and residual codes of each stack, chunk by chunk, read by hand."""
     chunks = []
     for row in codes.tolist():
         rest = row[len(codec.model.grippers) :]
         stacks = []
         for _ in codec.model.stacks:
-            order, end, digits, rest = rest[0], rest[1], rest[2 : 2 + MOST_DIGITS], rest[2 + MOST_DIGITS :]
-            stacks.append((order, end, [digit for digit in digits if digit != NOT_SENT]))
+            order, end, sent, rest = rest[0], rest[1], rest[2 : 2 + MOST_CODES], rest[2 + MOST_CODES :]
+            stacks.append((order, end, [code for code in sent if code != NOT_SENT]))
         assert rest == []
         chunks.append(stacks)
     return chunks
 
 
-class TestVaryingLength:
-    def test_tokens_stay_in_range_and_are_as_many_as_the_end_says(self, varying: list[VaryingLength]) -> None:
-        for codec in varying:
+class TestVariableLength:
+    def test_tokens_stay_in_range_and_are_as_many_as_the_end_says(self, variable: list[VariableLength]) -> None:
+        for codec in variable:
             tokens = codec.encode(made_chunks(1) * 4)
-            for chunk in sent_digits(codec, tokens.codes):
-                for stack, (order, end, digits) in zip(codec.model.stacks, chunk, strict=True):
+            for chunk in sent_codes(codec, tokens.codes):
+                for stack, (order, end, codes) in zip(codec.model.stacks, chunk, strict=True):
                     assert 0 <= order < ORDERS
-                    assert len(digits) == ends(stack)[end] == ENDS[end]
-                    assert set(digits) <= {0, 1, 2}
+                    assert len(codes) == ends(stack)[end] == ENDS[end]
+                    assert set(codes) <= {0, 1, 2}
             assert tokens.codes.max() < codec.vocabulary
 
-    def test_bits_are_those_of_the_tokens_of_a_chunk(self, varying: list[VaryingLength]) -> None:
-        codec = varying[1]
+    def test_bits_are_those_of_the_tokens_of_a_chunk(self, variable: list[VariableLength]) -> None:
+        codec = variable[1]
         tokens = codec.encode(made_chunks(1))
         by_hand = []
         for row in tokens.codes:
             bits = 3.0  # one of 8 gripper trajectories
-            for stack, (_, _, digits) in zip(codec.model.stacks, sent_digits(codec, row[None])[0], strict=True):
-                bits += 2 + np.log2(len(ends(stack))) + len(digits) * LOG3
+            for stack, (_, _, codes) in zip(codec.model.stacks, sent_codes(codec, row[None])[0], strict=True):
+                bits += 2 + np.log2(len(ends(stack))) + len(codes) * LOG3
             assert codec.bits(Tokens(row[None])) == pytest.approx(bits)
             by_hand.append(bits)
         assert len(set(by_hand)) > 3
         assert codec.bits(tokens) == pytest.approx(np.mean(by_hand))
 
     def test_an_end_is_dear_enough_to_tell_them_all(self, model: KltRFSQ) -> None:
-        """48 digits for the stack of 2 x 4 latents, 24 for that of 4."""
+        """48 residual codes for the stack of 2 x 4 latents, 24 for that of 4."""
         assert [len(ends(stack)) for stack in model.stacks] == [19, 13]
         assert choice_bits(model.stacks[1])[:3] == pytest.approx(2 + np.log2(13) + LOG3 * np.arange(3))
 
-    def test_a_higher_rate_has_more_bits_and_less_error(self, varying: list[VaryingLength], train: Array) -> None:
+    def test_a_higher_rate_has_more_bits_and_less_error(self, variable: list[VariableLength], train: Array) -> None:
         for chunks in (train, made_chunks(9, count=400)):
-            bits = [codec.bits(codec.encode(chunks)) for codec in varying]
-            errors = [error(codec, chunks) for codec in varying]
-            assert all(dearer > cheaper for cheaper, dearer in pairwise(bits))
+            bits = [codec.bits(codec.encode(chunks)) for codec in variable]
+            errors = [error(codec, chunks) for codec in variable]
+            assert all(more > fewer for fewer, more in pairwise(bits))
             assert all(finer < coarser for coarser, finer in pairwise(errors))
 
-    def test_comes_near_the_rate_asked_on_train_chunks(self, varying: list[VaryingLength], train: Array) -> None:
-        assert [codec.bits(codec.encode(train)) for codec in varying] == pytest.approx(RATES, abs=1.5)
+    def test_comes_near_the_rate_asked_on_train_chunks(self, variable: list[VariableLength], train: Array) -> None:
+        assert [codec.bits(codec.encode(train)) for codec in variable] == pytest.approx(RATES, abs=1.5)
 
-    def test_takes_the_choice_of_least_error_and_price(self, varying: list[VaryingLength]) -> None:
-        codec, chunks = varying[2], made_chunks(1)
+    def test_takes_the_choice_of_least_error_and_bits_times_the_multiplier(
+        self, variable: list[VariableLength]
+    ) -> None:
+        codec, chunks = variable[2], made_chunks(1)
         normalised = codec.model.normaliser.normalise(chunks)
-        read = sent_digits(codec, codec.encode(chunks).codes)
+        read = sent_codes(codec, codec.encode(chunks).codes)
         for number, stack in enumerate(codec.model.stacks):
             cost = codec.model.choice_errors(stack, stack.latents(normalised))
-            cost += codec.price * choice_bits(stack)[:, None]
+            cost += codec.multiplier * choice_bits(stack)[:, None]
             taken = [chunk[number][0] * len(ends(stack)) + chunk[number][1] for chunk in read]
             assert np.array_equal(cost[taken, np.arange(len(chunks))], cost.min(axis=0))
 
-    def test_what_a_choice_is_said_to_leave_is_what_decoding_leaves(self, varying: list[VaryingLength]) -> None:
-        codec, chunks = varying[2], made_chunks(1)
+    def test_what_a_choice_is_said_to_leave_is_what_decoding_leaves(self, variable: list[VariableLength]) -> None:
+        codec, chunks = variable[2], made_chunks(1)
         tokens = codec.encode(chunks)
         normalised = codec.model.normaliser.normalise(chunks)
         gap = codec.model.normaliser.normalise(codec.decode(tokens)) - normalised
@@ -330,46 +332,48 @@ class TestVaryingLength:
         for number, stack in enumerate(codec.model.stacks):
             errors = codec.model.choice_errors(stack, stack.latents(normalised))
             taken = [
-                chunk[number][0] * len(ends(stack)) + chunk[number][1] for chunk in sent_digits(codec, tokens.codes)
+                chunk[number][0] * len(ends(stack)) + chunk[number][1] for chunk in sent_codes(codec, tokens.codes)
             ]
             said += errors[taken, np.arange(len(chunks))]
         assert (gap[:, :, :3] ** 2).sum(axis=(1, 2)) / (C * 4) == pytest.approx(said, abs=1e-9)
 
-    def test_a_price_beyond_all_errors_sends_no_digit_and_none_sends_the_best(self, model: KltRFSQ) -> None:
+    def test_a_multiplier_beyond_all_errors_sends_no_residual_code_and_none_sends_the_best(
+        self, model: KltRFSQ
+    ) -> None:
         chunks = made_chunks(1)
-        dear, free = VaryingLength(model, 1e6, 0.0), VaryingLength(model, 0.0, 0.0)
-        assert all(digits == [] for chunk in sent_digits(dear, dear.encode(chunks).codes) for _, _, digits in chunk)
+        dear, free = VariableLength(model, 1e6, 0.0), VariableLength(model, 0.0, 0.0)
+        assert all(codes == [] for chunk in sent_codes(dear, dear.encode(chunks).codes) for _, _, codes in chunk)
         assert error(free, chunks) <= min(error(FixedLength(model, 40), chunks), error(dear, chunks))
 
-    def test_easy_chunks_send_fewer_digits_than_hard_ones(self, varying: list[VaryingLength]) -> None:
+    def test_easy_chunks_send_fewer_residual_codes_than_hard_ones(self, variable: list[VariableLength]) -> None:
         hard = made_chunks(1)[::2]
         easy = np.broadcast_to(made_chunks(0).mean(axis=(0, 1)), hard.shape)
-        for codec in varying:
+        for codec in variable:
             lengths = codec.encode(np.concatenate([easy, hard])).lengths
             assert lengths[: len(easy)].max() < lengths[len(easy) :].mean()
 
     @settings(deadline=None, max_examples=30)
     @given(seed=st.integers(0, 2**32))
     def test_any_well_formed_sequence_decodes_to_something_like_the_train_chunks(
-        self, varying: list[VaryingLength], train: Array, seed: int
+        self, variable: list[VariableLength], train: Array, seed: int
     ) -> None:
-        decoded = varying[0].decode(random_varying(varying[0], seed, 20))
+        decoded = variable[0].decode(random_variable_length(variable[0], seed, 20))
         assert decoded.shape == (20, C, 4)
-        assert_within_train(varying[0].model, decoded, train)
+        assert_within_train(variable[0].model, decoded, train)
 
-    def test_decoding_needs_no_price(self, varying: list[VaryingLength]) -> None:
+    def test_decoding_needs_no_multiplier(self, variable: list[VariableLength]) -> None:
         """Rates differ in what the encoder chooses; one decoder reads them all."""
-        for codec in varying:
+        for codec in variable:
             tokens = codec.encode(made_chunks(1))
-            assert np.array_equal(varying[0].decode(tokens), codec.decode(tokens))
+            assert np.array_equal(variable[0].decode(tokens), codec.decode(tokens))
 
 
 class TestTokensAlone:
-    def codecs(self, fixed: FixedLength, varying: list[VaryingLength]) -> list[FixedLength | VaryingLength]:
-        return [fixed, varying[1]]
+    def codecs(self, fixed: FixedLength, variable: list[VariableLength]) -> list[FixedLength | VariableLength]:
+        return [fixed, variable[1]]
 
-    def test_decode_in_another_instance(self, fixed: FixedLength, varying: list[VaryingLength]) -> None:
-        for codec in self.codecs(fixed, varying):
+    def test_decode_in_another_instance(self, fixed: FixedLength, variable: list[VariableLength]) -> None:
+        for codec in self.codecs(fixed, variable):
             tokens = codec.encode(made_chunks(1))
             bare = Tokens(np.frombuffer(tokens.codes.tobytes(), np.int64).reshape(tokens.codes.shape))
             other = pickle.loads(pickle.dumps(codec))
@@ -377,8 +381,10 @@ class TestTokensAlone:
             assert np.array_equal(other.decode(bare), codec.decode(tokens))
             assert other.bits(bare) == codec.bits(tokens)
 
-    def test_decode_in_a_fresh_process(self, fixed: FixedLength, varying: list[VaryingLength], tmp_path: Path) -> None:
-        found = [(codec, codec.encode(made_chunks(1))) for codec in self.codecs(fixed, varying)]
+    def test_decode_in_a_fresh_process(
+        self, fixed: FixedLength, variable: list[VariableLength], tmp_path: Path
+    ) -> None:
+        found = [(codec, codec.encode(made_chunks(1))) for codec in self.codecs(fixed, variable)]
         (tmp_path / "sent").write_bytes(pickle.dumps(found))
         reader = (
             "import pickle, sys, pathlib\n"
@@ -390,18 +396,18 @@ class TestTokensAlone:
         for (codec, tokens), decoded in zip(found, pickle.loads((tmp_path / "read").read_bytes()), strict=True):
             assert decoded == pytest.approx(codec.decode(tokens), abs=1e-12)
 
-    def test_a_chunk_is_coded_without_its_neighbours(self, fixed: FixedLength, varying: list[VaryingLength]) -> None:
+    def test_a_chunk_is_coded_without_its_neighbours(self, fixed: FixedLength, variable: list[VariableLength]) -> None:
         chunks = made_chunks(1)
-        for codec in self.codecs(fixed, varying):
+        for codec in self.codecs(fixed, variable):
             assert np.array_equal(codec.encode(chunks[7:8]).codes, codec.encode(chunks).codes[7:8])
 
     def test_fitting_twice_gives_the_same_tokens(
-        self, fixed: FixedLength, varying: list[VaryingLength], train: Array
+        self, fixed: FixedLength, variable: list[VariableLength], train: Array
     ) -> None:
         again = fit_model(train, SPEC)
         assert np.array_equal(FixedLength(again, COUNT).encode(train).codes, fixed.encode(train).codes)
-        second = fit_varying(again, train, RATES)[1]
-        assert np.array_equal(second.encode(train).codes, varying[1].encode(train).codes)
+        second = fit_variable_length(again, train, RATES)[1]
+        assert np.array_equal(second.encode(train).codes, variable[1].encode(train).codes)
 
 
 class TestGrippers:
@@ -415,9 +421,9 @@ class TestGrippers:
         assert codec.decode(codec.encode(train))[:, :, 3] == pytest.approx(train[:, :, 3], abs=1e-12)
         assert model.gripper_bits == 4.0
 
-    def test_a_switching_gripper_comes_back_exactly_at_every_rate(self, varying: list[VaryingLength]) -> None:
+    def test_a_switching_gripper_comes_back_exactly_at_every_rate(self, variable: list[VariableLength]) -> None:
         unseen = made_chunks(7)
-        for codec in varying:
+        for codec in variable:
             assert codec.decode(codec.encode(unseen))[:, :, 3] == pytest.approx(unseen[:, :, 3], abs=1e-12)
 
     def test_a_gripper_that_moves_freely_takes_the_nearest_of_a_book(self) -> None:
@@ -436,7 +442,7 @@ class TestGrippers:
 
     def test_the_commonest_trajectories_come_first(self) -> None:
         column = np.repeat(np.array([[0.1, 0.1], [0.5, 0.9], [-0.4, 0.0]]), [2, 5, 3], axis=0)
-        book = GripperBook.fit(column[:, :, None], 0)
+        book = GripperCodebook.fit(column[:, :, None], 0)
         assert book.trajectories.tolist() == [[0.5, 0.9], [-0.4, 0.0], [0.1, 0.1]]
         assert book.encode(np.array([[[0.6], [0.8]], [[0.0], [0.0]]])).tolist() == [0, 2]
 
@@ -450,8 +456,8 @@ class TestLayouts:
         train = made_chunks(5, spec, 60)
         model = fit_model(train, spec)
         assert (len(model.stacks), len(model.grippers)) == (stacks, grippers)
-        digits = 12 if stacks else 0
-        for codec in (FixedLength(model, digits), fit_varying(model, train, [40.0])[0]):
+        length = 12 if stacks else 0
+        for codec in (FixedLength(model, length), fit_variable_length(model, train, [40.0])[0]):
             tokens = codec.encode(train)
             decoded = codec.decode(tokens)
             which = ActionLayout.parse(spec).indices("gripper")
@@ -464,7 +470,7 @@ class TestLayouts:
     def test_arms_do_not_mix(self) -> None:
         """What the second arm does has no influence on how the first comes back."""
         train = made_chunks(5, TWO_ARMS)
-        codec = fit_varying(fit_model(train, TWO_ARMS), train, [60.0])[0]
+        codec = fit_variable_length(fit_model(train, TWO_ARMS), train, [60.0])[0]
         other = train.copy()
         other[:, :, 4:] = other[::-1, :, 4:]
         first, second = (codec.decode(codec.encode(chunks))[:, :, :4] for chunks in (train, other))
@@ -474,13 +480,13 @@ class TestLayouts:
         train = made_chunks(6)
         train[:, :, 1] = 0.25
         model = fit_model(train, SPEC)
-        codecs: list[Codec] = [FixedLength(model, 12), *fit_varying(model, train, RATES)]
+        codecs: list[Codec] = [FixedLength(model, 12), *fit_variable_length(model, train, RATES)]
         for codec in codecs:
             assert codec.decode(codec.encode(train))[:, :, 1] == pytest.approx(np.full((120, C), 0.25), abs=1e-9)
 
-    def test_chunks_that_are_all_alike_cost_no_digits_and_no_error(self) -> None:
+    def test_chunks_that_are_all_alike_cost_no_residual_codes_and_no_error(self) -> None:
         train = np.broadcast_to(made_chunks(6)[3], (30, C, 4)).copy()
-        codec = fit_varying(fit_model(train, SPEC), train, [40.0])[0]
+        codec = fit_variable_length(fit_model(train, SPEC), train, [40.0])[0]
         tokens = codec.encode(train)
         assert codec.decode(tokens) == pytest.approx(train, abs=1e-12)
         assert (tokens.lengths == 1 + 2 * 2).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_runs import make_dataset
 
-from workbook.codecs.klt_rfsq import KltRFSQ, VaryingLength, fit_varying
+from workbook.codecs.klt_rfsq import KltRFSQ, VariableLength, fit_variable_length
 from workbook.codecs.klt_rfsq_file import load_klt_rfsq, save_klt_rfsq
 from workbook.common.errors import InputError
 from workbook.data.layout import ActionLayout
@@ -20,11 +20,11 @@ RATES = [40.0, 80.0]
 LAYOUTS = ("libero", "joint:7", "gripper:1 joint:3 gripper:1 joint:2")
 
 
-def fitted(spec: str) -> list[VaryingLength]:
+def fitted(spec: str) -> list[VariableLength]:
     dataset = make_dataset()
     chunks = fitting_chunks(dataset)
     model = KltRFSQ.fit(chunks, ActionLayout.parse(spec), dataset.normaliser)
-    return fit_varying(model, chunks, RATES)
+    return fit_variable_length(model, chunks, RATES)
 
 
 @pytest.mark.parametrize("spec", LAYOUTS)

@@ -1,4 +1,4 @@
-"""Trained rivals: learned residual quantizers of steps, and RFSQ of whole chunks, from tokens alone."""
+"""Trained baselines: learned residual quantizers of steps, and RFSQ of whole chunks, from tokens alone."""
 
 from __future__ import annotations
 

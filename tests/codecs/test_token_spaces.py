@@ -15,13 +15,13 @@ from workbook.codecs.bins import UniformBins
 from workbook.codecs.klt_rfsq import BRANCHES, DEPTH, FixedLength, KltRFSQ
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec, first_layers
-from workbook.codecs.token_spaces import Bins, ChunkDigits, Codes, StepRFSQ, TokenSpace
+from workbook.codecs.token_spaces import Bins, ChunkCodes, Codes, StepRFSQ, TokenSpace
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
 from workbook.data.layout import ActionLayout
 
 C, H, K, L = 8, 6, 4, 5
-DIGITS = 30
+RESIDUAL_CODES = 30
 LIBERO = "position:3 rotation:3 gripper:1"
 NO_GRIPPER = "joint:4"
 TWO_GRIPPERS = "joint:3 gripper:1 joint:3 gripper:1"
@@ -58,8 +58,8 @@ def make_case(name: str) -> Case:
     if name in LAYOUTS:
         spec = LAYOUTS[name]
         train = made_chunks(0, spec, 300)
-        codec = FixedLength(KltRFSQ.fit(train, ActionLayout.parse(spec), fitted(train)), DIGITS)
-        return Case(ChunkDigits(codec), codec, made_chunks(1, spec))
+        codec = FixedLength(KltRFSQ.fit(train, ActionLayout.parse(spec), fitted(train)), RESIDUAL_CODES)
+        return Case(ChunkCodes(codec), codec, made_chunks(1, spec))
     normaliser = fitted(made_chunks(0))
     if name.startswith("bins"):
         bins = UniformBins(int(name.removeprefix("bins")), normaliser)
@@ -196,13 +196,14 @@ class TestBins:
         assert np.allclose(found[..., 1], 0.0)
 
 
-class TestChunkDigits:
+class TestChunkCodes:
     @pytest.mark.parametrize("name", LAYOUTS)
     def test_first_layers_decode_as_the_codec_without_the_others(self, cases: dict[str, Case], name: str) -> None:
         case = cases[name]
         assert isinstance(case.codec, FixedLength)
         model = case.codec.model
-        layer_of = np.array([*[-1] * len(model.grippers), *(layer for *_, layer in model.digits[:DIGITS])])
+        layers = [layer for *_, layer in model.residual_codes[:RESIDUAL_CODES]]
+        layer_of = np.array([*[-1] * len(model.grippers), *layers])
         first = -1 if model.grippers else 0
         codes = case.codec.encode(case.chunks).codes
         tokens = case.space.tokens(case.chunks)
@@ -211,25 +212,25 @@ class TestChunkDigits:
             assert np.array_equal(case.space.decode(tokens[:count]), case.codec.decode(Tokens(kept)))
 
     @pytest.mark.parametrize("name", LAYOUTS)
-    def test_all_digits_are_there_layer_by_layer(self, cases: dict[str, Case], name: str) -> None:
+    def test_all_residual_codes_are_there_layer_by_layer(self, cases: dict[str, Case], name: str) -> None:
         case = cases[name]
         assert isinstance(case.codec, FixedLength)
         grippers = case.codec.model.grippers
-        digits = case.space.sizes[1:] if grippers else case.space.sizes
+        codes = case.space.sizes[1:] if grippers else case.space.sizes
         assert case.space.groups == 1
-        assert sum(places for places, _ in digits) == DIGITS
-        assert all(levels == BRANCHES for _, levels in digits)
-        assert [places for places, _ in digits] == sorted((places for places, _ in digits), reverse=True)
-        assert len(digits) <= DEPTH
+        assert sum(places for places, _ in codes) == RESIDUAL_CODES
+        assert all(levels == BRANCHES for _, levels in codes)
+        assert [places for places, _ in codes] == sorted((places for places, _ in codes), reverse=True)
+        assert len(codes) <= DEPTH
         if grippers:
             assert case.space.sizes[0] == (len(grippers), max(len(book.trajectories) for book in grippers))
 
-    def test_two_equally_likely_digits_give_the_mean_of_their_cells(self, cases: dict[str, Case]) -> None:
-        """Of the first latent of the one stack of joints, whose two cells differ in the first digit alone."""
+    def test_two_equally_likely_residual_codes_give_the_mean_of_their_cells(self, cases: dict[str, Case]) -> None:
+        """Of the first latent of the one stack of joints, whose two cells differ in the first residual code alone."""
         case = cases["klt, no gripper"]
         assert isinstance(case.codec, FixedLength)
         stack = case.codec.model.stacks[0]
-        (_, latent, _), places = case.codec.model.digits[0], case.space.sizes[0][0]
+        (_, latent, _), places = case.codec.model.residual_codes[0], case.space.sizes[0][0]
         tokens = np.ones((1, 1, places), dtype=np.int64)
         probabilities = np.eye(BRANCHES)[tokens]
         probabilities[0, 0, 0] = [0.5, 0.0, 0.5]
@@ -244,8 +245,8 @@ class TestChunkDigits:
         case = cases["klt, no gripper"]
         assert isinstance(case.codec, FixedLength)
         model = case.codec.model
-        deep = max(range(DIGITS), key=lambda place: model.digits[place][2])
-        _, latent, layer = model.digits[deep]
+        deep = max(range(RESIDUAL_CODES), key=lambda place: model.residual_codes[place][2])
+        _, latent, layer = model.residual_codes[deep]
         even = [np.full((1, 1, places, BRANCHES), 1 / BRANCHES) for places, _ in case.space.sizes]
         found = model.stacks[0].latents(model.normaliser.normalise(case.space.expected(even)))[0]
         assert layer > 0

@@ -1,4 +1,4 @@
-"""Jobs over processes: the same results as in turn, ticks counted, errors told, and no process left."""
+"""Jobs over processes: the same results as in turn, progress steps counted, errors told, and no process left."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import pytest
 import torch
 
 from workbook.common import parallel
-from workbook.common.parallel import TICKS, Tick, in_ticks, run_jobs
+from workbook.common.parallel import PROGRESS_STEPS, ProgressStep, in_progress_steps, run_jobs
 
 TICKS_A_JOB = 3
 JOBS = [5, -2, 0, 9, 4]
 OFFSET = {"offset": 100}
 
 
-def squared(shared: dict[str, int], job: int, tick: Tick) -> tuple[int, int]:
+def squared(shared: dict[str, int], job: int, progress_step: ProgressStep) -> tuple[int, int]:
     """The earlier of the jobs take longer; also tells the process."""
     for _ in range(TICKS_A_JOB):
         time.sleep(0.01 * (job == JOBS[0]))
-        tick()
+        progress_step()
     return shared["offset"] + job * job, os.getpid()
 
 
-def failing_first(shared: None, job: int, tick: Tick) -> int:
+def failing_first(shared: None, job: int, progress_step: ProgressStep) -> int:
     """The first job fails; the second would go on for ten minutes."""
     if job == 0:
         raise LookupError(f"job {job} went wrong")
     for _ in range(60_000):
         time.sleep(0.01)
-        tick()
+        progress_step()
     return job
 
 
-def dying(shared: None, job: int, tick: Tick) -> int:
+def dying(shared: None, job: int, progress_step: ProgressStep) -> int:
     os._exit(3)
 
 
@@ -131,7 +131,7 @@ class TestInTurn:
     def test_an_error_ends_it_before_the_next_job(self) -> None:
         begun: list[int] = []
 
-        def work(shared: None, job: int, tick: Tick) -> int:
+        def work(shared: None, job: int, progress_step: ProgressStep) -> int:
             begun.append(job)
             return 1 // job
 
@@ -140,20 +140,20 @@ class TestInTurn:
         assert begun == [2, 0]
 
 
-class TestTicksOfALongJob:
-    @pytest.mark.parametrize("steps", [1, 3, TICKS, 33, 250])
+class TestProgressStepsOfALongJob:
+    @pytest.mark.parametrize("steps", [1, 3, PROGRESS_STEPS, 33, 250])
     def test_are_as_many_whatever_the_steps(self, steps: int) -> None:
         told: list[int] = []
-        tell = in_ticks(steps, lambda: told.append(1))
+        tell = in_progress_steps(steps, lambda: told.append(1))
         after = []
         for step in range(1, steps + 1):
             tell(step)
             after.append(len(told))
-        assert after == [TICKS * step // steps for step in range(1, steps + 1)]
-        assert after[-1] == TICKS
+        assert after == [PROGRESS_STEPS * step // steps for step in range(1, steps + 1)]
+        assert after[-1] == PROGRESS_STEPS
 
 
-def make_model(width: int, job: int, tick: Tick) -> torch.nn.Module:
+def make_model(width: int, job: int, progress_step: ProgressStep) -> torch.nn.Module:
     return torch.nn.Sequential(*(torch.nn.Linear(width, width) for _ in range(20)))
 
 

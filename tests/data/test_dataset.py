@@ -107,7 +107,7 @@ def test_saving_and_loading_changes_nothing(tmp_path: Path, out: OutputFolder) -
     loaded = load_dataset(out)
 
     for a, b in zip(loaded.episodes, saved.episodes, strict=True):
-        assert (a.task, a.source, a.key, a.stratum) == (b.task, b.source, b.key, b.stratum)
+        assert (a.task, a.source, a.key, a.group) == (b.task, b.source, b.key, b.group)
         assert a.control_rate_hz == b.control_rate_hz
         assert a.actions.dtype == b.actions.dtype
         np.testing.assert_array_equal(a.actions, b.actions)

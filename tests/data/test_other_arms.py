@@ -129,7 +129,11 @@ def test_the_results_say_their_layout_and_hold_no_nan(run: Run) -> None:
     written = json.loads(run.out.results.read_text(encoding="utf8"), parse_constant=refuse)
     assert written["data"]["layout"] == run.layout.spec
     assert written["verdict"]["word"] == "NOT SHOWN"
-    for sentence in [*written["against"], *written["partings"], *(entry["sentence"] for entry in written["options"])]:
+    for sentence in [
+        *written["against"],
+        *written["discrepancies"],
+        *(entry["sentence"] for entry in written["options"]),
+    ]:
         assert "nan" not in sentence.split()
         assert "None" not in sentence
     assert json.loads(json.dumps(run.results)) == written

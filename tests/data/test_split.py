@@ -17,8 +17,8 @@ HYPOTHESIS = settings(deadline=None, max_examples=60)
 
 def recorded_alike(sizes: list[int]) -> list[Episode]:
     """Episodes of one file per entry of `sizes`, the files' episodes interleaved."""
-    numbered = sorted((rank, stratum) for stratum, size in enumerate(sizes) for rank in range(size))
-    return [episode(source=f"{stratum}.hdf5", key=f"demo_{rank}") for rank, stratum in numbered]
+    numbered = sorted((rank, group) for group, size in enumerate(sizes) for rank in range(size))
+    return [episode(source=f"{group}.hdf5", key=f"demo_{rank}") for rank, group in numbered]
 
 
 # Choosing
@@ -33,7 +33,7 @@ def test_take_evenly_takes_in_turn_and_keeps_the_order() -> None:
     assert [e.key for e in take_evenly(episodes, 4)] == ["demo_0", "demo_1", "demo_4", "demo_6"]
 
 
-def test_episodes_of_one_file_with_two_tasks_are_two_strata() -> None:
+def test_episodes_of_one_file_with_two_tasks_are_two_groups() -> None:
     episodes = [episode(task=task, key=f"demo_{i}") for i, task in enumerate("aaab")]
     assert [e.task for e in take_evenly(episodes, 2)] == ["a", "b"]
 
@@ -46,7 +46,7 @@ def test_take_evenly_can_take_all(count: int) -> None:
 
 @HYPOTHESIS
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 60))
-def test_take_evenly_shortens_no_stratum_before_the_largest(sizes: list[int], count: int) -> None:
+def test_take_evenly_shortens_no_group_before_the_largest(sizes: list[int], count: int) -> None:
     episodes = recorded_alike(sizes)
     taken = take_evenly(episodes, count)
     counts = Counter(e.source for e in taken)
@@ -60,12 +60,12 @@ def test_take_evenly_shortens_no_stratum_before_the_largest(sizes: list[int], co
 # Split
 
 
-strata_sizes = st.lists(st.integers(1, 14), min_size=1, max_size=7).filter(lambda sizes: sum(sizes) >= 4)
+group_sizes = st.lists(st.integers(1, 14), min_size=1, max_size=7).filter(lambda sizes: sum(sizes) >= 4)
 
 
 @HYPOTHESIS
-@given(strata_sizes, st.integers(0, 2**32))
-def test_every_episode_is_in_one_part_and_every_stratum_in_proportion(sizes: list[int], seed: int) -> None:
+@given(group_sizes, st.integers(0, 2**32))
+def test_every_episode_is_in_one_part_and_every_group_in_proportion(sizes: list[int], seed: int) -> None:
     episodes = recorded_alike(sizes)
     parts = split_episodes(episodes, seed).parts()
     assert sorted(position for positions in parts.values() for position in positions) == list(range(len(episodes)))
@@ -73,8 +73,8 @@ def test_every_episode_is_in_one_part_and_every_stratum_in_proportion(sizes: lis
         assert parts[name]
         assert abs(len(parts[name]) - share * len(episodes)) < 1
         counts = Counter(episodes[position].source for position in parts[name])
-        for stratum, size in enumerate(sizes):
-            assert abs(counts[f"{stratum}.hdf5"] - share * size) < 1
+        for group, size in enumerate(sizes):
+            assert abs(counts[f"{group}.hdf5"] - share * size) < 1
 
 
 def test_the_shares_are_60_20_20() -> None:
@@ -97,9 +97,9 @@ def test_a_split_does_not_depend_on_what_files_and_tasks_are_called() -> None:
 
 
 @pytest.mark.parametrize("count", range(4, 12))
-@pytest.mark.parametrize("strata", [1, 3])
-def test_from_four_episodes_on_no_part_is_empty(count: int, strata: int) -> None:
-    sizes = [len(range(stratum, count, strata)) for stratum in range(strata)]
+@pytest.mark.parametrize("groups", [1, 3])
+def test_from_four_episodes_on_no_part_is_empty(count: int, groups: int) -> None:
+    sizes = [len(range(group, count, groups)) for group in range(groups)]
     assert all(split_episodes(recorded_alike(sizes), seed=0).parts().values())
 
 

@@ -24,7 +24,7 @@ from workbook.training.runs import BEST_FILES
 
 WAYS = ["naive", "scale_decoder", "layernorm_decoder", "retrained", "retrained_chunk", "scale"]
 CONFIG = replace(SMALL, epochs=6)
-STEPS = 10_000  # of rivals: as many epochs as the RFSQ had
+STEPS = 10_000  # of baselines: as many epochs as the RFSQ had
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from workbook.evaluation.metrics import Metric
 from workbook.evaluation.policy import probe as phase2
 from workbook.evaluation.policy.evidence import SAME_WITHIN, Evidence, Job, Predicted, Subject
 from workbook.evaluation.policy.network import RULES
-from workbook.evaluation.policy.probe import CHUNK_DIGITS, COARSE_LAYERS, ERRORS, MOST_LAYERS, ProbeConfig, probe
+from workbook.evaluation.policy.probe import CHUNK_CODES, COARSE_LAYERS, ERRORS, MOST_LAYERS, ProbeConfig, probe
 from workbook.evaluation.rate_distortion import fit_klt_rfsq
 from workbook.evaluation.score import HeldOut
 from workbook.report.figures import policy as figures
@@ -154,7 +154,7 @@ class TestProbe:
         assert [subjects[key]["layers"] for key in ("naive", "bins64")] == [MOST_LAYERS, 1]
         assert subjects["naive"]["tokens_per_chunk"] == 8 * 6 * MOST_LAYERS
         assert subjects["scale"]["tokens_per_chunk"] == 8 * 6 * subjects["scale"]["layers"]
-        assert subjects["klt_rfsq"]["tokens_per_chunk"] == 1 + CHUNK_DIGITS
+        assert subjects["klt_rfsq"]["tokens_per_chunk"] == 1 + CHUNK_CODES
         assert subjects["bins64"]["tokens_per_chunk"] == 8 * 7
 
     def test_only_naive_has_another_decoder(self, found: Content) -> None:

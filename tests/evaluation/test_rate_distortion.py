@@ -15,7 +15,7 @@ from small_runs import SMALL, assert_is_picture, ignore_progress, make_dataset, 
 
 from rfsq_robust import CONDITIONINGS
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.klt_rfsq import KltRFSQ, fit_varying
+from workbook.codecs.klt_rfsq import KltRFSQ, fit_variable_length
 from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common import targets
@@ -33,7 +33,7 @@ from workbook.evaluation.rate_distortion import ERRORS, Measured, gaussian_refer
 from workbook.evaluation.score import HeldOut
 from workbook.report.figures.rate_distortion import LOOKS, rate_distortion
 from workbook.report.tables.decision import codecs_table, equal_bits_table
-from workbook.training import baselines as rivals
+from workbook.training import baselines
 from workbook.training.baselines import (
     BIN_COUNTS,
     CONDITIONINGS_SHOWN,
@@ -46,7 +46,7 @@ from workbook.training.baselines import (
     SWEEP_LEVELS,
     RateConfig,
     Setting,
-    digits_at,
+    codes_at,
     fit_closed_form,
     fitting_chunks,
     step_settings,
@@ -264,8 +264,8 @@ class TestGaussianReference:
 
 
 class TestJobs:
-    def jobs(self, seeds: int, config: RateConfig) -> list[rivals.RateJob]:
-        return rivals._rate_jobs(make_dataset(), SMALL, seeds, config)
+    def jobs(self, seeds: int, config: RateConfig) -> list[baselines.RateJob]:
+        return baselines._rate_jobs(make_dataset(), SMALL, seeds, config)
 
     def test_without_full_each_quantizer_and_conditioning_once_a_seed(self) -> None:
         jobs = self.jobs(3, RateConfig())
@@ -287,22 +287,22 @@ class TestJobs:
         sizes = {(job.config.hidden_dim, job.config.num_levels) for job in jobs if job.unit == "step"}
         assert sizes >= {(latents, levels) for latents in SWEEP_LATENTS for levels in SWEEP_LEVELS}
 
-    def test_rivals_are_trained_for_so_many_batches(self) -> None:
+    def test_baselines_are_trained_for_so_many_batches(self) -> None:
         base, dataset = replace(SMALL, epochs=100), make_dataset()
         batches = -(-len(dataset.train_chunks().actions) // base.batch_size)
         short, long, full = (
-            {job.unit: job.config.epochs for job in rivals._rate_jobs(dataset, base, 1, config)}
+            {job.unit: job.config.epochs for job in baselines._rate_jobs(dataset, base, 1, config)}
             for config in (RateConfig(10 * batches), RateConfig(10_000), RateConfig(10 * batches, full=True))
         )
         assert short == {"step": 10, "chunk": 20}
         assert long == full == {"step": 100, "chunk": 100}
 
     def test_there_is_at_least_one_epoch(self) -> None:
-        assert min(job.config.epochs for job in self.jobs(1, RateConfig(rival_steps=1))) == 1
+        assert min(job.config.epochs for job in self.jobs(1, RateConfig(baseline_steps=1))) == 1
 
     def test_no_steps_are_refused(self) -> None:
-        with pytest.raises(InputError, match="rival_steps is 0"):
-            RateConfig(rival_steps=0)
+        with pytest.raises(InputError, match="baseline_steps is 0"):
+            RateConfig(baseline_steps=0)
 
 
 class TestClosedForm:
@@ -310,14 +310,14 @@ class TestClosedForm:
         dataset = make_dataset()
         train = fitting_chunks(dataset)
         model = KltRFSQ.fit(train, dataset.layout, dataset.normaliser)
-        settings = fit_closed_form(dataset, fit_varying(model, train, (40, 80)))
+        settings = fit_closed_form(dataset, fit_variable_length(model, train, (40, 80)))
         counts = {family: sum(s.family == family for s in settings) for family in {s.family for s in settings}}
         assert counts == {
             "bins": len(BIN_COUNTS),
             "klt": len(FITTED_RATES),
             "fast": len(FAST_SCALES),
             "fast_quantile": len(FAST_QUANTILE_SCALES),
-            "klt_rfsq_fixed": len({digits_at(model, rate) for rate in FITTED_RATES}),
+            "klt_rfsq_fixed": len({codes_at(model, rate) for rate in FITTED_RATES}),
             "klt_rfsq": 2,
         }
         assert all(len(setting.codecs) == 1 for setting in settings)
@@ -400,7 +400,7 @@ class TestMeasure:
         dataset = make_dataset()
         test = HeldOut.of(dataset)
         torch.manual_seed(0)
-        model = rivals.ActionRFSQAE(7, 6, 3, 5, conditioning="scale").eval()
+        model = baselines.ActionRFSQAE(7, 6, 3, 5, conditioning="scale").eval()
         settings = step_settings([RFSQCodec("scale", model, dataset.normaliser)])
         found = [rates._measure(setting, test).entry for setting in settings]
         assert [entry["bits"] for entry in found] == pytest.approx([8 * 6 * k * np.log2(5) for k in (1, 2, 3)])
@@ -416,7 +416,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     assert set(training["conditionings"]) == set(CONDITIONINGS)
     with quickly():
         return measure_rates(
-            OutputFolder.at(str(folder)), make_dataset(), training, RateConfig(rival_steps=1), ignore_progress
+            OutputFolder.at(str(folder)), make_dataset(), training, RateConfig(baseline_steps=1), ignore_progress
         )
 
 
@@ -469,12 +469,12 @@ class TestFigure:
 
     def test_its_title_says_how_much_less(self) -> None:
         alt = rate_distortion(self.rates(0.1, 0.25)).alt
-        assert alt.startswith("KLT-RFSQ with end marks has 10% to 25% less error")
+        assert alt.startswith("KLT-RFSQ of variable length has 10% to 25% less error")
 
     def test_its_title_says_where_it_is_more(self) -> None:
         alt = rate_distortion(self.rates(0.1, -0.25, None, -0.1)).alt
         worse = f"{POLICY_RATES[1]}, {POLICY_RATES[3]} bits"
-        assert alt.startswith("KLT-RFSQ with end marks has more error than FAST-style tokens at " + worse)
+        assert alt.startswith("KLT-RFSQ of variable length has more error than FAST-style tokens at " + worse)
 
     def test_its_title_says_if_there_is_nothing_to_compare(self) -> None:
         assert rate_distortion(self.rates(None, None)).alt.startswith("No RFSQ and FAST-style tokens")

@@ -27,7 +27,7 @@ from tokenizer_models import Sequences, random_sequences, refusal
 import rfsq_tokenizer
 from workbook.codecs import protocol
 from workbook.codecs.klt import Transform
-from workbook.codecs.klt_rfsq import BRANCHES, DEPTH, GripperBook, KltRFSQ, Stack
+from workbook.codecs.klt_rfsq import BRANCHES, DEPTH, GripperCodebook, KltRFSQ, Stack
 from workbook.codecs.klt_rfsq_file import load_klt_rfsq, save_klt_rfsq
 from workbook.codecs.protocol import NOT_SENT, Tokens
 from workbook.common.errors import InputError
@@ -53,12 +53,12 @@ def chunks_for(layout: str, seed: int = 0) -> Array:
 
 
 @cache
-def fitted(layout: str = LIBERO_SPEC, digits: int = 12, offset: int = 100) -> KltTokenizer:
-    return KltTokenizer.fit(chunks_for(layout), layout, digits, offset)
+def fitted(layout: str = LIBERO_SPEC, residual_codes: int = 12, offset: int = 100) -> KltTokenizer:
+    return KltTokenizer.fit(chunks_for(layout), layout, residual_codes, offset)
 
 
 def with_settings(tokenizer: KltTokenizer, **settings: Any) -> KltTokenizer:
-    kept = {"digits": tokenizer.codec.count, "offset": tokenizer.offset, "limit": tokenizer.limit}
+    kept = {"residual_codes": tokenizer.codec.count, "offset": tokenizer.offset, "limit": tokenizer.limit}
     return KltTokenizer(tokenizer.codec.model, **(kept | settings))
 
 
@@ -99,13 +99,13 @@ def even_model() -> KltRFSQ:
         orders=np.zeros((1, 3), dtype=np.int64),
         gains=np.array([3.0, 2.0, 1.0]),
     )
-    book = GripperBook(1, np.array([[-1.0], [1.0]]))
+    book = GripperCodebook(1, np.array([[-1.0], [1.0]]))
     return KltRFSQ(Normaliser(np.array([-2.0, -1.0]), np.array([2.0, 1.0])), (1, 2), (stack,), (book,))
 
 
 def test_a_case_by_hand() -> None:
     """2 ids of the gripper, 3 of each layer; 0.9 lies in the upper third, of it in the lower, of it in the middle."""
-    tokenizer = KltTokenizer(even_model(), digits=3, offset=10, limit=np.inf)
+    tokenizer = KltTokenizer(even_model(), residual_codes=3, offset=10, limit=np.inf)
     assert (tokenizer.vocab_size, tokenizer.tokens_per_chunk) == (11, 4)
     assert [tokenizer.ids_of_position(i) for i in range(4)] == [
         range(10, 12),
@@ -121,7 +121,7 @@ def test_a_case_by_hand() -> None:
 
 def test_an_id_of_another_range_by_hand() -> None:
     """Modulo the size of the position's range: ids 14 and 20 are the last of two layers, 12 is the gripper's first."""
-    tokenizer = KltTokenizer(even_model(), digits=3, offset=10, limit=np.inf)
+    tokenizer = KltTokenizer(even_model(), residual_codes=3, offset=10, limit=np.inf)
     np.testing.assert_array_equal(tokenizer.decode([[12, 20, 12]]), tokenizer.decode([[10, 14, 15]]))
     np.testing.assert_array_equal(tokenizer.decode([[13, 11]]), tokenizer.decode([[11, 14]]))
 
@@ -145,11 +145,11 @@ def test_every_code_stands_in_the_range_of_its_place(layout: str) -> None:
 @all_layouts
 def test_ranges_are_of_a_gripper_each_or_of_a_layer_and_leave_no_id_out(layout: str) -> None:
     tokenizer = fitted(layout)
-    books, digits = tokenizer.codec.model.grippers, tokenizer.codec.digits
+    books, codes = tokenizer.codec.model.grippers, tokenizer.codec.residual_codes
     ranges = [tokenizer.ids_of_position(i) for i in range(tokenizer.tokens_per_chunk)]
-    assert [len(each) for each in ranges] == [len(book.trajectories) for book in books] + [BRANCHES] * len(digits)
+    assert [len(each) for each in ranges] == [len(book.trajectories) for book in books] + [BRANCHES] * len(codes)
     assert {i for each in ranges for i in each} == set(range(100, 100 + tokenizer.vocab_size))
-    owners = [*enumerate(books), *(("layer", layer) for _, _, layer in digits)]
+    owners = [*enumerate(books), *(("layer", layer) for _, _, layer in codes)]
     for one, owner in zip(ranges, owners, strict=True):
         for other, another in zip(ranges, owners, strict=True):
             assert (one == other) == (owner == another) == bool(set(one) & set(other))
@@ -164,13 +164,13 @@ def test_sizes_of_the_guides_chunks() -> None:
     assert (tokenizer.offset, set(tokenizer.limit)) == (0, {1.0})
 
 
-def test_fewer_digits_are_the_beginning_of_all() -> None:
+def test_fewer_residual_codes_are_the_beginning_of_all() -> None:
     chunks = chunks_for(LIBERO_SPEC)
-    assert with_settings(fitted(), digits=5)(chunks) == [sequence[:6] for sequence in fitted()(chunks)]
+    assert with_settings(fitted(), residual_codes=5)(chunks) == [sequence[:6] for sequence in fitted()(chunks)]
 
 
-def test_more_digits_than_the_latents_have_are_left_out() -> None:
-    assert KltTokenizer(even_model(), digits=50, limit=np.inf).tokens_per_chunk == 4
+def test_more_residual_codes_than_the_latents_have_are_left_out() -> None:
+    assert KltTokenizer(even_model(), residual_codes=50, limit=np.inf).tokens_per_chunk == 4
 
 
 def test_one_chunk_a_tensor_and_none() -> None:
@@ -231,7 +231,7 @@ def test_an_offset_moves_every_id_and_no_action() -> None:
     np.testing.assert_array_equal(fitted().decode(fitted()(chunks)), plain.decode(tokens))
 
 
-def test_each_further_digit_takes_error_away() -> None:
+def test_each_further_residual_code_takes_error_away() -> None:
     chunks = chunks_for(LIBERO_SPEC)
     tokens = np.array(fitted()(chunks))
     errors = [((fitted().decode(tokens[:, :n]) - chunks) ** 2).mean() for n in range(1, 14)]
@@ -269,7 +269,7 @@ def test_both_files_mean_the_same_by_not_sent() -> None:
         ([[100], [101, 99]], "sequence 1, position 1: id 99 is not an integer from 100 to "),
         ([[100], [101, 102.0]], "sequence 1, position 1: id 102.0 is not an integer"),
         ([[100], ["101"]], "sequence 1, position 0: id '101' is not an integer"),
-        ([[100], []], "sequence 1 holds 0 ids; give 1 to 13, which are 1 of grippers and 12 digits"),
+        ([[100], []], "sequence 1 holds 0 ids; give 1 to 13, which are 1 of grippers and 12 residual codes"),
         ([[100] * 14], "sequence 0 holds 14 ids; give 1 to 13"),
         (100, "tokens are 100; give a list of ids"),
     ],
@@ -321,12 +321,12 @@ def test_without_a_limit_it_is_1_and_joints_are_refused(tmp_path: Path) -> None:
 def test_chunks_may_be_a_list_or_a_tensor() -> None:
     chunks = chunks_for(LIBERO_SPEC)
     for kind in (list(chunks), torch.from_numpy(chunks)):
-        assert KltTokenizer.fit(kind, digits=12, offset=100)(chunks) == fitted()(chunks)
+        assert KltTokenizer.fit(kind, residual_codes=12, offset=100)(chunks) == fitted()(chunks)
 
 
 def test_an_instance_fits_another() -> None:
     chunks = chunks_for(JOINTS)
-    assert fitted().fit(chunks, JOINTS, digits=12, offset=100)(chunks) == fitted(JOINTS)(chunks)
+    assert fitted().fit(chunks, JOINTS, residual_codes=12, offset=100)(chunks) == fitted(JOINTS)(chunks)
 
 
 def test_the_limit_is_that_of_the_layout_where_none_is_named() -> None:
@@ -358,8 +358,8 @@ CHUNKS = [np.zeros((C, 7)), np.zeros((C, 7))]
         ([*CHUNKS, np.zeros((3, 7))], {}, "chunk 2 of actions has shape (3, 7); give chunks of 4 steps"),
         (CHUNKS, {"layout": JOINTS + " joint:1"}, "chunk 0 of actions has shape (4, 7); give chunks of 4 steps, as"),
         (CHUNKS, {"layout": "arm:7"}, "layout 'arm:7': cannot read 'arm:7'"),
-        (CHUNKS, {"digits": 0}, "digits is 0; give an integer from 1"),
-        (CHUNKS, {"digits": 2.0}, "digits is 2.0; give an integer from 1"),
+        (CHUNKS, {"residual_codes": 0}, "residual_codes is 0; give an integer from 1"),
+        (CHUNKS, {"residual_codes": 2.0}, "residual_codes is 2.0; give an integer from 1"),
         (CHUNKS, {"offset": -1}, "offset is -1; give an integer from 0"),
         (CHUNKS, {"limit": [1.0, 1.0]}, "limit is [1.0, 1.0]; give one positive number, or 7"),
         ([], {}, "actions hold no episode"),
@@ -384,7 +384,7 @@ def test_a_file_of_a_run(tmp_path: Path) -> None:
     path = write(tmp_path / "klt_rfsq.npz", fitted().codec.model)
     chunks = chunks_for(LIBERO_SPEC)
     for name in (path, str(path)):
-        tokenizer = KltTokenizer.from_file(name, digits=12, offset=100)
+        tokenizer = KltTokenizer.from_file(name, residual_codes=12, offset=100)
         assert tokenizer(chunks) == fitted()(chunks)
     assert KltTokenizer.from_file(path, limit=0.5).decode([[0]]).max() <= 0.5
 
@@ -404,7 +404,9 @@ def test_files_that_hold_no_tokenizer(tmp_path: Path) -> None:
     assert refusal(lambda: KltTokenizer.from_file(missing)).startswith(f"{missing}: no such file")
     assert refusal(lambda: KltTokenizer.from_file(damaged)).startswith(f"{damaged}: not a KLT-RFSQ")
     path = write(tmp_path / "klt_rfsq.npz", even_model())
-    assert refusal(lambda: KltTokenizer.from_file(path, digits=0)).startswith(f"{path}: digits is 0; give")
+    assert refusal(lambda: KltTokenizer.from_file(path, residual_codes=0)).startswith(
+        f"{path}: residual_codes is 0; give"
+    )
 
 
 def of_stack(**changes: Any) -> Callable[[KltRFSQ], KltRFSQ]:
@@ -420,8 +422,8 @@ EVEN = even_model().stacks[0]
         lambda model: replace(model, normaliser=Normaliser(np.array([3.0, -1.0]), np.array([2.0, 1.0]))),
         lambda model: replace(model, normaliser=Normaliser(np.array([np.nan, -1.0]), np.array([2.0, 1.0]))),
         lambda model: replace(model, normaliser=Normaliser(np.zeros(3), np.ones(3))),
-        lambda model: replace(model, grippers=(GripperBook(1, np.array([[np.inf]])),)),
-        lambda model: replace(model, grippers=(GripperBook(2, np.array([[1.0]])),)),
+        lambda model: replace(model, grippers=(GripperCodebook(1, np.array([[np.inf]])),)),
+        lambda model: replace(model, grippers=(GripperCodebook(2, np.array([[1.0]])),)),
         of_stack(transform=Transform(np.zeros(2), np.ones((1, 1)))),
         of_stack(centroids=(*EVEN.centroids[:3], EVEN.centroids[3][:, :-1], *EVEN.centroids[4:])),
         of_stack(centroids=(EVEN.centroids[0] * np.nan, *EVEN.centroids[1:])),
@@ -435,8 +437,8 @@ def test_a_file_whose_arrays_do_not_fit(spoil: Callable[[KltRFSQ], KltRFSQ], tmp
     path = tmp_path / "klt_rfsq.npz"
     codec = KltTokenizer(even_model(), limit=np.inf)
     codec.save_pretrained(tmp_path / "folder")
-    varying = load_klt_rfsq(tmp_path / "folder" / "klt_rfsq.npz")[0]
-    save_klt_rfsq(path, [replace(varying, model=spoil(varying.model))])
+    variable = load_klt_rfsq(tmp_path / "folder" / "klt_rfsq.npz")[0]
+    save_klt_rfsq(path, [replace(variable, model=spoil(variable.model))])
     message = refusal(lambda: KltTokenizer.from_file(path))
     assert message.startswith(f"{path}: holds arrays that do not fit each other, or NaN")
     shutil.copy(path, tmp_path / "folder")

@@ -572,8 +572,8 @@ def with_a(value: float) -> list[Array]:
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (with_a(np.nan), "episode 1 of actions, step 3, dimension 2: is nan; mend"),
-        (with_a(np.inf), "episode 1 of actions, step 3, dimension 2: is inf; mend"),
+        (with_a(np.nan), "episode 1 of actions, step 3, dimension 2: is nan; fix"),
+        (with_a(np.inf), "episode 1 of actions, step 3, dimension 2: is inf; fix"),
         (EPISODES[0], "episode 0 of actions has shape (7,); give (N, T, A) chunks"),
         ([EPISODES[0], EPISODES[1][:, :6]], "episode 1 of actions has shape"),
         ([EPISODES[0], np.zeros((0, 7))], "episode 1 of actions has shape (0, 7)"),

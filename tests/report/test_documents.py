@@ -16,13 +16,13 @@ from small_runs import make_dataset
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
 from workbook import run
-from workbook.codecs.klt_rfsq import KltRFSQ, fit_varying
+from workbook.codecs.klt_rfsq import KltRFSQ, fit_variable_length
 from workbook.codecs.klt_rfsq_file import save_klt_rfsq
 from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, REPOSITORY
 from workbook.data.dataset import DataConfig, prepare_dataset
-from workbook.evaluation.layers import partings
+from workbook.evaluation.layers import discrepancies
 from workbook.evaluation.metrics import STAND_IN
 from workbook.export.tokens import export_tokens
 from workbook.report import documents
@@ -88,7 +88,7 @@ def test_sentences_of_the_committed_results_follow_from_their_figures() -> None:
     assert criteria.decide(judged, comparison, [], recommendation, replayed) == results["verdict"]
     assert findings.against(comparison, results["models"], results["replay"]) == results["against"]
     assert options(recommendation, *evidence) == results["options"]
-    assert partings(comparison, results["models"]) == results["partings"]
+    assert discrepancies(comparison, results["models"]) == results["discrepancies"]
 
 
 def test_committed_results_hold_enough_replays_of_all_that_is_compared() -> None:
@@ -164,7 +164,7 @@ def write_checkpoint(path: Path, conditioning: Conditioning) -> None:
 def write_klt_rfsq(path: Path) -> None:
     dataset = make_dataset()
     model = KltRFSQ.fit(fitting_chunks(dataset), dataset.layout, dataset.normaliser)
-    save_klt_rfsq(path, fit_varying(model, fitting_chunks(dataset), [60.0]))
+    save_klt_rfsq(path, fit_variable_length(model, fitting_chunks(dataset), [60.0]))
 
 
 INTEGRATION = "INTEGRATION_TO_PHASE2.md"

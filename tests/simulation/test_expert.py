@@ -1,4 +1,4 @@
-"""The scripted expert: its lattice, its motor, its skills on a puppet scene, and the table of what is recorded."""
+"""The scripted expert: its lattice, its controller, its skills on a fake scene, and the table of what is recorded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from puppet import Puppet
+from fake_scene import FakeScene
 
 from workbook.common.errors import InputError
 from workbook.data.layout import ActionLayout
@@ -19,9 +19,9 @@ from workbook.simulation.recorder.controller import (
     OPEN,
     RADIANS,
     REACH,
-    Aim,
-    Motor,
+    Controller,
     Style,
+    Waypoint,
     on_lattice,
 )
 from workbook.simulation.recorder.expert import (
@@ -50,8 +50,8 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def skills_on(puppet: Puppet, seed: int = 0) -> Skills:
-    return Skills(puppet, Style.draw(rng(seed)), rng(seed))  # type: ignore[arg-type]
+def skills_on(fake_scene: FakeScene, seed: int = 0) -> Skills:
+    return Skills(fake_scene, Style.draw(rng(seed)), rng(seed))  # type: ignore[arg-type]
 
 
 def turned(first: np.ndarray, second: np.ndarray) -> float:
@@ -77,41 +77,43 @@ def test_rounding_twice_changes_nothing() -> None:
     np.testing.assert_array_equal(on_lattice(once), once)
 
 
-# the motor
+# the controller
 
 
-def moved_by(motor: Motor, aim: Aim, steps: int, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moved_by(
+    controller: Controller, waypoint: Waypoint, steps: int, position: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Where a hand comes to that does exactly what the actions command, and the actions."""
     actions = []
     for _ in range(steps):
-        actions.append(motor.action(aim, position, DOWN))
+        actions.append(controller.action(waypoint, position, DOWN))
         position = position + METRES * actions[-1][:3]
     return position, np.stack(actions)
 
 
 def test_the_hand_comes_to_where_it_should_be() -> None:
-    aim = Aim(np.array([0.2, -0.1, 0.15]), DOWN, closed=False)
-    reached, _ = moved_by(Motor(STEADY, rng()), aim, 60, np.zeros(3))
-    np.testing.assert_allclose(reached, aim.position, atol=0.003)
+    waypoint = Waypoint(np.array([0.2, -0.1, 0.15]), DOWN, closed=False)
+    reached, _ = moved_by(Controller(STEADY, rng()), waypoint, 60, np.zeros(3))
+    np.testing.assert_allclose(reached, waypoint.position, atol=0.003)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_action_is_one_of_a_spacemouse(seed: int) -> None:
-    aim = Aim(np.array([3.0, -3.0, 0.1]), pointing(2.0, 1.0), closed=True)
-    _, actions = moved_by(Motor(Style.draw(rng(seed)), rng(seed)), aim, 100, np.zeros(3))
+    waypoint = Waypoint(np.array([3.0, -3.0, 0.1]), pointing(2.0, 1.0), closed=True)
+    _, actions = moved_by(Controller(Style.draw(rng(seed)), rng(seed)), waypoint, 100, np.zeros(3))
     assert lattice_of(actions, ActionLayout.parse("libero")) == LIBERO_LATTICE
     assert (np.abs(actions[:, :6]) <= REACH).all()
     np.testing.assert_array_equal(actions[:, 6], CLOSED)
 
 
 def test_an_open_hand_is_commanded_open() -> None:
-    assert Motor(STEADY, rng()).action(Aim(np.zeros(3), DOWN, closed=False), np.zeros(3), DOWN)[6] == OPEN
+    assert Controller(STEADY, rng()).action(Waypoint(np.zeros(3), DOWN, closed=False), np.zeros(3), DOWN)[6] == OPEN
 
 
 @pytest.mark.parametrize("axis", range(3))
 def test_the_hand_turns_the_shorter_way(axis: int) -> None:
     quarter = np.roll(np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]), (axis, axis), (0, 1))  # about that axis
-    action = Motor(STEADY, rng()).action(Aim(np.zeros(3), quarter @ DOWN, closed=False), np.zeros(3), DOWN)
+    action = Controller(STEADY, rng()).action(Waypoint(np.zeros(3), quarter @ DOWN, closed=False), np.zeros(3), DOWN)
     expected = np.zeros(3)
     expected[axis] = min(STEADY.turn_speed, STEADY.turn_gain * np.pi / 2 / RADIANS) * (1 - STEADY.smoothing)
     np.testing.assert_allclose(action[3:6], expected, atol=LATTICE[3])
@@ -120,7 +122,7 @@ def test_the_hand_turns_the_shorter_way(axis: int) -> None:
 def test_care_makes_the_hand_slower() -> None:
     far = np.array([1.0, 0.0, 0.0])
     fast, slow = (
-        Motor(STEADY, rng()).action(Aim(far, DOWN, closed=False, careful=careful), np.zeros(3), DOWN)[0]
+        Controller(STEADY, rng()).action(Waypoint(far, DOWN, closed=False, careful=careful), np.zeros(3), DOWN)[0]
         for careful in (False, True)
     )
     assert 0 < slow < 0.7 * fast
@@ -128,7 +130,7 @@ def test_care_makes_the_hand_slower() -> None:
 
 def test_the_expert_pauses_now_and_then() -> None:
     _, actions = moved_by(
-        Motor(Style.draw(rng(1)), rng(1)), Aim(np.full(3, 50.0), DOWN, closed=False), 1000, np.zeros(3)
+        Controller(Style.draw(rng(1)), rng(1)), Waypoint(np.full(3, 50.0), DOWN, closed=False), 1000, np.zeros(3)
     )
     still = (actions[:, :6] == 0).all(axis=1).mean()
     assert 0.01 < still < 0.1
@@ -151,71 +153,73 @@ def test_a_hand_points_down_and_is_leaned_and_turned() -> None:
 @pytest.mark.parametrize("placing", [BY_RIM, BY_MIDDLE], ids=["by the rim", "by the middle"])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_thing_is_put_on_its_target_and_let_go(placing: Placing, seed: int) -> None:
-    puppet = Puppet({"bowl": BOWL, "plate": PLATE})
-    assert puppet.follow(pick_and_place(skills_on(puppet, seed), "bowl", "plate", placing))
-    off = puppet.places["bowl"] - PLATE
+    fake_scene = FakeScene({"bowl": BOWL, "plate": PLATE})
+    assert fake_scene.follow(pick_and_place(skills_on(fake_scene, seed), "bowl", "plate", placing))
+    off = fake_scene.places["bowl"] - PLATE
     assert np.linalg.norm(off[:2]) < 0.015
     assert 0 < off[2] < placing.release + 0.01
-    assert not puppet.log[-1].closed
-    assert puppet.hand[0][2] > puppet.places["bowl"][2] + 0.05  # the hand is out of the way
+    assert not fake_scene.log[-1].closed
+    assert fake_scene.hand[0][2] > fake_scene.places["bowl"][2] + 0.05  # the hand is out of the way
 
 
 def test_a_thing_is_carried_above_what_it_could_hit() -> None:
-    puppet = Puppet({"bowl": BOWL, "plate": PLATE})
+    fake_scene = FakeScene({"bowl": BOWL, "plate": PLATE})
     heights = []
-    for aim in pick_and_place(skills_on(puppet), "bowl", "plate", BY_RIM):
-        puppet._step(aim)
-        on_its_way = np.linalg.norm((puppet.places["bowl"] - BOWL)[:2]) > 0.05
-        far = np.linalg.norm((puppet.places["bowl"] - PLATE)[:2]) > 0.05
-        heights += [puppet.places["bowl"][2]] if on_its_way and far else []
+    for waypoint in pick_and_place(skills_on(fake_scene), "bowl", "plate", BY_RIM):
+        fake_scene._step(waypoint)
+        on_its_way = np.linalg.norm((fake_scene.places["bowl"] - BOWL)[:2]) > 0.05
+        far = np.linalg.norm((fake_scene.places["bowl"] - PLATE)[:2]) > 0.05
+        heights += [fake_scene.places["bowl"][2]] if on_its_way and far else []
     assert min(heights) > 0.08
 
 
 @pytest.mark.parametrize("slips", [1, TRIES - 1])
 def test_a_grasp_that_slips_is_tried_again(slips: int) -> None:
-    puppet = Puppet({"bowl": BOWL, "plate": PLATE}, slips=slips)
-    assert puppet.follow(pick_and_place(skills_on(puppet), "bowl", "plate", BY_RIM))
-    assert np.linalg.norm((puppet.places["bowl"] - PLATE)[:2]) < 0.015
+    fake_scene = FakeScene({"bowl": BOWL, "plate": PLATE}, slips=slips)
+    assert fake_scene.follow(pick_and_place(skills_on(fake_scene), "bowl", "plate", BY_RIM))
+    assert np.linalg.norm((fake_scene.places["bowl"] - PLATE)[:2]) < 0.015
 
 
 def test_the_expert_gives_up_after_some_grasps() -> None:
-    puppet = Puppet({"bowl": BOWL, "plate": PLATE}, slips=TRIES)
-    assert puppet.follow(pick_and_place(skills_on(puppet), "bowl", "plate", BY_RIM))
-    np.testing.assert_array_equal(puppet.places["bowl"], BOWL)
+    fake_scene = FakeScene({"bowl": BOWL, "plate": PLATE}, slips=TRIES)
+    assert fake_scene.follow(pick_and_place(skills_on(fake_scene), "bowl", "plate", BY_RIM))
+    np.testing.assert_array_equal(fake_scene.places["bowl"], BOWL)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_bowl_is_grasped_where_there_is_room(seed: int) -> None:
     """Something stands at one side of the bowl; the hand takes the rim at the other."""
     for side in (-1, 1):
-        puppet = Puppet({"bowl": BOWL, "plate": PLATE, "bottle": BOWL + np.array([0, side * 0.1, 0])})
-        puppet.follow(pick_and_place(skills_on(puppet, seed), "bowl", "plate", BY_RIM))
-        first_closed = next(aim for aim in puppet.log if aim.closed)
+        fake_scene = FakeScene({"bowl": BOWL, "plate": PLATE, "bottle": BOWL + np.array([0, side * 0.1, 0])})
+        fake_scene.follow(pick_and_place(skills_on(fake_scene, seed), "bowl", "plate", BY_RIM))
+        first_closed = next(waypoint for waypoint in fake_scene.log if waypoint.closed)
         assert (first_closed.position - BOWL)[1] * side < -0.03
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_knob_is_turned_until_the_stove_is_on(seed: int) -> None:
-    puppet = Puppet({"stove": BOWL, "knob": BOWL + KNOB}, turns=0.03)
-    assert puppet.follow(turn_on_stove(skills_on(puppet, seed), "stove"))
-    assert KNOB_ON < puppet.mechanisms[0] < KNOB_ON + 0.8
-    assert not puppet.log[-1].closed
-    yaws = [np.arctan2(aim.rotation[1, 1], aim.rotation[0, 1]) for aim in puppet.log if aim.closed]
+    fake_scene = FakeScene({"stove": BOWL, "knob": BOWL + KNOB}, turns=0.03)
+    assert fake_scene.follow(turn_on_stove(skills_on(fake_scene, seed), "stove"))
+    assert KNOB_ON < fake_scene.mechanisms[0] < KNOB_ON + 0.8
+    assert not fake_scene.log[-1].closed
+    yaws = [
+        np.arctan2(waypoint.rotation[1, 1], waypoint.rotation[0, 1]) for waypoint in fake_scene.log if waypoint.closed
+    ]
     assert yaws[-1] - yaws[0] > 0.5  # against the clock, as the knob goes
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_drawer_is_pulled_open(seed: int) -> None:
-    puppet = Puppet({"drawer": BOWL, "handle": BOWL + HANDLE}, slides=True)
-    assert puppet.follow(open_drawer(skills_on(puppet, seed), "drawer"))
-    assert DRAWER_OPEN < puppet.mechanisms[0] < DRAWER_OPEN + 0.05
-    assert (puppet.places["handle"] - BOWL - HANDLE)[1] > DRAWER_OPEN
+    fake_scene = FakeScene({"drawer": BOWL, "handle": BOWL + HANDLE}, slides=True)
+    assert fake_scene.follow(open_drawer(skills_on(fake_scene, seed), "drawer"))
+    assert DRAWER_OPEN < fake_scene.mechanisms[0] < DRAWER_OPEN + 0.05
+    assert (fake_scene.places["handle"] - BOWL - HANDLE)[1] > DRAWER_OPEN
 
 
 def test_a_knob_that_was_missed_is_tried_again() -> None:
-    puppet = Puppet({"stove": BOWL, "knob": BOWL + KNOB}, slips=1, turns=0.03)
-    assert puppet.follow(turn_on_stove(skills_on(puppet), "stove"))
-    assert puppet.mechanisms[0] > KNOB_ON
+    fake_scene = FakeScene({"stove": BOWL, "knob": BOWL + KNOB}, slips=1, turns=0.03)
+    assert fake_scene.follow(turn_on_stove(skills_on(fake_scene), "stove"))
+    assert fake_scene.mechanisms[0] > KNOB_ON
 
 
 # the tasks

@@ -155,12 +155,12 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], list[int]]:
 
 def test_only_successes_are_kept_and_all_tries_counted(tries: Callable[[set[int]], list[int]]) -> None:
     made = tries({1, 2, 4})
-    ticks: list[None] = []
-    result = record.record_task(0, record.Job(KNOB, 3), lambda: ticks.append(None))
+    progress_steps: list[None] = []
+    result = record.record_task(0, record.Job(KNOB, 3), lambda: progress_steps.append(None))
     assert made == [0, 1, 2, 3, 4]
     assert result.tries == 5
     assert [(kept.attempt, kept.init_index) for kept in result.kept] == [(1, 1), (2, 2), (4, 1)]
-    assert len(ticks) == record.TICKS
+    assert len(progress_steps) == record.PROGRESS_STEPS
     assert "3 of 5" in record.summary([result])
 
 

@@ -49,7 +49,7 @@ def leave_a_file(number: int) -> str:
 
 
 def test_results_come_in_the_order_of_jobs_from_so_many_processes() -> None:
-    results = run_apart(square, list(range(6)), 60, lanes=2)
+    results = run_apart(square, list(range(6)), 60, workers=2)
     assert all(not isinstance(found, Died) for found in results)
     numbers, processes = zip(*results, strict=True)  # type: ignore[arg-type]
     assert list(numbers) == [0, 1, 4, 9, 16, 25]
@@ -58,31 +58,31 @@ def test_results_come_in_the_order_of_jobs_from_so_many_processes() -> None:
 
 
 def test_a_process_that_dies_costs_its_own_job_alone() -> None:
-    results = run_apart(square_or_die, list(range(5)), 60, lanes=1)
+    results = run_apart(square_or_die, list(range(5)), 60, workers=1)
     assert isinstance(results[2], Died)
     assert [found for found in results if not isinstance(found, Died)] == [0, 1, 9, 16]
 
 
 def test_a_process_that_dies_each_time_ends_all_the_same() -> None:
-    assert all(isinstance(found, Died) for found in run_apart(die, list(range(3)), 60, lanes=2))
+    assert all(isinstance(found, Died) for found in run_apart(die, list(range(3)), 60, workers=2))
 
 
 def test_a_process_that_dies_between_two_jobs_costs_none() -> None:
     def dawdle(done: int, total: int) -> None:
         time.sleep(0.5)
 
-    assert run_apart(square_and_die_soon_after, list(range(3)), 60, dawdle, lanes=1) == [0, 1, 4]
+    assert run_apart(square_and_die_soon_after, list(range(3)), 60, dawdle, workers=1) == [0, 1, 4]
 
 
 def test_a_job_that_hangs_is_ended() -> None:
-    results = run_apart(square_or_hang, list(range(3)), 8, lanes=1)
+    results = run_apart(square_or_hang, list(range(3)), 8, workers=1)
     assert isinstance(results[1], Died)
     assert (results[0], results[2]) == (0, 4)
 
 
 def test_what_the_work_raises_is_raised_and_no_process_stays() -> None:
     with pytest.raises(ValueError, match="cannot do"):
-        run_apart(fail, list(range(3)), 60, lanes=2)
+        run_apart(fail, list(range(3)), 60, workers=2)
     assert not multiprocessing.active_children()
 
 
@@ -92,14 +92,14 @@ def test_an_interruption_ends_a_process_that_is_busy() -> None:
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_apart(square_or_hang, [1, 1], 60, interrupt, lanes=2)
+        run_apart(square_or_hang, [1, 1], 60, interrupt, workers=2)
     assert not multiprocessing.active_children()
     assert time.monotonic() - started < 30  # the jobs would take 60 s
 
 
 def test_progress_is_told_up_to_the_end() -> None:
     told: list[tuple[int, int]] = []
-    run_apart(square, list(range(3)), 60, lambda done, total: told.append((done, total)), lanes=1)
+    run_apart(square, list(range(3)), 60, lambda done, total: told.append((done, total)), workers=1)
     assert told[-1] == (3, 3)
     assert told == sorted(told)
 

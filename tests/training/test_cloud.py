@@ -16,7 +16,7 @@ import pytest
 from scripts import load_script
 
 from workbook.common.paths import REPOSITORY
-from workbook.training.runs import TrainingOrder
+from workbook.training.runs import TrainingRun
 
 modal = pytest.importorskip("modal", reason="pip install -e '.[modal]'")
 command = load_script("train_rfsq_robust")
@@ -24,26 +24,26 @@ GUIDE = shlex.split("--use-layernorm True --num-episodes 50 --epochs 100 --batch
 
 
 class Function:
-    """Stands for what Modal makes of `train_in_cloud`: takes orders, runs none."""
+    """Stands for what Modal makes of `train_in_cloud`: takes runs, runs none."""
 
     def __init__(self, gpu: str = "none") -> None:
         self.gpu = gpu
-        self.orders: list[TrainingOrder] = []
+        self.runs: list[TrainingRun] = []
         self.chosen: Function | None = None
 
     def with_options(self, gpu: str) -> Function:
         self.chosen = Function(gpu)
         return self.chosen
 
-    def remote(self, order: TrainingOrder) -> dict[str, Any]:
-        self.orders.append(order)
+    def remote(self, run: TrainingRun) -> dict[str, Any]:
+        self.runs.append(run)
         return {
-            "conditioning": order.job.conditioning, "seed": order.job.seed, "device": "cuda", "epochs": 1, "bytes": 1,
+            "conditioning": run.job.conditioning, "seed": run.job.seed, "device": "cuda", "epochs": 1, "bytes": 1,
             "best_epoch": 1, "validation_mse": 0.5, "validation_mse_tokens": 0.5, "curve": [0.5], "seconds": 1.0,
         }  # fmt: skip
 
-    def map(self, orders: Iterable[TrainingOrder]) -> Iterator[dict[str, Any]]:
-        return map(self.remote, orders)
+    def map(self, runs: Iterable[TrainingRun]) -> Iterator[dict[str, Any]]:
+        return map(self.remote, runs)
 
 
 def test_the_app_has_one_function_and_one_entry_point() -> None:
@@ -56,9 +56,9 @@ def test_the_guides_command_trains_what_it_trains_here() -> None:
     function = Function()
     assert command.run_in_cloud(GUIDE, function) == 0
     assert function.chosen
-    (order,) = function.chosen.orders
-    here = command.order_of(command.parse_arguments([*GUIDE, "--models-dir", "/models"]))
-    assert order == here
+    (run,) = function.chosen.runs
+    here = command.run_of(command.parse_arguments([*GUIDE, "--models-dir", "/models"]))
+    assert run == here
     assert function.chosen.gpu == "T4"
 
 
@@ -67,7 +67,7 @@ def test_the_gpu_is_chosen_by_a_flag(said: str, gpu: str | None) -> None:
     function = Function()
     assert command.run_in_cloud([*GUIDE, "--gpu", said], function) == 0
     assert (function.chosen and function.chosen.gpu) == gpu
-    assert len((function.chosen or function).orders) == 1
+    assert len((function.chosen or function).runs) == 1
 
 
 def test_a_sweep_is_mapped_over_containers_and_gathered_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +75,8 @@ def test_a_sweep_is_mapped_over_containers_and_gathered_here(tmp_path: Path, mon
     function = Function()
     assert command.run_in_cloud(["--sweep", "seeds=5,conditioning=all"], function) == 0
     assert function.chosen
-    assert len(function.chosen.orders) == 25
-    assert {order.folder for order in function.chosen.orders} == {"/models/sweep"}
+    assert len(function.chosen.runs) == 25
+    assert {run.folder for run in function.chosen.runs} == {"/models/sweep"}
     assert (tmp_path / "sweep_results.json").is_file()
 
 
@@ -90,7 +90,7 @@ def test_what_would_be_lost_with_the_container_is_refused(capsys: pytest.Capture
 @pytest.mark.filterwarnings("ignore:The train_in_cloud function is executing locally")
 def test_the_body_of_a_container_trains(tmp_path: Path) -> None:
     line = ["--num-episodes", "16", "--epochs", "2", "--models-dir", str(tmp_path)]
-    outcome = command.train_in_cloud.local(command.order_of(command.parse_arguments(line)))
+    outcome = command.train_in_cloud.local(command.run_of(command.parse_arguments(line)))
     assert outcome["epochs"] == 2
     assert (tmp_path / "rfsq_robust_best.pt").is_file()
 
@@ -103,10 +103,10 @@ def test_what_the_image_takes_along_is_enough_and_nothing_else(tmp_path: Path, m
         copy(REPOSITORY / name, tmp_path / name)
     program = (
         "import sys, rfsq_tokenizer, workbook\n"
-        "from workbook.training.runs import carry_out, TrainingOrder\n"
+        "from workbook.training.runs import run_training, TrainingRun\n"
         "from workbook.training.trainer import Job, TrainConfig\n"
         "assert workbook.__file__.startswith(sys.argv[1]), workbook.__file__\n"
-        "carry_out(TrainingOrder(Job('scale', 0), TrainConfig(epochs=1), folder=sys.argv[1]))"
+        "run_training(TrainingRun(Job('scale', 0), TrainConfig(epochs=1), folder=sys.argv[1]))"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     line = [sys.executable, "-c", program, str(tmp_path)]

@@ -21,7 +21,7 @@ from rfsq_robust import CONDITIONINGS, CheckpointError, Conditioning, load_check
 from workbook.common.errors import InputError
 from workbook.common.paths import REPOSITORY, OutputFolder
 from workbook.training.runs import train_variants
-from workbook.training.trainer import Job, Snapshot, TrainConfig, TrainData, identity, train
+from workbook.training.trainer import Job, ResumeState, TrainConfig, TrainData, identity, train
 
 FIVE_EPOCHS = replace(SMALL, epochs=5, learning_rate=0.05)
 
@@ -43,17 +43,17 @@ def data() -> TrainData:
     return TrainData.of(make_dataset())
 
 
-def snapshot_of(path: Path, config: TrainConfig, job: Job, data: TrainData) -> Snapshot:
-    return Snapshot(path, identity(config, job, data))
+def resume_state_of(path: Path, config: TrainConfig, job: Job, data: TrainData) -> ResumeState:
+    return ResumeState(path, identity(config, job, data))
 
 
-def train_until(last: int, config: TrainConfig, job: Job, data: TrainData, snapshot: Snapshot) -> None:
+def train_until(last: int, config: TrainConfig, job: Job, data: TrainData, resume_state: ResumeState) -> None:
     def die(epoch: int, mse: float) -> None:
         if epoch == last:
             raise KilledError
 
     with pytest.raises(KilledError):
-        train(config, job, data, die, snapshot)
+        train(config, job, data, die, resume_state)
 
 
 @pytest.mark.parametrize("last", [1, 3, 5])
@@ -61,10 +61,10 @@ def train_until(last: int, config: TrainConfig, job: Job, data: TrainData, snaps
 def test_goes_on_to_the_same_weights(data: TrainData, tmp_path: Path, conditioning: Conditioning, last: int) -> None:
     job = Job(conditioning, 4)
     whole = train(FIVE_EPOCHS, job, data)
-    snapshot = snapshot_of(tmp_path / "state", FIVE_EPOCHS, job, data)
-    train_until(last, FIVE_EPOCHS, job, data, snapshot)
+    resume_state = resume_state_of(tmp_path / "state", FIVE_EPOCHS, job, data)
+    train_until(last, FIVE_EPOCHS, job, data, resume_state)
     told: list[tuple[int, float]] = []
-    resumed = train(FIVE_EPOCHS, job, data, lambda epoch, mse: told.append((epoch, mse)), snapshot)
+    resumed = train(FIVE_EPOCHS, job, data, lambda epoch, mse: told.append((epoch, mse)), resume_state)
     assert resumed.curve == whole.curve
     assert (resumed.epoch, resumed.mse) == (whole.epoch, whole.mse)
     assert same_weights(resumed.model, whole.model)
@@ -73,31 +73,31 @@ def test_goes_on_to_the_same_weights(data: TrainData, tmp_path: Path, conditioni
 
 def test_a_finished_training_can_be_made_longer(data: TrainData, tmp_path: Path) -> None:
     job = Job("scale", 0)
-    snapshot = snapshot_of(tmp_path / "state", SMALL, job, data)
+    resume_state = resume_state_of(tmp_path / "state", SMALL, job, data)
     longer = replace(SMALL, epochs=5)
-    assert len(train(SMALL, job, data, snapshot=snapshot).curve) == SMALL.epochs
-    assert train(longer, job, data, snapshot=snapshot).curve == train(longer, job, data).curve
+    assert len(train(SMALL, job, data, resume_state=resume_state).curve) == SMALL.epochs
+    assert train(longer, job, data, resume_state=resume_state).curve == train(longer, job, data).curve
 
 
 def test_seconds_count_all_sittings(data: TrainData, tmp_path: Path) -> None:
     job = Job("none", 0)
-    snapshot = snapshot_of(tmp_path / "state", SMALL, job, data)
-    train(SMALL, job, data, snapshot=snapshot)
-    content = snapshot.read(SMALL.epochs)
+    resume_state = resume_state_of(tmp_path / "state", SMALL, job, data)
+    train(SMALL, job, data, resume_state=resume_state)
+    content = resume_state.read(SMALL.epochs)
     assert content
     content["seconds"] = 1000.0
     del content["of"]
-    snapshot.write(content)
-    assert train(SMALL, job, data, snapshot=snapshot).seconds > 1000
+    resume_state.write(content)
+    assert train(SMALL, job, data, resume_state=resume_state).seconds > 1000
 
 
 def test_a_process_that_dies_while_it_writes_leaves_the_state_before(
     data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job("scale", 0)
-    snapshot = snapshot_of(tmp_path / "state", FIVE_EPOCHS, job, data)
-    train_until(2, FIVE_EPOCHS, job, data, snapshot)
-    before = snapshot.path.read_bytes()
+    resume_state = resume_state_of(tmp_path / "state", FIVE_EPOCHS, job, data)
+    train_until(2, FIVE_EPOCHS, job, data, resume_state)
+    before = resume_state.path.read_bytes()
 
     def half(path: Path, content: bytes) -> int:
         with path.open("wb") as file:
@@ -107,38 +107,40 @@ def test_a_process_that_dies_while_it_writes_leaves_the_state_before(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", half)
         with pytest.raises(KilledError):
-            train(FIVE_EPOCHS, job, data, snapshot=snapshot)
-    assert snapshot.path.read_bytes() == before
-    assert same_weights(train(FIVE_EPOCHS, job, data, snapshot=snapshot).model, train(FIVE_EPOCHS, job, data).model)
+            train(FIVE_EPOCHS, job, data, resume_state=resume_state)
+    assert resume_state.path.read_bytes() == before
+    resumed = train(FIVE_EPOCHS, job, data, resume_state=resume_state)
+    assert same_weights(resumed.model, train(FIVE_EPOCHS, job, data).model)
 
 
 class TestRefusals:
     @pytest.fixture
-    def written(self, data: TrainData, tmp_path: Path) -> Snapshot:
-        snapshot = snapshot_of(tmp_path / "state", FIVE_EPOCHS, Job("scale", 0), data)
-        train(FIVE_EPOCHS, Job("scale", 0), data, snapshot=snapshot)
-        return snapshot
+    def written(self, data: TrainData, tmp_path: Path) -> ResumeState:
+        resume_state = resume_state_of(tmp_path / "state", FIVE_EPOCHS, Job("scale", 0), data)
+        train(FIVE_EPOCHS, Job("scale", 0), data, resume_state=resume_state)
+        return resume_state
 
-    def test_another_setting(self, data: TrainData, written: Snapshot) -> None:
+    def test_another_setting(self, data: TrainData, written: ResumeState) -> None:
         other = replace(FIVE_EPOCHS, batch_size=8)
+        state = resume_state_of(written.path, other, Job("scale", 0), data)
         with pytest.raises(InputError, match=r"state: this training was begun with batch_size 16, not 8; go on"):
-            train(other, Job("scale", 0), data, snapshot=snapshot_of(written.path, other, Job("scale", 0), data))
+            train(other, Job("scale", 0), data, resume_state=state)
 
-    def test_another_seed(self, data: TrainData, written: Snapshot) -> None:
+    def test_another_seed(self, data: TrainData, written: ResumeState) -> None:
         with pytest.raises(InputError, match="begun with seed 0, not 1"):
-            snapshot_of(written.path, FIVE_EPOCHS, Job("scale", 1), data).read(5)
+            resume_state_of(written.path, FIVE_EPOCHS, Job("scale", 1), data).read(5)
 
-    def test_other_data(self, data: TrainData, written: Snapshot) -> None:
+    def test_other_data(self, data: TrainData, written: ResumeState) -> None:
         other = replace(data, train=data.train * 0.5)
         with pytest.raises(InputError, match=r"begun with data [0-9a-f]{64}, not"):
-            snapshot_of(written.path, FIVE_EPOCHS, Job("scale", 0), other).read(5)
+            resume_state_of(written.path, FIVE_EPOCHS, Job("scale", 0), other).read(5)
 
-    def test_more_epochs_than_wanted(self, written: Snapshot) -> None:
+    def test_more_epochs_than_wanted(self, written: ResumeState) -> None:
         with pytest.raises(InputError, match="has done 5 epochs, more than 4; ask for 5 or more"):
             written.read(4)
 
     @pytest.mark.parametrize("damage", ["cut short", "a changed bit", "text", "a checkpoint", "a folder"])
-    def test_a_damaged_file(self, written: Snapshot, damage: str) -> None:
+    def test_a_damaged_file(self, written: ResumeState, damage: str) -> None:
         content = bytearray(written.path.read_bytes())
         content[len(content) // 2] ^= 1
         if damage == "a folder":
@@ -152,7 +154,7 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"state: not the state of a training, or damaged; remove it"):
             written.read(5)
 
-    def test_a_state_passes_for_no_checkpoint(self, written: Snapshot) -> None:
+    def test_a_state_passes_for_no_checkpoint(self, written: ResumeState) -> None:
         """It holds weights without what they need, and would load as those of a naive model."""
         with pytest.raises(CheckpointError, match="not a PyTorch checkpoint"):
             load_checkpoint(written.path)
@@ -162,7 +164,7 @@ def test_a_state_is_never_executed(tmp_path: Path, data: TrainData) -> None:
     bomb = pickle.dumps({"of": Bomb(tmp_path / "went off")})
     (tmp_path / "state").write_bytes(hashlib.sha256(bomb).hexdigest().encode() + b"\n" + bomb)
     with pytest.raises(InputError, match="not the state of a training"):
-        snapshot_of(tmp_path / "state", SMALL, Job("scale", 0), data).read(5)
+        resume_state_of(tmp_path / "state", SMALL, Job("scale", 0), data).read(5)
     assert not (tmp_path / "went off").exists()
 
 
@@ -175,10 +177,10 @@ class Bomb:
 
 
 def test_what_a_killed_process_left_half_written_goes(tmp_path: Path, data: TrainData) -> None:
-    snapshot = snapshot_of(tmp_path / "state", SMALL, Job("scale", 0), data)
+    resume_state = resume_state_of(tmp_path / "state", SMALL, Job("scale", 0), data)
     (tmp_path / ".state.abc").write_bytes(b"half")
     (tmp_path / ".other.abc").write_bytes(b"not ours")
-    snapshot.remove_halves()
+    resume_state.remove_halves()
     assert [path.name for path in tmp_path.iterdir()] == [".other.abc"]
 
 
@@ -208,7 +210,7 @@ def test_a_folder_of_the_user_keeps_what_is_not_a_state(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.pt").write_text("keep")
-    (mine / ".scale_seed0_0.snapshot.abc").write_text("half")
+    (mine / ".scale_seed0_0.resume.abc").write_text("half")
     with quickly():
         train_variants(OutputFolder.at(str(tmp_path / "out")), make_dataset(), SMALL, 1, "cpu", unfinished=str(mine))
     assert [path.name for path in mine.iterdir()] == ["notes.pt"]
@@ -241,7 +243,7 @@ def kill_at_random_moments(folder: Path, moments: int) -> int:
             process.wait(timeout=rng.uniform(0.2, 0.95) * duration)
         process.kill()
         finished = process.wait() == 0
-        in_the_middle += not finished and (each / "rfsq_robust_frozen_layernorm.snapshot").exists()
+        in_the_middle += not finished and (each / "rfsq_robust_frozen_layernorm.resume").exists()
         assert start(each, "--resume").wait(timeout=120) == 0
         resumed = load_checkpoint(each / "rfsq_robust_frozen_layernorm_best.pt")
         assert same_weights(resumed.model, whole.model)

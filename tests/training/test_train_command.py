@@ -22,8 +22,8 @@ from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.paths import REPOSITORY
 from workbook.data.dataset import DataConfig, prepare_dataset
-from workbook.training.runs import STEMS, TrainingOrder
-from workbook.training.sweep import orders_of, parse_sweep
+from workbook.training.runs import STEMS, TrainingRun
+from workbook.training.sweep import parse_sweep, runs_of
 from workbook.training.trainer import Job, TrainConfig, TrainData, train, validation_mse
 
 command = load_script("train_rfsq_robust")
@@ -73,7 +73,7 @@ class TestTheGuidesCommand:
         assert done.returncode == 0
         assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
             "rfsq_robust_best.pt",
-            "rfsq_robust.snapshot",
+            "rfsq_robust.resume",
             "rfsq_robust_log.csv",
             "tensorboard",
         }
@@ -152,7 +152,7 @@ def test_a_state_that_does_not_fit_leaves_the_log_as_it_was(tmp_path: Path) -> N
     ],
 )
 def test_the_conditioning_stands_over_the_flag(options: list[str], conditioning: str) -> None:
-    assert command.order_of(command.parse_arguments(options)).job.conditioning == conditioning
+    assert command.run_of(command.parse_arguments(options)).job.conditioning == conditioning
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_every_option_arrives() -> None:
         "device": "cpu", "resume": True,
     }  # fmt: skip
     line = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    assert command.order_of(command.parse_arguments(line)) == TrainingOrder(
+    assert command.run_of(command.parse_arguments(line)) == TrainingRun(
         Job("layernorm", 8),
         TrainConfig(7, 5, 0.5, 4, 3, 9),
         "here.hdf5",
@@ -233,7 +233,7 @@ def test_two_trainings_of_one_model_keep_out_of_each_others_way(
 def test_an_interrupted_training_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(order: TrainingOrder) -> None:
+    def interrupted(run: TrainingRun) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "train_here", interrupted)
@@ -255,10 +255,10 @@ class TestSweep:
         assert len(parse_sweep("conditioning=all", FIRST)) == len(CONDITIONINGS)
 
     def test_each_has_files_of_its_own(self) -> None:
-        order = TrainingOrder(Job("none", 0), TrainConfig(), folder="models")
-        orders = orders_of(parse_sweep("seeds=2", order.job), order)
-        assert len({each.checkpoint for each in orders} | {each.snapshot for each in orders}) == 2 * len(orders)
-        assert orders[0] == replace(order, folder="models/sweep", stem="none_seed0")
+        run = TrainingRun(Job("none", 0), TrainConfig(), folder="models")
+        runs = runs_of(parse_sweep("seeds=2", run.job), run)
+        assert len({each.checkpoint for each in runs} | {each.resume_state for each in runs}) == 2 * len(runs)
+        assert runs[0] == replace(run, folder="models/sweep", stem="none_seed0")
 
     def test_gathers_one_results_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         line = [*QUICK, "--models-dir", str(tmp_path), "--sweep", "seeds=2,conditioning=none+scale"]
@@ -310,13 +310,13 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert command.main([*QUICK, "--models-dir", str(tmp_path)]) == 1
     assert f"error: {tmp_path}: No space left on device\n" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.pt"))
-    assert not list(tmp_path.glob("*.snapshot"))
+    assert not list(tmp_path.glob("*.resume"))
 
 
 def test_names_are_those_that_phase_2_and_3_look_for() -> None:
     assert STEMS == {"none": "rfsq", "layernorm": "rfsq_robust"}
-    order = TrainingOrder(Job("scale", 0), TrainConfig())
-    assert order.checkpoint.name == "rfsq_robust_scale_best.pt"
+    run = TrainingRun(Job("scale", 0), TrainConfig())
+    assert run.checkpoint.name == "rfsq_robust_scale_best.pt"
 
 
 def test_help_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the findings say follows from the numbers: for and against, partings, layers."""
+"""What the findings say follows from the numbers: for and against, discrepancies, layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from evidence import estimate, passing_comparison, residual_entry, says, some_residuals
 
-from workbook.evaluation.layers import layers_enough, majority_share, partings
+from workbook.evaluation.layers import discrepancies, layers_enough, majority_share
 from workbook.verdict.findings import against
 
 
@@ -54,9 +54,9 @@ class TestAgainst:
         assert says(against(passing_comparison()), "success itself was not measured")
 
 
-class TestPartings:
+class TestDiscrepancies:
     def naive_ranges(self, std: Sequence[float]) -> list[str]:
-        sentences = partings(passing_comparison(), some_residuals(std=std))
+        sentences = discrepancies(passing_comparison(), some_residuals(std=std))
         return [sentence for sentence in sentences if "naive residual" in sentence]
 
     def test_as_measured_inside_the_guides_range(self) -> None:
@@ -84,18 +84,18 @@ class TestPartings:
 
     def test_the_stop_of_naive_only_if_it_stops(self) -> None:
         comparison = passing_comparison()
-        assert not says(partings(comparison, some_residuals()), "it stops")
-        found = partings(comparison, some_residuals(dead=[1, 2, 3]))
+        assert not says(discrepancies(comparison, some_residuals()), "it stops")
+        found = discrepancies(comparison, some_residuals(dead=[1, 2, 3]))
         assert says(found, "it stops", "3 of 4 layers (L1-L3)")
         assert says(found, "82.5% token accuracy", "30.0%")
 
     def test_layers_that_are_not_in_a_row_are_listed(self) -> None:
-        assert says(partings(passing_comparison(), some_residuals(dead=[1, 3])), "(L1, L3)")
+        assert says(discrepancies(passing_comparison(), some_residuals(dead=[1, 3])), "(L1, L3)")
 
     def test_the_guides_mse_stands_beside_the_measured_one(self) -> None:
         comparison = passing_comparison()
         comparison["models"]["layernorm"]["token_mse"] = estimate(0.77)
-        sentence = partings(comparison, some_residuals())[0]
+        sentence = discrepancies(comparison, some_residuals())[0]
         for figure in ("0.0182", "0.0101", "0.02 and 1.0e-4", "90.0% less", "0.77"):
             assert figure in sentence
 

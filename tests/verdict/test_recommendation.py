@@ -215,7 +215,7 @@ class TestSentences:
         phase2 = some_phase2()
         assert f"scale, 2 layers ({BEST_FILES['scale']})" in recommended(phase2)["sentences"][2]
         phase2["new_codec"] = "klt_rfsq"
-        assert "KLT-RFSQ, 36 digits (klt_rfsq.npz), 37 tokens a chunk" in " ".join(
+        assert "KLT-RFSQ, 36 residual codes (klt_rfsq.npz), 37 tokens a chunk" in " ".join(
             recommended(phase2)["sentences"][2].split(", never")
         )
 
@@ -246,7 +246,7 @@ class TestSentences:
         sentence = recommended(rates=some_rates(estimate(0.2, 0.01)))["sentences"][2]
         assert "at 80 bits a chunk" in sentence
         assert FAMILIES["klt_rfsq"].title in sentence
-        assert "against FAST-style tokens, KLT-RFSQ with end marks has 20.0% less reconstruction error" in sentence
+        assert "against FAST-style tokens, KLT-RFSQ of variable length has 20.0% less reconstruction error" in sentence
 
     @pytest.mark.parametrize("rates", [some_rates(estimate_of_nothing(), None), {"against_fast": []}])
     def test_and_said_to_be_missing_where_not(self, rates: Evidence) -> None:

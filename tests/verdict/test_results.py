@@ -98,7 +98,7 @@ class TestResults:
         errors = [entry["token_mse"]["mean"] for entry in written["baselines"].values()]
         assert errors == sorted(errors, reverse=True)
         assert written["against"]
-        assert written["partings"]
+        assert written["discrepancies"]
         assert len(written["options"]) == 3
         assert written["test"]["episodes"] == len(run.dataset.part("test"))
         assert written["test"]["steps"] == sum(len(episode.actions) for episode in run.dataset.part("test"))

@@ -100,9 +100,11 @@ def _allocate(errors: Array, cost: Array, chosen: np.ndarray, rate: float) -> np
     rows = np.arange(len(chosen))
     while True:
         spent = cost[rows, chosen]
-        dearer = cost - spent[:, None]
-        gain = np.where(dearer > 0, errors[rows, chosen][:, None] - errors, 0) / np.where(dearer > 0, dearer, 1)
+        more_bits = cost - spent[:, None]
+        gain = np.where(more_bits > 0, errors[rows, chosen][:, None] - errors, 0) / np.where(
+            more_bits > 0, more_bits, 1
+        )
         row, step = np.unravel_index(np.argmax(gain), gain.shape)
-        if gain[row, step] <= 0 or spent.sum() + dearer[row, step] > rate:
+        if gain[row, step] <= 0 or spent.sum() + more_bits[row, step] > rate:
             return chosen
         chosen[row] = step

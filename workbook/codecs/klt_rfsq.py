@@ -3,11 +3,12 @@
 The position deltas of a chunk, its rotation deltas, and so on, are a stack each: their KLT gives latents, and each
 latent a residual stack of layers. Layer k says in which third of the cell of layer k - 1 the latent lies; the thirds
 are fitted to train chunks, which is the same as an even grid of three levels on a companded latent, every layer with
-a third of the scale of the one before. A digit is one latent's code in one layer. Digits are sent in the order in
-which they take away error, so every prefix decodes. A gripper's chunk is one token, the nearest of the commonest.
+a third of the scale of the one before. A residual code is one latent's code in one layer. Residual codes are sent in
+the order in which they take away error, so every prefix decodes. A gripper's chunk is one token, the nearest of the
+commonest.
 
-`FixedLength` sends the same digits of every chunk. `VaryingLength` sends few of an easy chunk: each stack begins with
-the order that suits the chunk best and the number of digits that follow.
+`FixedLength` sends the same residual codes of every chunk. `VariableLength` sends few of an easy chunk: each stack
+begins with the order that suits the chunk best and the number of residual codes that follow.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from workbook.data.layout import ActionLayout
 BRANCHES = 3  # levels of a layer
 DEPTH = 6  # layers of a latent at most: 729 cells
 MOST_LATENTS = 64  # of a stack
-MOST_DIGITS = 144  # of a stack
-ORDERS = 4  # in which a stack can send its digits
+MOST_CODES = 144  # residual codes of a stack
+ORDERS = 4  # in which a stack can send its residual codes
 
 Codes = NDArray[np.int64]
 
@@ -40,8 +41,9 @@ class Stack:
     """The latents of one group of dimensions.
 
     dimensions: of the action; thresholds: (H, 3**DEPTH - 1), of the finest cells; centroids: for each number of layers
-    j the values of its cells, (H, 3**j); orders: (1 + ORDERS, digits) latents in the order of their digits, the first
-    for chunks in general; gains: (digits,) what each digit of the first takes away from a train chunk, descending.
+    j the values of its cells, (H, 3**j); orders: (1 + ORDERS, M) latents in the order of their M residual codes, the
+    first for chunks in general; gains: (M,) what each residual code of the first takes away from a train chunk,
+    descending.
     """
 
     dimensions: Codes
@@ -61,8 +63,8 @@ class Stack:
         unordered = Stack(dimensions, transform, thresholds, centroids, np.zeros((1, 0), dtype=np.int64), np.zeros(0))
         errors = unordered.errors(latents)
         orders = _fit_orders(errors)
-        # A digit can take away more than the one before it; as it has to follow it, it stands no higher.
-        gains = np.minimum.accumulate(-np.diff(after_each_digit(errors, orders[0]).mean(axis=1)))
+        # A residual code can take away more than the one before it; as it has to follow it, it stands no higher.
+        gains = np.minimum.accumulate(-np.diff(after_each_code(errors, orders[0]).mean(axis=1)))
         return replace(unordered, orders=orders, gains=gains)
 
     @property
@@ -87,7 +89,7 @@ class Stack:
         """(N, H) cells of so many layers -> their centroids."""
         return np.take_along_axis(self.centroids[layers], cells.T, axis=1).T
 
-    def digit(self, finest: Codes, latent: int, layer: int) -> Codes:
+    def residual_code(self, finest: Codes, latent: int, layer: int) -> Codes:
         return finest[:, latent] // BRANCHES ** (DEPTH - 1 - layer) % BRANCHES
 
     def values(self, cells: Codes, layers: Codes) -> Array:
@@ -104,7 +106,7 @@ class Stack:
         actions[:, :, self.dimensions] = self.transform.inverse(latents).reshape(shape)
 
     def layers_of(self, order: int) -> Iterator[tuple[int, int]]:
-        """(latent, layer) of each digit of an order."""
+        """(latent, layer) of each residual code of an order."""
         seen = np.zeros(self.transform.axes.shape[1], dtype=np.int64)
         for latent in self.orders[order]:
             yield int(latent), int(seen[latent])
@@ -133,20 +135,20 @@ def _centroids(latents: Array, thresholds: Array) -> Iterator[Array]:
         yield around.copy()
 
 
-def _greedy_order(errors: Array, digits: int) -> Codes:
-    """Mean errors (DEPTH + 1, H) -> latents in the order in which another layer takes away most."""
+def _greedy_order(errors: Array, count: int) -> Codes:
+    """Mean errors (DEPTH + 1, H) -> at most `count` latents, in the order in which another layer takes away most."""
     gains = errors[:-1] - errors[1:]
     layer = np.zeros(errors.shape[1], dtype=np.int64)
     order = []
-    for _ in range(min(digits, gains.size)):
+    for _ in range(min(count, gains.size)):
         next_gain = np.where(layer < DEPTH, gains[np.minimum(layer, DEPTH - 1), np.arange(len(layer))], -np.inf)
         order.append(int(np.argmax(next_gain)))
         layer[order[-1]] += 1
     return np.array(order, dtype=np.int64)
 
 
-def after_each_digit(errors: Array, order: Codes) -> Array:
-    """Squared error of every chunk after 0, 1, 2, ... digits of an order: (DEPTH + 1, N, H) -> (digits + 1, N)."""
+def after_each_code(errors: Array, order: Codes) -> Array:
+    """Squared error of every chunk after 0, 1, ..., M residual codes: (DEPTH + 1, N, H), order (M,) -> (M + 1, N)."""
     layer = np.zeros(errors.shape[2], dtype=np.int64)
     total = errors[0].sum(axis=1)
     curve = [total]
@@ -162,20 +164,20 @@ def _fit_orders(errors: Array) -> Codes:
 
     Chunks are grouped by the log energy of their latents, then orders and groups are fitted to each other in turn.
     """
-    general = _greedy_order(errors.mean(axis=1), MOST_DIGITS)
+    general = _greedy_order(errors.mean(axis=1), MOST_CODES)
     energy = np.log(errors[0] + 1e-4 * errors[0].mean() + 1e-12)
     group = _cluster(energy, ORDERS)
     orders = [general] * ORDERS
     for _ in range(4):
         orders = [_order_of_group(errors, group == number, general) for number in range(ORDERS)]
         floor = 1e-7 * errors.shape[2]  # below it an error is as good as none
-        score = np.stack([np.log(after_each_digit(errors, order) + floor).mean(axis=0) for order in orders])
+        score = np.stack([np.log(after_each_code(errors, order) + floor).mean(axis=0) for order in orders])
         group = score.argmin(axis=0)
     return np.stack([general, *orders])
 
 
 def _order_of_group(errors: Array, members: NDArray[np.bool_], general: Codes) -> Codes:
-    return _greedy_order(errors[:, members].mean(axis=1), MOST_DIGITS) if members.sum() > ORDERS else general
+    return _greedy_order(errors[:, members].mean(axis=1), MOST_CODES) if members.sum() > ORDERS else general
 
 
 def _cluster(points: Array, count: int) -> Codes:
@@ -197,29 +199,29 @@ def _cluster(points: Array, count: int) -> Codes:
 GRIPPER_CODES_A_STEP = 2  # open or closed throughout, and a switch in either direction at every step but the first
 FEWEST_GRIPPER_CODES = 16
 FIT_CHUNKS = 20_000  # more tell nothing new
-PRICED_CHUNKS = 4_000  # of which the price for a rate is found
-# After how many digits a stack may end: at every digit at first, where they weigh most.
-ENDS = np.array([*range(5), 6, 8, 10, 12, 15, 18, 21, 24, *range(28, MOST_DIGITS + 1, 4)])
+MULTIPLIER_CHUNKS = 4_000  # of which the multiplier for a rate is found
+# After how many residual codes a stack may end: after every one at first, where they weigh most.
+ENDS = np.array([*range(5), 6, 8, 10, 12, 15, 18, 21, 24, *range(28, MOST_CODES + 1, 4)])
 
 
 @dataclass(frozen=True, eq=False)
-class GripperBook:
+class GripperCodebook:
     """dimension: of the action; trajectories: (M, C) normalised, of which a chunk takes the nearest."""
 
     dimension: int
     trajectories: Array
 
     @staticmethod
-    def fit(normalised: Array, dimension: int) -> GripperBook:
+    def fit(normalised: Array, dimension: int) -> GripperCodebook:
         """The commonest trajectories of (N, C, A) train chunks, moved to the mean of those nearest to them."""
         column = normalised[:, :, dimension]
         most = max(FEWEST_GRIPPER_CODES, GRIPPER_CODES_A_STEP * column.shape[1])
         distinct, counts = np.unique(column, axis=0, return_counts=True)
-        book = GripperBook(dimension, distinct[np.argsort(-counts, kind="stable")[:most]])
+        book = GripperCodebook(dimension, distinct[np.argsort(-counts, kind="stable")[:most]])
         for _ in range(10 if len(distinct) > most else 0):
             nearest = book.encode(normalised)
             moved = [column[nearest == code].mean(axis=0) for code in np.unique(nearest)]
-            book = GripperBook(dimension, np.stack(moved))
+            book = GripperCodebook(dimension, np.stack(moved))
         return book
 
     def encode(self, normalised: Array) -> Codes:
@@ -229,12 +231,12 @@ class GripperBook:
 
 @dataclass(frozen=True, eq=False)
 class KltRFSQ:
-    """What both codecs share, fitted once: stacks, gripper books, normaliser; shape is (C, A)."""
+    """What both codecs share, fitted once: stacks, gripper codebooks, normaliser; shape is (C, A)."""
 
     normaliser: Normaliser
     shape: tuple[int, int]
     stacks: tuple[Stack, ...]
-    grippers: tuple[GripperBook, ...]
+    grippers: tuple[GripperCodebook, ...]
 
     @staticmethod
     def fit(train: Array, layout: ActionLayout, normaliser: Normaliser) -> KltRFSQ:
@@ -247,7 +249,7 @@ class KltRFSQ:
             normaliser,
             train.shape[1:],
             tuple(Stack.fit(normalised[:, :, group].reshape(len(normalised), -1), group) for group in groups),
-            tuple(GripperBook.fit(normalised, int(one)) for one in layout.indices("gripper")),
+            tuple(GripperCodebook.fit(normalised, int(one)) for one in layout.indices("gripper")),
         )
 
     @property
@@ -279,34 +281,34 @@ class KltRFSQ:
     def choice_errors(self, stack: Stack, latents: Array) -> Array:
         """What each (order, end) of a stack leaves of the MSE of a chunk: (N, H) latents -> (choices, N)."""
         errors = stack.errors(latents)
-        curves = [after_each_digit(errors, order)[ends(stack)] for order in stack.orders[1:]]
+        curves = [after_each_code(errors, order)[ends(stack)] for order in stack.orders[1:]]
         return np.concatenate(curves) / np.prod(self.shape)
 
     @cached_property
-    def digits(self) -> tuple[tuple[int, int, int], ...]:
-        """(stack, latent, layer) of the digits of all stacks, in the order of what they take away."""
+    def residual_codes(self) -> tuple[tuple[int, int, int], ...]:
+        """(stack, latent, layer) of the residual codes of all stacks, in the order of what they take away."""
         merged: list[tuple[float, tuple[int, int, int]]] = []
         for number, stack in enumerate(self.stacks):
             for gain, (latent, layer) in zip(stack.gains, stack.layers_of(0), strict=True):
                 merged.append((float(gain), (number, latent, layer)))
-        return tuple(digit for _, digit in sorted(merged, key=lambda entry: -entry[0]))
+        return tuple(code for _, code in sorted(merged, key=lambda entry: -entry[0]))
 
 
 @dataclass(frozen=True, eq=False)
 class FixedLength:
-    """Every chunk sends the gripper codes and the first `count` digits: codes (N, grippers + count)."""
+    """Every chunk sends the gripper codes and the first `count` residual codes: codes (N, grippers + count)."""
 
     model: KltRFSQ
     count: int
 
     @property
     def name(self) -> str:
-        return f"KLT-RFSQ, {len(self.digits)} digits"
+        return f"KLT-RFSQ, {len(self.residual_codes)} residual codes"
 
     @property
-    def digits(self) -> tuple[tuple[int, int, int], ...]:
+    def residual_codes(self) -> tuple[tuple[int, int, int], ...]:
         """(stack, latent, layer) of what is sent; fewer than `count` where the latents have no more."""
-        return self.model.digits[: self.count]
+        return self.model.residual_codes[: self.count]
 
     @property
     def vocabulary(self) -> int:
@@ -315,35 +317,39 @@ class FixedLength:
     def encode(self, chunks: Array) -> Tokens:
         normalised = self.model.normaliser.normalise(chunks)
         finest = [stack.finest(stack.latents(normalised)) for stack in self.model.stacks]
-        digits = [self.model.stacks[stack].digit(finest[stack], latent, layer) for stack, latent, layer in self.digits]
-        return Tokens(np.concatenate([self.model.gripper_codes(normalised), *(d[:, None] for d in digits)], axis=1))
+        codes = [
+            self.model.stacks[stack].residual_code(finest[stack], latent, layer)[:, None]
+            for stack, latent, layer in self.residual_codes
+        ]
+        return Tokens(np.concatenate([self.model.gripper_codes(normalised), *codes], axis=1))
 
     def decode(self, tokens: Tokens) -> Array:
-        """A digit that is NOT_SENT, and with it every further one of its latent, leaves the latent as it is."""
+        """A residual code that is NOT_SENT, and with it every further one of its latent, leaves the latent as it is."""
         grippers = tokens.codes[:, : len(self.model.grippers)]
         cells = [np.zeros((len(tokens.codes), stack.width), dtype=np.int64) for stack in self.model.stacks]
         layers = [np.zeros_like(each) for each in cells]
-        digits = tokens.codes[:, len(self.model.grippers) :].T
-        for (stack, latent, layer), digit in zip(self.digits, digits, strict=True):
-            sent = (digit != NOT_SENT) & (layers[stack][:, latent] == layer)
-            cells[stack][sent, latent] = cells[stack][sent, latent] * BRANCHES + digit[sent]
+        codes = tokens.codes[:, len(self.model.grippers) :].T
+        for (stack, latent, layer), code in zip(self.residual_codes, codes, strict=True):
+            sent = (code != NOT_SENT) & (layers[stack][:, latent] == layer)
+            cells[stack][sent, latent] = cells[stack][sent, latent] * BRANCHES + code[sent]
             layers[stack][sent, latent] += 1
         latents = [s.values(c, n) for s, c, n in zip(self.model.stacks, cells, layers, strict=True)]
         return self.model.actions(self.model.trajectories(grippers), latents)
 
     def bits(self, tokens: Tokens) -> float:
-        return self.model.gripper_bits + len(self.digits) * float(np.log2(BRANCHES))
+        return self.model.gripper_bits + len(self.residual_codes) * float(np.log2(BRANCHES))
 
 
 @dataclass(frozen=True, eq=False)
-class VaryingLength:
-    """Each stack sends an order, an end and so many digits; price is the MSE that one more bit must take away.
+class VariableLength:
+    """Each stack sends an order, an end and so many residual codes.
 
-    codes: (N, grippers + stacks * (2 + MOST_DIGITS)); what is not sent is NOT_SENT.
+    multiplier: the MSE that one more bit must take away; rate: mean bits a chunk of the train chunks.
+    codes: (N, grippers + stacks * (2 + MOST_CODES)); what is not sent is NOT_SENT.
     """
 
     model: KltRFSQ
-    price: float
+    multiplier: float
     rate: float
 
     @property
@@ -360,44 +366,45 @@ class VaryingLength:
         return Tokens(np.concatenate([self.model.gripper_codes(normalised), *parts], axis=1))
 
     def _encode_stack(self, stack: Stack, latents: Array) -> Codes:
-        choice = (self.model.choice_errors(stack, latents) + self.price * choice_bits(stack)[:, None]).argmin(axis=0)
+        costs = self.model.choice_errors(stack, latents) + self.multiplier * choice_bits(stack)[:, None]
+        choice = costs.argmin(axis=0)
         order, end = np.divmod(choice, len(ends(stack)))
         finest = stack.finest(latents)
-        codes = np.full((len(latents), 2 + MOST_DIGITS), NOT_SENT, dtype=np.int64)
+        codes = np.full((len(latents), 2 + MOST_CODES), NOT_SENT, dtype=np.int64)
         codes[:, 0], codes[:, 1] = order, end
         for number in range(ORDERS):
             for position, (latent, layer) in enumerate(stack.layers_of(1 + number)):
                 sending = (order == number) & (ends(stack)[end] > position)
-                codes[sending, 2 + position] = stack.digit(finest[sending], latent, layer)
+                codes[sending, 2 + position] = stack.residual_code(finest[sending], latent, layer)
         return codes
 
     def decode(self, tokens: Tokens) -> Array:
         grippers, *parts = np.split(
-            tokens.codes, len(self.model.grippers) + np.arange(len(self.model.stacks)) * (2 + MOST_DIGITS), axis=1
+            tokens.codes, len(self.model.grippers) + np.arange(len(self.model.stacks)) * (2 + MOST_CODES), axis=1
         )
         latents = [self._decode_stack(stack, part) for stack, part in zip(self.model.stacks, parts, strict=True)]
         return self.model.actions(self.model.trajectories(grippers), latents)
 
     def _decode_stack(self, stack: Stack, codes: Codes) -> Array:
-        order, end, digits = codes[:, 0], codes[:, 1], codes[:, 2:]
+        order, end, residual_codes = codes[:, 0], codes[:, 1], codes[:, 2:]
         cells = np.zeros((len(codes), stack.width), dtype=np.int64)
         layers = np.zeros_like(cells)
         for number in range(ORDERS):
             for position, (latent, _) in enumerate(stack.layers_of(1 + number)):
                 sent = (order == number) & (ends(stack)[end] > position)
-                cells[sent, latent] = cells[sent, latent] * BRANCHES + digits[sent, position]
+                cells[sent, latent] = cells[sent, latent] * BRANCHES + residual_codes[sent, position]
                 layers[sent, latent] += 1
         return stack.values(cells, layers)
 
     def bits(self, tokens: Tokens) -> float:
         header = sum(np.log2(ORDERS) + np.log2(len(ends(stack))) for stack in self.model.stacks)
         others = len(self.model.grippers) + 2 * len(self.model.stacks)
-        digits = float(tokens.lengths.mean()) - others
-        return self.model.gripper_bits + float(header) + digits * float(np.log2(BRANCHES))
+        count = float(tokens.lengths.mean()) - others
+        return self.model.gripper_bits + float(header) + count * float(np.log2(BRANCHES))
 
 
 def ends(stack: Stack) -> Codes:
-    """After how many digits this stack may end."""
+    """After how many residual codes this stack may end."""
     return ENDS[stack.orders.shape[1] >= ENDS]
 
 
@@ -407,15 +414,15 @@ def choice_bits(stack: Stack) -> Array:
     return np.tile(header + ends(stack) * np.log2(BRANCHES), ORDERS)
 
 
-def fit_varying(model: KltRFSQ, train: Array, rates: Sequence[float]) -> list[VaryingLength]:
-    """One codec for each mean rate in bits, at the price that gives it on (N, C, A) train chunks."""
-    evenly = np.linspace(0, len(train) - 1, min(len(train), PRICED_CHUNKS)).astype(int)
+def fit_variable_length(model: KltRFSQ, train: Array, rates: Sequence[float]) -> list[VariableLength]:
+    """One codec for each mean rate in bits, at the multiplier that gives it on (N, C, A) train chunks."""
+    evenly = np.linspace(0, len(train) - 1, min(len(train), MULTIPLIER_CHUNKS)).astype(int)
     normalised = model.normaliser.normalise(train[evenly])
     errors = [model.choice_errors(stack, stack.latents(normalised)) for stack in model.stacks]
-    prices = np.geomspace(1e-2, 1e-9, 80)
-    spent = np.full(len(prices), model.gripper_bits)
+    multipliers = np.geomspace(1e-2, 1e-9, 80)
+    spent = np.full(len(multipliers), model.gripper_bits)
     for stack, each in zip(model.stacks, errors, strict=True):
         bits = choice_bits(stack)
-        spent += [bits[(each + price * bits[:, None]).argmin(axis=0)].mean() for price in prices]
-    chosen = np.exp(np.interp(rates, spent, np.log(prices)))
-    return [VaryingLength(model, float(price), rate) for price, rate in zip(chosen, rates, strict=True)]
+        spent += [bits[(each + multiplier * bits[:, None]).argmin(axis=0)].mean() for multiplier in multipliers]
+    chosen = np.exp(np.interp(rates, spent, np.log(multipliers)))
+    return [VariableLength(model, float(multiplier), rate) for multiplier, rate in zip(chosen, rates, strict=True)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from workbook.codecs.klt import Transform
-from workbook.codecs.klt_rfsq import DEPTH, GripperBook, KltRFSQ, Stack, VaryingLength
+from workbook.codecs.klt_rfsq import DEPTH, GripperCodebook, KltRFSQ, Stack, VariableLength
 from workbook.common.errors import InputError
 from workbook.common.paths import replacing
 from workbook.data.chunks import Normaliser
@@ -25,15 +25,15 @@ DAMAGE = (
 PLAIN = ("dimensions", "thresholds", "orders", "gains")  # arrays of a stack that are stored as they are
 
 
-def save_klt_rfsq(path: Path, codecs: Sequence[VaryingLength]) -> None:
-    """Write one fitted model with the price of each of its rates, whole or not at all."""
+def save_klt_rfsq(path: Path, codecs: Sequence[VariableLength]) -> None:
+    """Write one fitted model with the multiplier of each of its rates, whole or not at all."""
     model = codecs[0].model
     arrays: dict[str, Any] = {
         "low": model.normaliser.low,
         "high": model.normaliser.high,
         "shape": np.array(model.shape),
         "rates": np.array([codec.rate for codec in codecs], dtype=np.float64),
-        "prices": np.array([codec.price for codec in codecs]),
+        "prices": np.array([codec.multiplier for codec in codecs]),
         "gripper_dimensions": np.array([book.dimension for book in model.grippers], dtype=np.int64),
     }
     arrays |= {f"gripper{i}": book.trajectories for i, book in enumerate(model.grippers)}
@@ -45,7 +45,7 @@ def save_klt_rfsq(path: Path, codecs: Sequence[VaryingLength]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def load_klt_rfsq(path: Path) -> list[VaryingLength]:
+def load_klt_rfsq(path: Path) -> list[VariableLength]:
     """The codecs of a file, one a rate; `codec.model` serves `FixedLength` too.
 
     Raises:
@@ -59,10 +59,10 @@ def load_klt_rfsq(path: Path) -> list[VaryingLength]:
             Normaliser(arrays["low"], arrays["high"]),
             (int(arrays["shape"][0]), int(arrays["shape"][1])),
             tuple(_stack(arrays, i) for i in range(stacks)),
-            tuple(GripperBook(int(d), arrays[f"gripper{i}"]) for i, d in enumerate(arrays["gripper_dimensions"])),
+            tuple(GripperCodebook(int(d), arrays[f"gripper{i}"]) for i, d in enumerate(arrays["gripper_dimensions"])),
         )
         settings = zip(arrays["prices"], arrays["rates"], strict=True)
-        return [VaryingLength(model, float(price), float(rate)) for price, rate in settings]
+        return [VariableLength(model, float(multiplier), float(rate)) for multiplier, rate in settings]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run ./run_all.sh, which writes {FILE_NAME}") from None
     except DAMAGE:

@@ -42,7 +42,7 @@ def nested_thresholds(ordered: Array, branches: int, depth: int) -> Array:
     """Thresholds of branches**depth cells, made by splitting each cell `depth` times by Lloyd's algorithm.
 
     Cell m of the coarser quantizer with branches**j cells is the union of the branches**(depth - j) finest cells from
-    m * branches**(depth - j) on, so that what a further digit says is which part of the cell. Samples (N,) ascend.
+    m * branches**(depth - j) on, so that what a further code says is which part of the cell. Samples (N,) ascend.
     """
     thresholds = np.zeros(0)
     for _ in range(depth):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from workbook.common.array import Array
 
 SIDE_BITS = 16  # one transmitted statistic, as float16
-NOT_SENT = -1  # in codes of varying length: nothing stands here, and nothing is paid
+NOT_SENT = -1  # in codes of variable length: nothing stands here, and nothing is paid
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def code_entropy(tokens: Tokens, valid: NDArray[np.bool_]) -> Array:
 
     Of whole chunks, of each place in the sequence: codes (N, J) -> (J,). Each code taken for itself (order 0), so a
     sum over codes is an upper bound of their joint entropy. A code that is not always sent counts as often as it is;
-    whether it is sent, an end mark before it has said.
+    whether it is sent, an end before it has said.
     """
     codes = tokens.codes if tokens.of_whole_chunks else tokens.codes[valid]
     sent = np.mean(codes != NOT_SENT, axis=0)

@@ -120,8 +120,8 @@ class Bins:
 
 
 @dataclass(frozen=True, eq=False)
-class ChunkDigits:
-    """KLT-RFSQ at a fixed length: first the gripper codes, then the first digit of each latent, its second, ..."""
+class ChunkCodes:
+    """KLT-RFSQ at a fixed length: the gripper codes, then the first residual code of each latent, its second, ..."""
 
     codec: FixedLength
 
@@ -137,11 +137,11 @@ class ChunkDigits:
 
     @cached_property
     def _columns(self) -> list[list[int]]:
-        """Places in the codec's sequence of the digits of layer 0, 1, ..."""
-        digits = self.codec.digits
+        """Places in the codec's sequence of the residual codes of layer 0, 1, ..."""
+        codes = self.codec.residual_codes
         offset = len(self.codec.model.grippers)
-        depth = 1 + max((layer for *_, layer in digits), default=-1)
-        return [[offset + i for i, (*_, layer) in enumerate(digits) if layer == k] for k in range(depth)]
+        depth = 1 + max((layer for *_, layer in codes), default=-1)
+        return [[offset + i for i, (*_, layer) in enumerate(codes) if layer == k] for k in range(depth)]
 
     def tokens(self, chunks: Array) -> list[Codes]:
         codes = self.codec.encode(chunks).codes
@@ -150,12 +150,12 @@ class ChunkDigits:
 
     def decode(self, tokens: Sequence[Codes]) -> Array:
         """Codes that only some grippers have become their last one."""
-        grippers, digits = self._apart(tokens)
-        shape = (len(tokens[0]), len(self.codec.model.grippers) + len(self.codec.digits))
+        grippers, by_layer = self._apart(tokens)
+        shape = (len(tokens[0]), len(self.codec.model.grippers) + len(self.codec.residual_codes))
         codes = np.full(shape, NOT_SENT, dtype=np.int64)
         for i, book in enumerate(self.codec.model.grippers):
             codes[:, i] = grippers[:, 0, i].clip(max=len(book.trajectories) - 1)
-        for columns, layer in zip(self._columns, digits, strict=False):
+        for columns, layer in zip(self._columns, by_layer, strict=False):
             codes[:, columns] = layer[:, 0]
         return self.codec.decode(Tokens(codes))
 
@@ -166,25 +166,24 @@ class ChunkDigits:
 
     def expected(self, probabilities: Sequence[Array]) -> Array:
         model = self.codec.model
-        digits = list(probabilities[1:] if model.grippers else probabilities)
+        by_layer = list(probabilities[1:] if model.grippers else probabilities)
         latents = []
         for number, stack in enumerate(model.stacks):
-            latents.append(
-                np.stack([self._mean(number, i, digits, len(probabilities[0])) for i in range(stack.width)], axis=1)
-            )
+            means = [self._mean(number, i, by_layer, len(probabilities[0])) for i in range(stack.width)]
+            latents.append(np.stack(means, axis=1))
         trajectories = []
         for i, book in enumerate(model.grippers):
             every = np.minimum(np.arange(probabilities[0].shape[-1]), len(book.trajectories) - 1)
             trajectories.append(probabilities[0][:, 0, i] @ book.trajectories[every])
         return model.actions(trajectories, latents)
 
-    def _mean(self, stack: int, latent: int, digits: Sequence[Array], chunks: int) -> Array:
-        """Mean over the cells of a latent, each as likely as its digits together: (chunks,)."""
-        order = self.codec.model.digits
+    def _mean(self, stack: int, latent: int, by_layer: Sequence[Array], chunks: int) -> Array:
+        """Mean over the cells of a latent, each as likely as its residual codes together: (chunks,)."""
+        order = self.codec.model.residual_codes
         offset = len(self.codec.model.grippers)
         share = np.ones((chunks, 1))
         layers = 0
-        for columns, layer in zip(self._columns, digits, strict=False):
+        for columns, layer in zip(self._columns, by_layer, strict=False):
             places = [i for i, column in enumerate(columns) if order[column - offset][:2] == (stack, latent)]
             if not places:
                 break

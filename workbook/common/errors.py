@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """Bad input. The message is one sentence that names the file, the place and the mend."""
+    """Bad input. The message is one sentence that names the file, the place and the fix."""

@@ -1,4 +1,4 @@
-"""Many independent jobs over processes: one a core, stopped together, with progress in ticks of equal work."""
+"""Many independent jobs over processes: one a core, stopped together, with progress in steps of equal work."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
-TICKS = 20  # of a job whose steps are too quick to be told one by one
+PROGRESS_STEPS = 20  # of a job whose steps are too quick to be told one by one
 
-Tick = Callable[[], None]
+ProgressStep = Callable[[], None]
 OnProgress = Callable[[int, int], None]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -21,20 +21,21 @@ Shared = TypeVar("Shared")
 
 
 def run_jobs(
-    work: Callable[[Shared, Job, Tick], Result],
+    work: Callable[[Shared, Job, ProgressStep], Result],
     shared: Shared,
     jobs: Sequence[Job],
-    ticks: int,
+    progress_steps: int,
     on_progress: OnProgress | None = None,
     in_turn: bool = False,
 ) -> list[Result]:
-    """work(shared, job, tick) of every job, in the order of jobs; tick is to be called `ticks` times in each.
+    """work(shared, job, progress_step) of every job, in the order of jobs.
 
-    work is a function of a module, and shared, jobs and results can be pickled. on_progress gets the ticks done and
-    those in all. `in_turn` keeps the work in this process, as a CUDA device asks for.
+    work is a function of a module, and shared, jobs and results can be pickled. It is to call progress_step
+    `progress_steps` times in each job; on_progress gets the progress steps done and those in all. `in_turn` keeps the
+    work in this process, as a CUDA device asks for.
     """
     report = on_progress or (lambda done, total: None)
-    total = ticks * len(jobs)
+    total = progress_steps * len(jobs)
     workers = min(available_cores(), len(jobs))
     if in_turn or workers <= 1:
         return _run_in_turn(work, shared, jobs, total, report)
@@ -56,30 +57,34 @@ def run_jobs(
             raise
 
 
-def in_ticks(steps: int, tick: Tick) -> Callable[[int], None]:
-    """What to call with the number of steps done, to tell a job of any length as TICKS parts of equal work."""
+def in_progress_steps(steps: int, progress_step: ProgressStep) -> Callable[[int], None]:
+    """What to call with the number of steps done, to tell a job of any length as PROGRESS_STEPS parts of equal work."""
     told = 0
 
     def after(step: int) -> None:
         nonlocal told
-        while told < TICKS * step // steps:
+        while told < PROGRESS_STEPS * step // steps:
             told += 1
-            tick()
+            progress_step()
 
     return after
 
 
 def _run_in_turn(
-    work: Callable[[Shared, Job, Tick], Result], shared: Shared, jobs: Sequence[Job], total: int, report: OnProgress
+    work: Callable[[Shared, Job, ProgressStep], Result],
+    shared: Shared,
+    jobs: Sequence[Job],
+    total: int,
+    report: OnProgress,
 ) -> list[Result]:
     done = 0
 
-    def tick() -> None:
+    def progress_step() -> None:
         nonlocal done
         done += 1
         report(done, total)
 
-    return [work(shared, job, tick) for job in jobs]
+    return [work(shared, job, progress_step) for job in jobs]
 
 
 def available_cores() -> int:
@@ -108,10 +113,10 @@ def exit_with_parent() -> None:
 
 
 def _run_in_worker(job: bytes) -> bytes:
-    def tick() -> None:
+    def progress_step() -> None:
         if _worker["stop"].is_set():
             raise RuntimeError("the work was stopped")
         with _worker["done"].get_lock():
             _worker["done"].value += 1
 
-    return pickle.dumps(_worker["work"](_worker["shared"], pickle.loads(job), tick))
+    return pickle.dumps(_worker["work"](_worker["shared"], pickle.loads(job), progress_step))

@@ -15,7 +15,7 @@ from workbook.common.array import Array
 from workbook.data import plausibility
 from workbook.data.cleaning import Clipping, noop_steps, noops_are_known
 from workbook.data.dataset import Dataset, Prepared
-from workbook.data.episodes import Episode, by_stratum
+from workbook.data.episodes import Episode, by_group
 from workbook.data.layout import DELTAS, ActionLayout
 
 ALL_SUITES = "all_suites"
@@ -146,7 +146,7 @@ def _clipping(clipping: Clipping) -> dict[str, Any]:
 
 def _still(episodes: tuple[Episode, ...], layout: ActionLayout) -> list[dict[str, Any]]:
     """Recordings made alike in which one kind of motion is hardly ever commanded."""
-    members = by_stratum(episodes)
+    members = by_group(episodes)
     found = []
     for (session, task), positions in members.items():
         actions = np.concatenate([episodes[i].actions for i in positions])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
-from workbook.data.episodes import Episode, by_stratum
+from workbook.data.episodes import Episode, by_group
 from workbook.data.layout import DELTAS, ActionLayout
 
 
@@ -33,7 +33,7 @@ def check_actions(episodes: Sequence[Episode], layout: ActionLayout) -> None:
             step, dimension = bad[0]
             raise InputError(
                 f"{episode.place}, step {step}, {layout.names[dimension]}: "
-                f"the action is {episode.actions[step, dimension]}; mend or remove this episode"
+                f"the action is {episode.actions[step, dimension]}; fix or remove this episode"
             )
 
 
@@ -109,8 +109,8 @@ def unify_grippers(
 
 def _read(episodes: Sequence[Episode], dimension: int, name: str, open_end: str) -> GripperReading:
     values = np.concatenate([episode.actions[:, dimension] for episode in episodes])
-    strata = [[episodes[i] for i in positions] for positions in by_stratum(episodes).values()]
-    _refuse_mixed_ranges(strata, dimension, name)
+    groups = [[episodes[i] for i in positions] for positions in by_group(episodes).values()]
+    _refuse_mixed_ranges(groups, dimension, name)
     given = open_end != "auto"
     span = _switch_range(values)
     low, high = span or (float(values.min()), float(values.max()))
@@ -118,7 +118,7 @@ def _read(episodes: Sequence[Episode], dimension: int, name: str, open_end: str)
     if span is None:
         return GripperReading(name, low, high, False, None, given, starts_high, len(episodes), False)
     if not given:
-        _refuse_mixed_directions(strata, dimension, name, (low + high) / 2)
+        _refuse_mixed_directions(groups, dimension, name, (low + high) / 2)
     found = open_end if given else _clear_end(starts_high, len(episodes))
     changed = span == (0.0, 1.0) or found == "high"
     return GripperReading(name, low, high, True, found, given, starts_high, len(episodes), changed)
@@ -147,14 +147,14 @@ def _clear_end(starts_high: float, episodes: int) -> str | None:
     return "high" if starts_high >= CLEAR_MAJORITY else "low"
 
 
-def _refuse_mixed_ranges(strata: Sequence[Sequence[Episode]], dimension: int, name: str) -> None:
+def _refuse_mixed_ranges(groups: Sequence[Sequence[Episode]], dimension: int, name: str) -> None:
     """Some files switch between 0 and 1, and others between -1 and 1: no single reading is right for both."""
     found: dict[tuple[float, float], Episode] = {}
-    for stratum in strata:
-        values = np.concatenate([episode.actions[:, dimension] for episode in stratum])
+    for group in groups:
+        values = np.concatenate([episode.actions[:, dimension] for episode in group])
         span = _switch_range(values)
         if span:
-            found.setdefault(span, stratum[0])
+            found.setdefault(span, group[0])
     if len(found) == 2:
         signed, unsigned = (found[span].place for span in RANGES)
         raise InputError(
@@ -163,13 +163,13 @@ def _refuse_mixed_ranges(strata: Sequence[Sequence[Episode]], dimension: int, na
         )
 
 
-def _refuse_mixed_directions(strata: Sequence[Sequence[Episode]], dimension: int, name: str, middle: float) -> None:
+def _refuse_mixed_directions(groups: Sequence[Sequence[Episode]], dimension: int, name: str, middle: float) -> None:
     """Some files begin with the hand at the high end, and others at the low one: one of them is inverted."""
     found: dict[str, Episode] = {}
-    for stratum in strata:
-        end = _clear_end(_starts_high(stratum, dimension, middle), len(stratum))
+    for group in groups:
+        end = _clear_end(_starts_high(group, dimension, middle), len(group))
         if end:
-            found.setdefault(end, stratum[0])
+            found.setdefault(end, group[0])
     if len(found) == 2:
         raise InputError(
             f"{found['high'].place}: {name} begins at the high end, and at the low end in {found['low'].place}; "

@@ -36,7 +36,7 @@ class Episode:
     control_rate_hz: float | None = None
 
     @property
-    def stratum(self) -> tuple[str, str]:
+    def group(self) -> tuple[str, str]:
         """Episodes recorded alike: the same session and the same task."""
         return self.session, self.task
 
@@ -83,18 +83,18 @@ class Recordings:
     origin: Origin
 
 
-def by_stratum(episodes: Sequence[Episode]) -> dict[tuple[str, str], list[int]]:
-    """Positions of the episodes of each stratum, strata in the order in which they appear."""
+def by_group(episodes: Sequence[Episode]) -> dict[tuple[str, str], list[int]]:
+    """Positions of the episodes of each group, groups in the order in which they appear."""
     members: dict[tuple[str, str], list[int]] = {}
     for position, episode in enumerate(episodes):
-        members.setdefault(episode.stratum, []).append(position)
+        members.setdefault(episode.group, []).append(position)
     return members
 
 
 def take_evenly(episodes: list[Episode], count: int) -> list[Episode]:
-    """The first `count` episodes, taken in turn from every stratum; 0 takes all."""
+    """The first `count` episodes, taken in turn from every group; 0 takes all."""
     if count == 0 or count >= len(episodes):
         return episodes
-    ranked = [entry for positions in by_stratum(episodes).values() for entry in enumerate(positions)]
+    ranked = [entry for positions in by_group(episodes).values() for entry in enumerate(positions)]
     chosen = sorted(position for _, position in sorted(ranked)[:count])
     return [episodes[position] for position in chosen]

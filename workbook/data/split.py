@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from workbook.common.errors import InputError
-from workbook.data.episodes import Episode, by_stratum
+from workbook.data.episodes import Episode, by_group
 
 FRACTIONS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 FEWEST_EPISODES = 4  # the fewest that put one episode or more into every part
@@ -27,10 +27,10 @@ class Split:
 
 
 def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
-    """Split 60 / 20 / 20, each stratum in these proportions as near as whole episodes allow.
+    """Split 60 / 20 / 20, each group in these proportions as near as whole episodes allow.
 
     Episodes in the same order with the same sessions and tasks are split alike, whatever these are called. Episodes are
-    shuffled within their stratum, strata are laid end to end, and each next episode goes to the part
+    shuffled within their group, groups are laid end to end, and each next episode goes to the part
     that is furthest behind its share. Every run of episodes then holds the shares to within one episode.
 
     Raises:
@@ -42,11 +42,11 @@ def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
             f"give at least {FEWEST_EPISODES}"
         )
     rng = np.random.default_rng(seed)
-    strata = list(by_stratum(episodes).values())
+    groups = list(by_group(episodes).values())
     parts: dict[str, list[int]] = {name: [] for name in FRACTIONS}
     dealt = 0
-    for stratum in (strata[i] for i in rng.permutation(len(strata))):
-        for position in rng.permutation(stratum):
+    for group in (groups[i] for i in rng.permutation(len(groups))):
+        for position in rng.permutation(group):
             dealt += 1
             behind = {name: share * dealt - len(parts[name]) for name, share in FRACTIONS.items()}
             parts[max(behind, key=behind.__getitem__)].append(int(position))

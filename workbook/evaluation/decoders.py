@@ -17,7 +17,7 @@ from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.array import Array
 from workbook.common.intervals import estimate_improvement
-from workbook.common.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
+from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.common.paths import OutputFolder
 from workbook.data.chunks import Normaliser
 from workbook.data.dataset import Dataset
@@ -114,12 +114,14 @@ class DecoderJob:
 
 
 def measure_option_b(
-    out: OutputFolder, dataset: Dataset, training: dict[str, Any], rival_steps: int, on_progress: OnProgress
+    out: OutputFolder, dataset: Dataset, training: dict[str, Any], baseline_steps: int, on_progress: OnProgress
 ) -> dict[str, Any]:
     """Content of the option_b stage: 'rows', and the checkpoints of the decoders that were retrained."""
     trained = load_codecs(out, training, dataset)
     naive = trained["none"]
-    retrained, of_chunks = _train_decoders(dataset, naive, TrainConfig(**training["config"]), rival_steps, on_progress)
+    retrained, of_chunks = _train_decoders(
+        dataset, naive, TrainConfig(**training["config"]), baseline_steps, on_progress
+    )
     test = HeldOut.of(dataset)
     ways: dict[str, tuple[str, Sequence[Codec]]] = {
         "naive": ("naive tokens, naive decoder", naive),
@@ -158,14 +160,14 @@ def _evidence(codecs: Sequence[Codec], test: HeldOut, own: list[dict[str, Metric
 
 
 def _train_decoders(
-    dataset: Dataset, naive: Sequence[RFSQCodec], config: TrainConfig, rival_steps: int, on_progress: OnProgress
+    dataset: Dataset, naive: Sequence[RFSQCodec], config: TrainConfig, baseline_steps: int, on_progress: OnProgress
 ) -> tuple[list[RFSQCodec], list[OtherDecoder]]:
     normalised = replace(dataset, normaliser=naive[0].normaliser)  # that of a user's own model may be another
     data = {False: TrainData.of(normalised), True: TrainData.of_whole_chunks(normalised)}
     batches = -(-len(data[True].train) // config.batch_size)
-    short = replace(config, epochs=max(1, min(config.epochs, round(rival_steps / batches))))
+    short = replace(config, epochs=max(1, min(config.epochs, round(baseline_steps / batches))))
     jobs = [DecoderJob(codec.model, whole, short, seed) for whole in (False, True) for seed, codec in enumerate(naive)]
-    models = run_jobs(_train_decoder, data, jobs, TICKS, on_progress)
+    models = run_jobs(_train_decoder, data, jobs, PROGRESS_STEPS, on_progress)
     retrained = [
         replace(codec, name="none, decoder retrained", model=model)
         for codec, model in zip(naive, models, strict=False)
@@ -179,7 +181,7 @@ def _train_decoders(
     return retrained, of_chunks
 
 
-def _train_decoder(data: dict[bool, TrainData], job: DecoderJob, tick: Tick) -> nn.Module:
+def _train_decoder(data: dict[bool, TrainData], job: DecoderJob, progress_step: ProgressStep) -> nn.Module:
     torch.manual_seed(job.seed)
     part = data[job.whole_chunks]
     model: nn.Module
@@ -188,7 +190,7 @@ def _train_decoder(data: dict[bool, TrainData], job: DecoderJob, tick: Tick) -> 
     else:
         model = copy.deepcopy(job.naive)
         model.encoder.requires_grad_(False)
-    advance = in_ticks(job.config.epochs, tick)
+    advance = in_progress_steps(job.config.epochs, progress_step)
     fit(model, job.config, job.seed, part, "a decoder of naive tokens", lambda epoch, mse: advance(epoch))
     return model
 

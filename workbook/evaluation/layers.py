@@ -71,7 +71,7 @@ def layers_enough(prefix_mse: list[float]) -> int:
     return next(k + 1 for k, mse in enumerate(prefix_mse) if mse <= prefix_mse[-1] * (1 + ENOUGH_WITHIN))
 
 
-def partings(comparison: dict[str, Any], residuals: dict[str, Any]) -> list[str]:
+def discrepancies(comparison: dict[str, Any], residuals: dict[str, Any]) -> list[str]:
     """Where the guide's account and the measurement part ways, in sentences; agreement is said too."""
     std = {name: np.mean(entry["residual_std"], axis=0) for name, entry in residuals.items()}
     majority = {name: np.mean(entry["majority_share"], axis=0) for name, entry in residuals.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workbook.codecs.klt_rfsq import KltRFSQ, VaryingLength, fit_varying
+from workbook.codecs.klt_rfsq import KltRFSQ, VariableLength, fit_variable_length
 from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
 from workbook.codecs.protocol import entropy_bits
 from workbook.common import targets
@@ -29,7 +29,7 @@ from workbook.training.baselines import (
     fit_closed_form,
     fitting_chunks,
     step_settings,
-    train_rivals,
+    train_baselines,
 )
 from workbook.training.trainer import TrainConfig
 
@@ -76,7 +76,7 @@ def measure_rates(
     trained = load_codecs(out, training, dataset)
     settings = [setting for name in CONDITIONINGS_SHOWN for setting in step_settings(trained[name])]
     base = TrainConfig(**training["config"])
-    settings += train_rivals(dataset, base, len(trained["scale"]), config, on_progress)
+    settings += train_baselines(dataset, base, len(trained["scale"]), config, on_progress)
     settings += fit_closed_form(dataset, fit_klt_rfsq(out, dataset))
     measured = [_measure(setting, test) for setting in settings]
     return {
@@ -87,13 +87,13 @@ def measure_rates(
     }
 
 
-def fit_klt_rfsq(out: OutputFolder, dataset: Dataset) -> list[VaryingLength]:
+def fit_klt_rfsq(out: OutputFolder, dataset: Dataset) -> list[VariableLength]:
     """Fit KLT-RFSQ, and write it among the checkpoints."""
     chunks = fitting_chunks(dataset)
     model = KltRFSQ.fit(chunks, dataset.layout, dataset.normaliser)
-    varying = fit_varying(model, chunks, FITTED_RATES)
-    save_klt_rfsq(out.checkpoints / FILE_NAME, varying)
-    return varying
+    variable = fit_variable_length(model, chunks, FITTED_RATES)
+    save_klt_rfsq(out.checkpoints / FILE_NAME, variable)
+    return variable
 
 
 def _measure(setting: Setting, test: HeldOut) -> Measured:
@@ -120,8 +120,8 @@ def _measure(setting: Setting, test: HeldOut) -> Measured:
 def _at_rate(measured: Sequence[Measured], families: Sequence[str], rate: float) -> tuple[str, Array] | None:
     """The family with the least error at a rate, and its error (S, E) there; None where none reaches so far.
 
-    Between two settings of varying length the error is interpolated linearly, which coding so many chunks by one and
-    the others by the other gives; of a fixed length the dearest setting that is not above the rate is taken.
+    Between two settings of variable length the error is interpolated linearly, which coding so many chunks by one and
+    the others by the other gives; of a fixed length the setting of most bits that is not above the rate is taken.
     """
     candidates = []
     for family in families:

@@ -4,15 +4,15 @@
     tokens = tokenizer(actions)          # (B, C, A) in controller units -> B lists of ids, for LIBERO 37 each
     actions = tokenizer.decode(tokens)   # -> (B, C, A)
 
-A sequence is each gripper's token, then the digits in the order in which they take away error. Ids, the offset first:
-one for each trajectory of the first gripper, of the second, and so on, then three for the digits of layer 0 of whatever
-latent, three for those of layer 1, and so on.
+A sequence is each gripper's token, then the residual codes in the order in which they take away error. Ids, the offset
+first: one for each trajectory of the first gripper, of the second, and so on, then three for the residual codes of
+layer 0 of whatever latent, three for those of layer 1, and so on.
 
 Every sequence of 1 to `tokens_per_chunk` ids of the vocabulary decodes:
     - The position says the range, and an id is read as the code (id - first of the range) mod its size, whichever
       range it is of.
-    - Digits that are missing at the end leave the latents as they are. A gripper whose token is missing, where there
-      are several and the sequence ends among them, goes the most common trajectory, code 0.
+    - Residual codes that are missing at the end leave the latents as they are. A gripper whose token is missing, where
+      there are several and the sequence ends among them, goes the most common trajectory, code 0.
     - What is decoded is clipped to what the controller takes, or, where it does not clip, to the train range.
 """
 
@@ -39,7 +39,7 @@ from rfsq_tokenizer import (
     stored_limit,
     whole,
 )
-from workbook.codecs.klt_rfsq import BRANCHES, Codes, FixedLength, KltRFSQ, VaryingLength
+from workbook.codecs.klt_rfsq import BRANCHES, Codes, FixedLength, KltRFSQ, VariableLength
 from workbook.codecs.klt_rfsq_file import FILE_NAME, load_klt_rfsq, save_klt_rfsq
 from workbook.codecs.protocol import Tokens
 from workbook.common.array import Array
@@ -48,7 +48,9 @@ from workbook.data.chunks import Normaliser
 from workbook.data.layout import LIBERO_NAME, ActionLayout
 from workbook.export import klt_tokenizer_loader
 
-DIGITS = 36  # as the report has them
+RESIDUAL_CODES = 36  # as the report has them
+# What a saved folder calls the number of residual codes: its first name, so that folders saved before load.
+STORED_COUNT = "digits"
 LOADER = Path(klt_tokenizer_loader.__file__)
 
 
@@ -57,7 +59,7 @@ class KltTokenizer(ActionTokenizer):
 
     Args:
         model: as fitted, or as a file holds it.
-        digits: how many follow the grippers' tokens; fewer where the latents have no more.
+        residual_codes: how many follow the grippers' tokens; fewer where the latents have no more.
         offset: the first id, where a policy's vocabulary has other tokens before.
         limit: the largest command that the controller takes, one number or one a dimension; infinite for those that it
             does not clip, as joints. None is 1, and a train range beyond that an error.
@@ -66,19 +68,25 @@ class KltTokenizer(ActionTokenizer):
         ValueError: a number that cannot be.
     """
 
-    def __init__(self, model: KltRFSQ, digits: int = DIGITS, offset: int = 0, limit: ArrayLike | None = None) -> None:
-        self.codec = FixedLength(model, whole("digits", digits, 1))
+    def __init__(
+        self, model: KltRFSQ, residual_codes: int = RESIDUAL_CODES, offset: int = 0, limit: ArrayLike | None = None
+    ) -> None:
+        self.codec = FixedLength(model, whole("residual_codes", residual_codes, 1))
         super().__init__(model.shape[0], offset, limit, model.normaliser.low, model.normaliser.high)
-        self._parts = f"{len(model.grippers)} of grippers and {len(self.codec.digits)} digits"
+        self._parts = f"{len(model.grippers)} of grippers and {len(self.codec.residual_codes)} residual codes"
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], digits: int = DIGITS, offset: int = 0, limit: ArrayLike | None = None
+        cls,
+        path: str | os.PathLike[str],
+        residual_codes: int = RESIDUAL_CODES,
+        offset: int = 0,
+        limit: ArrayLike | None = None,
     ) -> KltTokenizer:
         """The tokenizer of a file that a run wrote; arguments and errors as of the class, and of `load_klt_rfsq`."""
         model = _read(Path(path))
         try:
-            return cls(model, digits, offset, limit)
+            return cls(model, residual_codes, offset, limit)
         except ValueError as error:
             raise InputError(f"{os.fspath(path)}: {error}") from None
 
@@ -87,7 +95,7 @@ class KltTokenizer(ActionTokenizer):
         cls,
         actions: ArrayLike | Tensor | Sequence[ArrayLike | Tensor],
         layout: str = LIBERO_NAME,
-        digits: int = DIGITS,
+        residual_codes: int = RESIDUAL_CODES,
         offset: int = 0,
         limit: ArrayLike | None = None,
     ) -> KltTokenizer:
@@ -96,7 +104,7 @@ class KltTokenizer(ActionTokenizer):
         Args:
             actions: (N, C, A) chunks, or a list of (C, A) chunks.
             layout: what the numbers of an action are, as of `ActionLayout.parse`.
-            digits, offset: as of the class.
+            residual_codes, offset: as of the class.
             limit: None is that of the layout.
 
         Raises:
@@ -112,12 +120,12 @@ class KltTokenizer(ActionTokenizer):
                 )
         train = np.stack(chunks)
         model = KltRFSQ.fit(train, groups, Normaliser.fit(train.reshape(-1, groups.dim)))
-        return cls(model, digits, offset, groups.limit if limit is None else limit)
+        return cls(model, residual_codes, offset, groups.limit if limit is None else limit)
 
     @cached_property
     def _ranges(self) -> tuple[Integers, Integers]:
         books = np.array([len(book.trajectories) for book in self.codec.model.grippers], dtype=np.int64)
-        layers = np.array([layer for _, _, layer in self.codec.digits], dtype=np.int64)
+        layers = np.array([layer for _, _, layer in self.codec.residual_codes], dtype=np.int64)
         first = np.concatenate([books.cumsum() - books, books.sum() + BRANCHES * layers])
         return first, np.concatenate([books, np.full_like(layers, BRANCHES)])
 
@@ -136,9 +144,9 @@ class KltTokenizer(ActionTokenizer):
         """
         with tempfile.TemporaryDirectory() as made:
             path = Path(made) / FILE_NAME
-            save_klt_rfsq(path, [VaryingLength(self.codec.model, price=0.0, rate=np.inf)])
+            save_klt_rfsq(path, [VariableLength(self.codec.model, multiplier=0.0, rate=np.inf)])
             files = {FILE_NAME: path.read_bytes(), LOADER.name: LOADER.read_bytes()}
-        self._save(Path(folder), files, LOADER.stem, digits=self.codec.count)
+        self._save(Path(folder), files, LOADER.stem, **{STORED_COUNT: self.codec.count})
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], **settings: Any) -> KltTokenizer:
@@ -152,7 +160,7 @@ class KltTokenizer(ActionTokenizer):
         """
         root = find_folder(folder, settings, FILE_NAME)
         path = root / CONFIG_NAME
-        config = read_config(path, "a KltTokenizer", {"digits"})
+        config = read_config(path, "a KltTokenizer", {STORED_COUNT})
         try:
             limit = stored_limit(config)
         except (TypeError, ValueError):
@@ -164,7 +172,8 @@ class KltTokenizer(ActionTokenizer):
                 f"{root / FILE_NAME}: is missing, cut short or no KLT-RFSQ; save the tokenizer again"
             ) from None
         try:
-            return cls(model, config["digits"], config["offset"], limit)
+            count = whole(STORED_COUNT, config[STORED_COUNT], 1)
+            return cls(model, count, config["offset"], limit)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -185,7 +194,7 @@ def _fits(model: KltRFSQ) -> bool:
     try:
         if not all(np.isfinite(each).all() for each in [low, high, *_bounds(model)]) or (low > high).any():
             return False
-        codec = FixedLength(model, len(model.digits))
+        codec = FixedLength(model, len(model.residual_codes))
         codes = codec.encode(np.broadcast_to(model.normaliser.centre, (1, *model.shape))).codes
         codes[:, len(model.grippers) :] = BRANCHES - 1
         return low.shape == high.shape == model.shape[1:] and codec.decode(Tokens(codes)).shape == (1, *model.shape)

@@ -171,7 +171,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "layers": lambda r: tables.layers_table(r["models"]).markdown,
     "layers_needed": layers_needed,
     "against": lambda r: Bullets(r["against"]).markdown,
-    "partings": lambda r: Bullets(r["partings"]).markdown,
+    "discrepancies": lambda r: Bullets(r["discrepancies"]).markdown,
     "options": lambda r: tables.options_table(r["options"]).markdown,
     "sample_counts": sample_counts,
     "replay": lambda r: replay_tables.success_table(r["replay"]).markdown,

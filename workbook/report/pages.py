@@ -100,7 +100,7 @@ def _index_body(results: dict[str, Any]) -> str:
         "verdict": tables.verdict_block(results["verdict"]).html,
         "options": tables.options_table(results["options"]).html,
         "against": Bullets(results["against"]).html,
-        "partings": Bullets(results["partings"]).html,
+        "discrepancies": Bullets(results["discrepancies"]).html,
         "method": Bullets(method(results)).html,
         "bits": tables.bits_table(comparison).html,
         "data": Bullets(remarks(results["data"])).html,
@@ -153,7 +153,7 @@ def method(results: dict[str, Any]) -> list[str]:
         f"{config['learning_rate']:g} and batches of {config['batch_size']} chunks of {data['chunks']['length']} "
         "steps; "
         f"{config['num_layers']} layers of {config['num_levels']} levels on {config['hidden_dim']} latents a step.",
-        _rivals_and_policies(results),
+        _baselines_and_policies(results),
         "Intervals are 95 % by bootstrap over test episodes and seeds; differences are paired by both.",
         "'From tokens alone' means that the decoder got what encode returned and nothing else; that of layernorm then "
         "has to assume mean 0 and std 1. Bits are counted at fixed length with side information included.",
@@ -163,10 +163,10 @@ def method(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _rivals_and_policies(results: dict[str, Any]) -> str:
+def _baselines_and_policies(results: dict[str, Any]) -> str:
     rates, probe = results["provenance"]["parameters"]["rates"], results["phase2_probe"]
     config = probe["config"]
-    trained = "as long as the RFSQ" if rates["full"] else f"for about {rates['rival_steps']:,} batches"
+    trained = "as long as the RFSQ" if rates["full"] else f"for about {rates['baseline_steps']:,} batches"
     return (
         f"The field's quantizers were trained {trained}; bins, KLT, FAST-style tokens and KLT-RFSQ are fitted without "
         f"gradients. Policies: {config['steps']:,} batches of {config['batch_size']} chunks, {probe['seeds']} seeds "

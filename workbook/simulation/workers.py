@@ -34,9 +34,9 @@ def run_apart(
     jobs: Sequence[Job],
     seconds: float,
     on_progress: OnProgress | None = None,
-    lanes: int | None = None,
+    workers: int | None = None,
 ) -> list[Result | Died]:
-    """work(job) of every job, in the order of jobs, each in a process of one of the lanes.
+    """work(job) of every job, in the order of jobs, each in a process of one of the workers.
 
     Neighbouring jobs run in the same process where they can, so that it may keep what they share. work is a function
     of a module, and jobs and results can be pickled. A job that takes longer than `seconds` counts as dead.
@@ -44,30 +44,30 @@ def run_apart(
     report = on_progress or (lambda done, total: None)
     results: list[Result | Died] = [Died()] * len(jobs)
     waiting = deque(range(len(jobs)))
-    open_lanes = [
-        _Lane(work, seconds, waiting.popleft if number % 2 == 0 else waiting.pop)
-        for number in range(min(lanes or available_cores(), len(jobs)))
+    opened = [
+        _Worker(work, seconds, waiting.popleft if number % 2 == 0 else waiting.pop)
+        for number in range(min(workers or available_cores(), len(jobs)))
     ]
     done = 0
     try:
-        running = [lane for lane in open_lanes if lane.take(waiting, jobs)]
+        running = [worker for worker in opened if worker.take(waiting, jobs)]
         while running:
-            wait([lane.future for lane in running], timeout=0.5, return_when=FIRST_COMPLETED)
-            for lane in list(running):
-                if not lane.is_done():
+            wait([worker.future for worker in running], timeout=0.5, return_when=FIRST_COMPLETED)
+            for worker in list(running):
+                if not worker.is_done():
                     continue
-                results[lane.at] = lane.result()
+                results[worker.at] = worker.result()
                 done += 1
-                if not lane.take(waiting, jobs):
-                    running.remove(lane)
+                if not worker.take(waiting, jobs):
+                    running.remove(worker)
             report(done, len(jobs))
         return results
     finally:
-        for lane in open_lanes:
-            lane.close()
+        for worker in opened:
+            worker.close()
 
 
-class _Lane(Generic[Job, Result]):
+class _Worker(Generic[Job, Result]):
     """A process that works on one job at a time, replaced when it dies."""
 
     def __init__(self, work: Callable[[Job], Result], seconds: float, next_job: Callable[[], int]) -> None:

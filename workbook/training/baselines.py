@@ -14,13 +14,13 @@ from rfsq_robust import CONDITIONINGS, ActionRFSQAE
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.fast import FastCodec, quantile_normaliser
 from workbook.codecs.klt import fit_klt
-from workbook.codecs.klt_rfsq import BRANCHES, FixedLength, KltRFSQ, VaryingLength
+from workbook.codecs.klt_rfsq import BRANCHES, FixedLength, KltRFSQ, VariableLength
 from workbook.codecs.learned import NUM_QUANTIZERS, QUANTIZERS, LearnedAE, LearnedCodec, training_loss
 from workbook.codecs.protocol import Codec
 from workbook.codecs.rfsq import RFSQCodec, WholeChunkRFSQ
 from workbook.common.array import Array
 from workbook.common.errors import InputError
-from workbook.common.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
+from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.common.wording import count_of
 from workbook.data.chunks import cut_chunks
 from workbook.data.dataset import Dataset
@@ -52,7 +52,7 @@ FAMILIES = {
     "chunk_none": Family("RFSQ naive, whole chunk", True, True),
     "chunk_scale": Family("RFSQ scale, whole chunk", True, True),
     "klt_rfsq_fixed": Family("KLT-RFSQ of fixed length", True, True),
-    "klt_rfsq": Family("KLT-RFSQ with end marks", False, False),
+    "klt_rfsq": Family("KLT-RFSQ of variable length", False, False),
     "bins": Family("equal bins", True, False),
     "klt": Family("KLT, allocated levels", True, False),
     "fast": Family("FAST-style", False, False),
@@ -75,16 +75,16 @@ class Setting:
 class RateConfig:
     """Parameters of 03_compare.
 
-    rival_steps: batches that a rival is trained for, and RFSQ of whole chunks for twice as many; full: the complete
-    sweep over latents and levels, in which rivals are trained for as many epochs as the RFSQ.
+    baseline_steps: batches that a baseline is trained for, and RFSQ of whole chunks for twice as many; full: the
+    complete sweep over latents and levels, in which baselines are trained for as many epochs as the RFSQ.
     """
 
-    rival_steps: int = 1000
+    baseline_steps: int = 1000
     full: bool = False
 
     def __post_init__(self) -> None:
-        if self.rival_steps < 1:
-            raise InputError(f"rival_steps is {self.rival_steps}; give at least 1")
+        if self.baseline_steps < 1:
+            raise InputError(f"baseline_steps is {self.baseline_steps}; give at least 1")
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class RateJob:
     seed: int
 
 
-def train_rivals(
+def train_baselines(
     dataset: Dataset, base: TrainConfig, seeds: int, config: RateConfig, on_progress: OnProgress | None = None
 ) -> list[Setting]:
     """Learned quantizers of single steps and RFSQ of whole chunks, at every prefix; with `full` RFSQ's sweep too."""
     jobs = _rate_jobs(dataset, base, seeds, config)
     data = {"step": TrainData.of(dataset), "chunk": TrainData.of_whole_chunks(dataset)}
-    models = run_jobs(_fit_job, data, jobs, TICKS, on_progress)
+    models = run_jobs(_fit_job, data, jobs, PROGRESS_STEPS, on_progress)
     groups: dict[RateJob, list[nn.Module]] = {}
     for job, model in zip(jobs, models, strict=True):
         groups.setdefault(replace(job, seed=0), []).append(model)
@@ -112,11 +112,13 @@ def train_rivals(
 
 def _rate_jobs(dataset: Dataset, base: TrainConfig, seeds: int, config: RateConfig) -> list[RateJob]:
     batches = -(-len(dataset.train_chunks().actions) // base.batch_size)
-    epochs = base.epochs if config.full else max(1, min(base.epochs, round(config.rival_steps / batches)))
-    rival = replace(base, epochs=epochs)
-    # A chunk is one vector here, and a batch an eighth of the work: twice the steps cost less than a rival's.
-    of_chunks = replace(rival, epochs=min(base.epochs, 2 * epochs), hidden_dim=CHUNK_LATENTS, num_levels=CHUNK_LEVELS)
-    jobs = [RateJob(name, "step", rival, 0) for name in QUANTIZERS]
+    epochs = base.epochs if config.full else max(1, min(base.epochs, round(config.baseline_steps / batches)))
+    baseline = replace(base, epochs=epochs)
+    # A chunk is one vector here, and a batch an eighth of the work: twice the steps cost less than a baseline's.
+    of_chunks = replace(
+        baseline, epochs=min(base.epochs, 2 * epochs), hidden_dim=CHUNK_LATENTS, num_levels=CHUNK_LEVELS
+    )
+    jobs = [RateJob(name, "step", baseline, 0) for name in QUANTIZERS]
     jobs += [RateJob(name, "chunk", of_chunks, 0) for name in CONDITIONINGS_SHOWN]
     for latents in SWEEP_LATENTS if config.full else ():
         for levels in SWEEP_LEVELS:
@@ -126,9 +128,9 @@ def _rate_jobs(dataset: Dataset, base: TrainConfig, seeds: int, config: RateConf
     return [replace(job, seed=seed) for job in dict.fromkeys(jobs) for seed in range(seeds)]
 
 
-def _fit_job(data: dict[str, TrainData], job: RateJob, tick: Tick) -> nn.Module:
+def _fit_job(data: dict[str, TrainData], job: RateJob, progress_step: ProgressStep) -> nn.Module:
     part = data[job.unit]
-    advance = in_ticks(job.config.epochs, tick)
+    advance = in_progress_steps(job.config.epochs, progress_step)
     for quantizer in QUANTIZERS:
         if job.quantizer == quantizer:
             torch.manual_seed(job.seed)
@@ -178,9 +180,9 @@ def _rfsq_text(model: ActionRFSQAE, layers: int) -> str:
     return f"{model.hidden_dim} latents, {model.rfsq.num_levels} levels, {count_of(layers, 'layer')}"
 
 
-def fit_closed_form(dataset: Dataset, varying: Sequence[VaryingLength]) -> list[Setting]:
+def fit_closed_form(dataset: Dataset, variable: Sequence[VariableLength]) -> list[Setting]:
     """Codecs that are fitted to train chunks without gradients, and so without seeds; KLT-RFSQ is given."""
-    train, model = fitting_chunks(dataset), varying[0].model
+    train, model = fitting_chunks(dataset), variable[0].model
     normaliser = dataset.normaliser
     quantiles = quantile_normaliser(np.concatenate([episode.actions for episode in dataset.part("train")]))
     settings = [Setting("bins", f"{count} bins", [UniformBins(count, normaliser)]) for count in BIN_COUNTS]
@@ -192,16 +194,16 @@ def fit_closed_form(dataset: Dataset, varying: Sequence[VaryingLength]) -> list[
         settings.append(
             Setting("fast_quantile", f"scale {scale}", [FastCodec.fit(train, quantiles, scale, clips=True)])
         )
-    for count in dict.fromkeys(digits_at(model, rate) for rate in FITTED_RATES):
-        settings.append(Setting("klt_rfsq_fixed", f"{count} digits", [FixedLength(model, count)]))
-    for codec in varying:
+    for count in dict.fromkeys(codes_at(model, rate) for rate in FITTED_RATES):
+        settings.append(Setting("klt_rfsq_fixed", f"{count} residual codes", [FixedLength(model, count)]))
+    for codec in variable:
         settings.append(Setting("klt_rfsq", f"about {codec.rate:.0f} bits", [codec]))
     return settings
 
 
-def digits_at(model: KltRFSQ, rate: float) -> int:
-    """How many digits of a fixed length fit into a rate in bits."""
-    return min(max(0, int((rate - model.gripper_bits) / np.log2(BRANCHES))), len(model.digits))
+def codes_at(model: KltRFSQ, rate: float) -> int:
+    """How many residual codes of a fixed length fit into a rate in bits."""
+    return min(max(0, int((rate - model.gripper_bits) / np.log2(BRANCHES))), len(model.residual_codes))
 
 
 def fitting_chunks(dataset: Dataset) -> Array:

@@ -1,4 +1,4 @@
-"""Trainings that leave files behind: one by order, and all of 02_train_robust with several seeds."""
+"""Trainings that leave files behind: a single one, and all of 02_train_robust with several seeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.common import provenance
 from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_excess
-from workbook.common.parallel import OnProgress, Tick, run_jobs
+from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
 from workbook.common.paths import OutputFolder, expand, locked
 from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
 from workbook.training.log import TrainingLog
@@ -34,13 +34,13 @@ from workbook.training.trainer import (
     SUFFIX,
     Job,
     OnEpoch,
-    Snapshot,
+    ResumeState,
     TrainConfig,
     TrainData,
     TrainedModel,
     choose_device,
     identity,
-    remove_snapshots,
+    remove_resume_states,
     train,
 )
 
@@ -51,7 +51,7 @@ FOLDER_OPTION = "--models-dir"
 
 
 @dataclass(frozen=True)
-class TrainingOrder:
+class TrainingRun:
     """data, data_config: as in `prepare_dataset`; folder: for all that is written; resume: go on from the last epoch
     that is there; stem: begins the names of the files, "" for the name that goes with the conditioning.
     """
@@ -77,12 +77,12 @@ class TrainingOrder:
         return self.file("best.pt")
 
     @property
-    def snapshot(self) -> Path:
+    def resume_state(self) -> Path:
         return expand(self.folder) / f"{self.name}{SUFFIX}"
 
 
-def carry_out(
-    order: TrainingOrder,
+def run_training(
+    run: TrainingRun,
     on_epoch: OnEpoch | None = None,
     on_begin: Callable[[int], None] | None = None,
     on_fetch: OnProgress | None = None,
@@ -102,63 +102,63 @@ def carry_out(
         InputError: bad data or settings, a folder that cannot be written, another training that writes there, a state
             of another training, or divergence.
     """
-    device = choose_device(order.device)
-    OutputFolder.at(order.folder, FOLDER_OPTION)
-    prepared = prepare_dataset(order.data, order.data_config, on_fetch)
+    device = choose_device(run.device)
+    OutputFolder.at(run.folder, FOLDER_OPTION)
+    prepared = prepare_dataset(run.data, run.data_config, on_fetch)
     data = TrainData.of(prepared.dataset).to(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with locked(expand(order.folder) / f".{order.name}.lock"):
-            trained = _train(order, data, on_epoch, on_begin)
-            _save_outcome(order, prepared, trained)
-        return _outcome(order, prepared.dataset, trained, device)
+        with locked(expand(run.folder) / f".{run.name}.lock"):
+            trained = _train(run, data, on_epoch, on_begin)
+            _save_outcome(run, prepared, trained)
+        return _outcome(run, prepared.dataset, trained, device)
     finally:
         torch.set_num_threads(threads)
 
 
 def _train(
-    order: TrainingOrder, data: TrainData, on_epoch: OnEpoch | None, on_begin: Callable[[int], None] | None
+    run: TrainingRun, data: TrainData, on_epoch: OnEpoch | None, on_begin: Callable[[int], None] | None
 ) -> TrainedModel:
-    snapshot = Snapshot(order.snapshot, identity(order.train_config, order.job, data))
-    snapshot.remove_halves()
-    if not order.resume:
-        snapshot.path.unlink(missing_ok=True)
-    kept = snapshot.read(order.train_config.epochs)  # a state that does not fit is told before a log is begun
+    resume_state = ResumeState(run.resume_state, identity(run.train_config, run.job, data))
+    resume_state.remove_halves()
+    if not run.resume:
+        resume_state.path.unlink(missing_ok=True)
+    kept = resume_state.read(run.train_config.epochs)  # a state that does not fit is told before a log is begun
     if on_begin:
         on_begin(len(kept["curve"]) if kept else 0)
-    with TrainingLog(order.file("log.csv"), expand(order.folder) / "tensorboard" / order.name) as log:
+    with TrainingLog(run.file("log.csv"), expand(run.folder) / "tensorboard" / run.name) as log:
 
         def tell(epoch: int, mse: float) -> None:
             log.add(epoch, mse)
             if on_epoch:
                 on_epoch(epoch, mse)
 
-        return train(order.train_config, order.job, data, tell, snapshot)
+        return train(run.train_config, run.job, data, tell, resume_state)
 
 
-def _save_outcome(order: TrainingOrder, prepared: Prepared, trained: TrainedModel) -> None:
+def _save_outcome(run: TrainingRun, prepared: Prepared, trained: TrainedModel) -> None:
     normaliser = prepared.dataset.normaliser
     bounds = {"min": torch.from_numpy(normaliser.low), "max": torch.from_numpy(normaliser.high)}
     origin = {
-        "seed": order.job.seed,
-        "train_config": asdict(order.train_config),
+        "seed": run.job.seed,
+        "train_config": asdict(run.train_config),
         "data": prepared.origin.name,
-        "data_config": asdict(order.data_config),
+        "data_config": asdict(run.data_config),
         "dataset_sha256": prepared.dataset.sha256,
         "normaliser": "of this data set",
         "limit": prepared.dataset.layout.limit.tolist(),
         "code": provenance.git_describe(),
         "torch": str(torch.__version__),
     }
-    save_checkpoint(order.checkpoint, Checkpoint(trained.model, trained.epoch, trained.mse, bounds, origin))
+    save_checkpoint(run.checkpoint, Checkpoint(trained.model, trained.epoch, trained.mse, bounds, origin))
 
 
-def _outcome(order: TrainingOrder, dataset: Dataset, trained: TrainedModel, device: str) -> dict[str, Any]:
-    codec = RFSQCodec(order.name, trained.model, dataset.normaliser)
+def _outcome(run: TrainingRun, dataset: Dataset, trained: TrainedModel, device: str) -> dict[str, Any]:
+    codec = RFSQCodec(run.name, trained.model, dataset.normaliser)
     return {
-        "conditioning": order.job.conditioning,
-        "seed": order.job.seed,
+        "conditioning": run.job.conditioning,
+        "seed": run.job.seed,
         "device": device,
         "epochs": len(trained.curve),
         "best_epoch": trained.epoch,
@@ -166,8 +166,8 @@ def _outcome(order: TrainingOrder, dataset: Dataset, trained: TrainedModel, devi
         "validation_mse_tokens": mse_from_tokens(codec, dataset),
         "curve": list(trained.curve),
         "seconds": trained.seconds,
-        "file": order.checkpoint.name,
-        "bytes": order.checkpoint.stat().st_size,
+        "file": run.checkpoint.name,
+        "bytes": run.checkpoint.stat().st_size,
         "train_episodes": len(dataset.split.train),
         "validation_episodes": len(dataset.split.validation),
         "dataset_sha256": dataset.sha256,
@@ -189,7 +189,8 @@ BEST_FILES: dict[Conditioning, str] = {
 }
 RETRAINED_FILE = "rfsq_best_retrained_decoder.pt"  # naive's encoder with the decoder of option B
 MOST_SEEDS = 1000
-SNAPSHOT_SECONDS = 5.0  # of work that a run of many trainings may lose; a file after every short epoch would cost 5 %
+# Of work that a run of many trainings may lose; a file after every short epoch would cost 5 %.
+RESUME_STATE_SECONDS = 5.0
 
 
 def check_seeds(seeds: int) -> None:
@@ -219,10 +220,10 @@ def check_naive_checkpoint(path: str, config: TrainConfig, action_dim: int) -> C
     }
     for name, size in wanted.items():
         if model.config[name] != size:
-            mend = "give it data of that width" if name == "action_dim" else f"set {name} to match"
+            fix = "give it data of that width" if name == "action_dim" else f"set {name} to match"
             raise InputError(
                 f"{path}: has {name} {model.config[name]} where the others have {size}; "
-                f"models of equal size are compared, so {mend}"
+                f"models of equal size are compared, so {fix}"
             )
     return checkpoint
 
@@ -268,7 +269,7 @@ def train_variants(
         runs["none"].append(_save_given(out, dataset, given, naive_checkpoint))
     for model in trained:
         runs[model.job.conditioning].append(_save_trained(out, dataset, config, model))
-    remove_snapshots(in_training)
+    remove_resume_states(in_training)
     steps = measure_step_seconds(config, CONDITIONINGS, data.to(chosen))
     return {
         "config": asdict(config),
@@ -295,20 +296,22 @@ def train_all(
 ) -> list[TrainedModel]:
     """Train every job: one after the other on CUDA, one process a core on the CPU; results in the order of jobs.
 
-    on_progress is called with the epochs done and the epochs in all. unfinished: a folder for the snapshots of models
-    in training, from which a second call goes on where the first was cut off.
+    on_progress is called with the epochs done and the epochs in all. unfinished: a folder for the resume states of
+    models in training, from which a second call goes on where the first was cut off.
     """
     shared = (config, data.to(device), unfinished)
     return run_jobs(_train_job, shared, jobs, config.epochs, on_progress, in_turn=device == "cuda")
 
 
-def _train_job(shared: tuple[TrainConfig, TrainData, Path | None], job: Job, tick: Tick) -> TrainedModel:
+def _train_job(
+    shared: tuple[TrainConfig, TrainData, Path | None], job: Job, progress_step: ProgressStep
+) -> TrainedModel:
     config, data, folder = shared
-    snapshot = None
+    resume_state = None
     if folder:
         of = identity(config, job, data) | {"epochs": config.epochs}
-        snapshot = Snapshot.within(folder, f"{job.conditioning}_seed{job.seed}", of, SNAPSHOT_SECONDS)
-    return train(config, job, data, lambda epoch, mse: tick(), snapshot)
+        resume_state = ResumeState.within(folder, f"{job.conditioning}_seed{job.seed}", of, RESUME_STATE_SECONDS)
+    return train(config, job, data, lambda epoch, mse: progress_step(), resume_state)
 
 
 def _remove_old_checkpoints(out: OutputFolder) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 from rfsq_robust import CONDITIONINGS
 from workbook.common import provenance
 from workbook.common.errors import InputError
-from workbook.common.parallel import OnProgress, Tick, run_jobs
+from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
 from workbook.common.paths import OutputFolder, locked
 from workbook.common.stages import write_json
 from workbook.common.table import Table
 from workbook.common.wording import number
 from workbook.data.dataset import prepare_dataset
-from workbook.training.runs import FOLDER_OPTION, TrainingOrder, carry_out, check_seeds
+from workbook.training.runs import FOLDER_OPTION, TrainingRun, check_seeds, run_training
 from workbook.training.trainer import Job, choose_device
 
 FILE_NAME = "sweep_results.json"
@@ -53,43 +53,43 @@ def parse_sweep(text: str, job: Job) -> list[Job]:
     return [Job(name, job.seed + number) for number in range(int(settings["seeds"])) for name in chosen]
 
 
-def orders_of(jobs: Sequence[Job], order: TrainingOrder) -> list[TrainingOrder]:
-    """`order` for each job, in the folder `sweep` of its own."""
-    folder = str(Path(order.folder) / "sweep")
-    return [replace(order, job=job, folder=folder, stem=f"{job.conditioning}_seed{job.seed}") for job in jobs]
+def runs_of(jobs: Sequence[Job], run: TrainingRun) -> list[TrainingRun]:
+    """`run` for each job, in the folder `sweep` of its own."""
+    folder = str(Path(run.folder) / "sweep")
+    return [replace(run, job=job, folder=folder, stem=f"{job.conditioning}_seed{job.seed}") for job in jobs]
 
 
-def carry_out_here(
-    orders: Sequence[TrainingOrder], on_progress: OnProgress | None = None, on_fetch: OnProgress | None = None
+def run_here(
+    runs: Sequence[TrainingRun], on_progress: OnProgress | None = None, on_fetch: OnProgress | None = None
 ) -> list[dict[str, Any]]:
-    """Every order, one process a core; on CUDA one after the other. Data are fetched once, before they begin.
+    """Every run, one process a core; on CUDA one after the other. Data are fetched once, before they begin.
 
     Raises:
-        InputError: as `carry_out`, or another sweep is at work in the folder.
+        InputError: as `run_training`, or another sweep is at work in the folder.
     """
-    first = orders[0]
+    first = runs[0]
     in_turn = choose_device(first.device) == "cuda"
     folder = OutputFolder.at(first.folder, FOLDER_OPTION)
     with locked(folder.root / ".sweep.lock"):
         data = prepare_dataset(first.data, first.data_config, on_fetch).origin.name
-        fetched = [replace(order, data=data) for order in orders]
-        return run_jobs(_carry_out, None, fetched, first.train_config.epochs, on_progress, in_turn)
+        fetched = [replace(run, data=data) for run in runs]
+        return run_jobs(_run_training, None, fetched, first.train_config.epochs, on_progress, in_turn)
 
 
-def _carry_out(_: None, order: TrainingOrder, tick: Tick) -> dict[str, Any]:
-    return carry_out(order, lambda epoch, mse: tick())
+def _run_training(_: None, run: TrainingRun, progress_step: ProgressStep) -> dict[str, Any]:
+    return run_training(run, lambda epoch, mse: progress_step())
 
 
-def gather(outcomes: Sequence[dict[str, Any]], order: TrainingOrder) -> dict[str, Any]:
+def gather(outcomes: Sequence[dict[str, Any]], run: TrainingRun) -> dict[str, Any]:
     """The content of the results file: every training, and of each conditioning the spread over its seeds.
 
     Errors are those of the validation episodes. A choice made among them is to be scored on the test episodes, once.
     """
     return {
         "command": os.environ.get(provenance.COMMAND_VARIABLE, ""),
-        "data": order.data,
-        "data_config": asdict(order.data_config),
-        "train_config": asdict(order.train_config),
+        "data": run.data,
+        "data_config": asdict(run.data_config),
+        "train_config": asdict(run.train_config),
         "runs": list(outcomes),
         "conditionings": {
             name: _spread([outcome for outcome in outcomes if outcome["conditioning"] == name])

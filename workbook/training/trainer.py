@@ -28,14 +28,14 @@ from workbook.common.paths import replacing
 from workbook.data.chunks import Chunks
 from workbook.data.dataset import Dataset
 
-SUFFIX = ".snapshot"
+SUFFIX = ".resume"
 KEYS = {"of", "model", "optimizer", "generator", "curve", "best", "seconds"}
 # What torch raises on bytes that are not its own.
 NOT_TORCH = (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ResumeState:
     """path: the file. of: what is trained, as plain values; a training that goes on from the file must be of the same.
     every_seconds: between two writes; 0 writes after every epoch.
     """
@@ -45,10 +45,10 @@ class Snapshot:
     every_seconds: float = 0.0
 
     @staticmethod
-    def within(folder: Path, name: str, of: Mapping[str, Any], every_seconds: float) -> Snapshot:
+    def within(folder: Path, name: str, of: Mapping[str, Any], every_seconds: float) -> ResumeState:
         """A file whose name tells apart what is trained, so that no training meets another's."""
         digest = hashlib.sha256(json.dumps(dict(of), sort_keys=True).encode()).hexdigest()
-        return Snapshot(folder / f"{name}_{digest[:12]}{SUFFIX}", of, every_seconds)
+        return ResumeState(folder / f"{name}_{digest[:12]}{SUFFIX}", of, every_seconds)
 
     def read(self, epochs: int) -> dict[str, Any] | None:
         """The state that was written last; None where there is none.
@@ -106,8 +106,8 @@ def _digest(state: bytes) -> bytes:
     return hashlib.sha256(state).hexdigest().encode()
 
 
-def remove_snapshots(folder: Path) -> None:
-    """Remove the snapshots in a folder, with what killed processes left half-written, and the folder if it is empty."""
+def remove_resume_states(folder: Path) -> None:
+    """Remove the resume states in a folder, what killed processes left half-written, and the folder if it is empty."""
     for path in [*folder.glob(f"*{SUFFIX}"), *folder.glob(f".*{SUFFIX}.*")]:
         path.unlink(missing_ok=True)
     with suppress(OSError):
@@ -255,17 +255,17 @@ def train(
     job: Job,
     data: TrainData,
     on_epoch: OnEpoch | None = None,
-    snapshot: Snapshot | None = None,
+    resume_state: ResumeState | None = None,
 ) -> TrainedModel:
     """Train one model with AdamW and keep the epoch with the least validation MSE.
 
-    on_epoch, snapshot: as in `fit`.
+    on_epoch, resume_state: as in `fit`.
 
     Raises:
-        InputError: training diverged, or the snapshot is of another training.
+        InputError: training diverged, or the resume state is of another training.
     """
     model = build_model(config, data.train.shape[-1], job)
-    fitted = fit(model, config, job.seed, data, f"'{job.conditioning}'", on_epoch, snapshot=snapshot)
+    fitted = fit(model, config, job.seed, data, f"'{job.conditioning}'", on_epoch, resume_state=resume_state)
     best = int(np.argmin(fitted.curve))
     return TrainedModel(job, model, best + 1, fitted.curve[best], fitted.curve, fitted.seconds)
 
@@ -286,21 +286,21 @@ def fit(
     title: str,
     on_epoch: OnEpoch | None = None,
     loss: Loss = reconstruction_loss,
-    snapshot: Snapshot | None = None,
+    resume_state: ResumeState | None = None,
 ) -> Fitted:
     """Train a model whose forward gives the reconstruction first, in place, and leave it at its best epoch.
 
-    on_epoch is called with every epoch (from 1) and its validation MSE. snapshot holds where the training stands, and
-    is written after an epoch: if it is there, the training goes on from it, and on_epoch hears of the epochs that
-    were done before. On the same machine, with as many threads, the weights then are those of an uninterrupted one to
-    the last bit.
+    on_epoch is called with every epoch (from 1) and its validation MSE. resume_state holds where the training stands,
+    and is written after an epoch: if it is there, the training goes on from it, and on_epoch hears of the epochs
+    that were done before. On the same machine, with as many threads, the weights then are those of an uninterrupted
+    one to the last bit.
 
     Raises:
-        InputError: training diverged, or the snapshot is of another training.
+        InputError: training diverged, or the resume state is of another training.
     """
     stepper = Stepper(model, config, seed, data, loss)
     course = _Course(stepper)
-    if snapshot and (kept := snapshot.read(config.epochs)):
+    if resume_state and (kept := resume_state.read(config.epochs)):
         course.go_on(kept)
     for epoch, mse in enumerate(course.curve, start=1):
         (on_epoch or _nobody)(epoch, mse)
@@ -309,8 +309,8 @@ def fit(
         if not math.isfinite(mse):
             raise InputError(f"training of {title} with seed {seed} diverged in epoch {epoch}; lower the learning rate")
         course.add(mse)
-        if snapshot:
-            course.keep(snapshot, last=epoch == config.epochs)
+        if resume_state:
+            course.keep(resume_state, last=epoch == config.epochs)
         (on_epoch or _nobody)(epoch, mse)
     stepper.model.load_state_dict(course.best)
     model.cpu().eval()
@@ -336,10 +336,10 @@ class _Course:
             self.best = copy.deepcopy(self.stepper.model.state_dict())
         self.curve.append(mse)
 
-    def keep(self, snapshot: Snapshot, last: bool) -> None:
+    def keep(self, resume_state: ResumeState, last: bool) -> None:
         seconds = self.seconds
-        if last or seconds >= self.kept_at + snapshot.every_seconds:
-            snapshot.write(self.stepper.state() | {"curve": self.curve, "best": self.best, "seconds": seconds})
+        if last or seconds >= self.kept_at + resume_state.every_seconds:
+            resume_state.write(self.stepper.state() | {"curve": self.curve, "best": self.best, "seconds": seconds})
             self.kept_at = seconds
 
     def go_on(self, kept: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import OPTIONAL, STAGES, read_document, read_optional, write_json
-from workbook.evaluation.layers import partings
+from workbook.evaluation.layers import discrepancies
 from workbook.verdict import criteria as criteria_module
 from workbook.verdict.claims import guide_claims
 from workbook.verdict.criteria import Criterion
@@ -38,7 +38,7 @@ def short_of_batches(rates: dict[str, Any], phase2: dict[str, Any]) -> list[str]
     """What else keeps the recommendation from being evidence; rates: the parameters of that stage."""
     wanted = [(phase2["config"]["steps"], targets.EVIDENCE_POLICY_STEPS, "batches of the policies")]
     if not rates["full"]:
-        wanted.append((rates["rival_steps"], targets.EVIDENCE_RIVAL_STEPS, "batches of the field's quantizers"))
+        wanted.append((rates["baseline_steps"], targets.EVIDENCE_BASELINE_STEPS, "batches of the field's quantizers"))
     return [f"{have} of at least {least} {name}" for have, least, name in wanted if have < least]
 
 
@@ -80,7 +80,7 @@ def assemble(out: OutputFolder) -> dict[str, Any]:
         "replay": replay,
         "against": against(comparison, residuals, replay),
         "options": options(recommendation, option_b, phase2),
-        "partings": partings(comparison, residuals),
+        "discrepancies": discrepancies(comparison, residuals),
         "data": content["data"],
         "test": {"episodes": comparison["test_episodes"], "steps": comparison["test_steps"]},
         "training": {name: training[name] for name in TRAINING_FIGURES},

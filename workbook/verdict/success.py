@@ -46,7 +46,7 @@ def sentence(replay: Evidence) -> str:
     few = f", of its first {layers} alone in {_count(codecs['scale_few'])}"
     rfsq, fast = codecs[f"klt_rfsq_{SHOWN_RATE}"], codecs[f"fast_{SHOWN_RATE}"]
     equal = (
-        f"; KLT-RFSQ with end marks at {rfsq['bits']:.0f} bits a chunk {_count(rfsq)}, FAST-style tokens at "
+        f"; KLT-RFSQ of variable length at {rfsq['bits']:.0f} bits a chunk {_count(rfsq)}, FAST-style tokens at "
         f"{fast['bits']:.0f} bits {_count(fast)}"
     )
     gain = replay["contrasts"][DEPLOYABLE_MODEL]["all"]["difference"]

@@ -106,7 +106,7 @@ def test_no_permission_for_a_chunk_file(open_folder: Path) -> None:
     prepare_dataset(path)
     path.chmod(0)
     with without_rights():
-        assert "mend its permissions" in refusal(path, str(path))
+        assert "fix its permissions" in refusal(path, str(path))
 
 
 @pytest.mark.parametrize(

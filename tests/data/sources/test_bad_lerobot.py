@@ -255,7 +255,7 @@ def test_no_permission(open_folder: Path, locked: str) -> None:
     (folder / locked).chmod(0)
     with without_rights():
         message = refusal(folder, locked if "/" in locked else str(folder))
-    assert "mend its permissions" in message
+    assert "fix its permissions" in message
     (folder / locked).chmod(0o755)
 
 
@@ -268,7 +268,7 @@ def test_no_permission_for_the_folder_of_data(open_folder: Path, locked: str) ->
     (folder / locked).chmod(0)
     try:
         with without_rights():
-            assert "mend its permissions" in refusal(folder, locked)
+            assert "fix its permissions" in refusal(folder, locked)
     finally:
         (folder / locked).chmod(0o755)
 

@@ -70,7 +70,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(PLAIN_ARRAYS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
-        raise InputError(f"{path}: no permission to read it; mend its permissions") from None
+        raise InputError(f"{path}: no permission to read it; fix its permissions") from None
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower():
             raise InputError(

@@ -26,7 +26,7 @@ def files_below(folder: Path, suffix: str) -> list[Path]:
 
 def _walk(folder: Path, suffix: str) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions")
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); fix its permissions")
 
     seen: set[str] = set()
     for name, subfolders, files in os.walk(folder, onerror=refuse, followlinks=True):
@@ -62,7 +62,7 @@ def or_refuse(place: str, read: Callable[[], T], otherwise: str = "leading nowhe
     except InputError:
         raise
     except PermissionError:
-        raise InputError(f"{place}: no permission to read it; mend its permissions") from None
+        raise InputError(f"{place}: no permission to read it; fix its permissions") from None
     except Exception as error:
         raise InputError(
             f"{place}: damaged, cut short or {otherwise} ({one_line(error)}); record or download it again"

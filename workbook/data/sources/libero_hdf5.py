@@ -44,7 +44,7 @@ def _read_file(path: Path, source: str) -> list[Episode]:
     try:
         file = h5py.File(path, "r")
     except PermissionError:
-        raise InputError(f"{path}: no permission to read it; mend its permissions") from None
+        raise InputError(f"{path}: no permission to read it; fix its permissions") from None
     except (OSError, ValueError):
         raise InputError(
             f"{path}: not an HDF5 file, cut short, or open for writing elsewhere; download it again, or leave it out"

@@ -116,7 +116,7 @@ def _read_folder(path: Path) -> Recordings:
     try:
         is_lerobot = lerobot.is_dataset(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); fix its permissions") from None
     if is_lerobot:
         episodes, version, notes = lerobot.read_folder(path)
         return Recordings(episodes, Origin(f"LeRobot {version}", str(path), notes=tuple(notes)))

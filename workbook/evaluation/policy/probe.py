@@ -16,10 +16,10 @@ from workbook.codecs.bins import UniformBins
 from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ
 from workbook.codecs.klt_rfsq_file import FILE_NAME, load_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, load_codec
-from workbook.codecs.token_spaces import Bins, ChunkDigits, StepRFSQ
+from workbook.codecs.token_spaces import Bins, ChunkCodes, StepRFSQ
 from workbook.common.array import Array
 from workbook.common.errors import InputError
-from workbook.common.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
+from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.common.paths import OutputFolder
 from workbook.common.wording import count_of
 from workbook.data.dataset import Dataset
@@ -42,7 +42,7 @@ FEW_EPISODES = 20  # the smaller amount of training data
 MOST_LAYERS = 3  # of a codec that a policy predicts without `full`
 COARSE_LAYERS = 3  # L0-L2, what the draft model predicts
 DRAFT_WIDTH = 64  # of its trunk, half of the main model's
-CHUNK_DIGITS = 36  # of KLT-RFSQ: about 61 bits a chunk
+CHUNK_CODES = 36  # of KLT-RFSQ: about 61 bits a chunk
 DRAFT_SEEDS = 1000  # added to the seed of a draft model
 ERRORS = ("mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
 PARTS = ("validation", "test")
@@ -96,7 +96,7 @@ def probe(
     amounts = _amounts(len(dataset.part("train")), config)
     jobs = [Job(key, amount, seed) for amount in amounts for key in ("", *subjects) for seed in range(seeds)]
     jobs += [Job(key, amounts[-1], seed, draft=True) for key in ("naive", "scale") for seed in range(seeds)]
-    found = dict(zip(jobs, run_jobs(_train, shared, jobs, TICKS, on_progress), strict=True))
+    found = dict(zip(jobs, run_jobs(_train, shared, jobs, PROGRESS_STEPS, on_progress), strict=True))
     evidence = Evidence(held_out["test"], subjects, found, amounts, seeds)
     return {
         "config": asdict(config.policy),
@@ -137,21 +137,21 @@ def _subjects(
         "scale": Subject(
             f"scale, {count_of(enough, 'layer')}", [StepRFSQ(c, steps, enough) for c in codecs["scale"]], {}
         ),
-        "klt_rfsq": _digits(FixedLength(model, CHUNK_DIGITS)),
+        "klt_rfsq": _of_codes(FixedLength(model, CHUNK_CODES)),
         "bins64": Subject("64 bins", [Bins(UniformBins(64, normaliser), steps)], {}),
     }
     if config.full:
-        subjects["klt_rfsq_wide"] = _digits(FixedLength(model, 2 * CHUNK_DIGITS))
+        subjects["klt_rfsq_wide"] = _of_codes(FixedLength(model, 2 * CHUNK_CODES))
         for count in (16, 256):
             subjects[f"bins{count}"] = Subject(f"{count} bins", [Bins(UniformBins(count, normaliser), steps)], {})
     return subjects
 
 
-def _digits(codec: FixedLength) -> Subject:
-    return Subject(codec.name, [ChunkDigits(codec)], {})
+def _of_codes(codec: FixedLength) -> Subject:
+    return Subject(codec.name, [ChunkCodes(codec)], {})
 
 
-def _train(shared: Shared, job: Job, tick: Tick) -> Predicted:
+def _train(shared: Shared, job: Job, progress_step: ProgressStep) -> Predicted:
     """Train one policy and let it predict the validation and the test chunks."""
     dataset, config = shared.dataset, shared.config
     length, normaliser = dataset.chunk_len, dataset.normaliser
@@ -161,7 +161,7 @@ def _train(shared: Shared, job: Job, tick: Tick) -> Predicted:
     standardise = Standardiser.fit(train.inputs)
     held_out = {part: Observations.of(dataset.part(part), shared.tasks, normaliser, length, length) for part in PARTS}
     inputs = {part: standardise.apply(each.inputs) for part, each in held_out.items()}
-    on_step = in_ticks(config.steps, tick)
+    on_step = in_progress_steps(config.steps, progress_step)
     torch.manual_seed(job.seed + DRAFT_SEEDS * job.draft)
     dimensions = train.inputs.shape[1]
     if not job.subject:

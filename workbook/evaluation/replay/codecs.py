@@ -19,7 +19,7 @@ from workbook.common.paths import OutputFolder
 from workbook.data.chunks import Normaliser
 from workbook.data.dataset import Dataset
 from workbook.evaluation.score import load_codecs
-from workbook.training.baselines import FAMILIES, digits_at, fitting_chunks
+from workbook.training.baselines import FAMILIES, codes_at, fitting_chunks
 
 BIN_COUNTS = (8, 16, 64, 256)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
@@ -34,7 +34,7 @@ RATE_TOLERANCE = 0.01
 class Candidate:
     """A codec to play. codecs: one a seed, in the order of seeds; chosen: which of them is the one to deploy.
 
-    family: as in `rivals.FAMILIES`, for the looks of a figure; rate: bits a chunk, where so many were asked for.
+    family: as in `baselines.FAMILIES`, for the looks of a figure; rate: bits a chunk, where so many were asked for.
     """
 
     key: str
@@ -83,15 +83,15 @@ def _rfsq(trained: dict[str, tuple[list[RFSQCodec], int]]) -> list[Candidate]:
 def _closed_form(out: OutputFolder, dataset: Dataset) -> list[Candidate]:
     train, normaliser = fitting_chunks(dataset), dataset.normaliser
     validation = dataset.held_out_chunks("validation").actions
-    varying = {int(codec.rate): codec for codec in load_klt_rfsq(out.checkpoints / FILE_NAME)}
+    of_variable_length = {int(codec.rate): codec for codec in load_klt_rfsq(out.checkpoints / FILE_NAME)}
     found = [Candidate(f"bins{n}", f"{n} bins", "bins", [UniformBins(n, normaliser)]) for n in BIN_COUNTS]
     fast = FastCodec.fit(train, normaliser, FAST_SCALE)
     found.append(Candidate("fast", f"FAST-style, scale {FAST_SCALE}", "fast", [fast]))
     for rate in EQUAL_RATES:
-        marked = varying[rate]
-        fixed = FixedLength(marked.model, digits_at(marked.model, rate))
-        equal = fit_fast_at(train, validation, normaliser, marked.bits(marked.encode(validation)))
-        of_rate: dict[str, Codec] = {"klt_rfsq": marked, "klt_rfsq_fixed": fixed, "fast": equal}
+        variable = of_variable_length[rate]
+        fixed = FixedLength(variable.model, codes_at(variable.model, rate))
+        equal = fit_fast_at(train, validation, normaliser, variable.bits(variable.encode(validation)))
+        of_rate: dict[str, Codec] = {"klt_rfsq": variable, "klt_rfsq_fixed": fixed, "fast": equal}
         found += [
             Candidate(f"{family}_{rate}", f"{FAMILIES[family].title}, {rate} bits", family, [codec], rate=rate)
             for family, codec in of_rate.items()

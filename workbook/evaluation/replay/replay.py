@@ -109,7 +109,7 @@ def _choose_episodes(dataset: Dataset, count: int) -> list[int]:
     """Positions of the test episodes to play, task by task, so that few scenes have to be built."""
     at = {id(dataset.episodes[position]): position for position in dataset.starts}
     taken = take_evenly([dataset.episodes[position] for position in sorted(dataset.starts)], count)
-    return [at[id(episode)] for episode in sorted(taken, key=lambda episode: episode.stratum)]
+    return [at[id(episode)] for episode in sorted(taken, key=lambda episode: episode.group)]
 
 
 def _decode(dataset: Dataset, codec: Codec, chosen: Sequence[int]) -> list[Playback]:

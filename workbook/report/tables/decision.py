@@ -85,8 +85,8 @@ def equal_bits_table(rates: Evidence) -> Table:
     ]
     note = (
         "Reconstruction error of held-out episodes; MSE in normalised units squared; FAST-style at the better of two "
-        "normalisers; between two settings of varying length interpolated linearly in bits, of a fixed length the "
-        "dearest that is not above the rate."
+        "normalisers; between two settings of variable length interpolated linearly in bits, of a fixed length the "
+        "one of most bits that is not above the rate."
     )
     return Table(header, rows, note)
 

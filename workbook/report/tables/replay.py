@@ -110,8 +110,8 @@ def contrasts_table(replay: Evidence) -> Table:
 
 def _equal_rates(replay: Evidence, key: str) -> str:
     entry = replay["codecs"][key]
-    rival = replay["codecs"][f"fast_{entry['rate']}"]
-    return f"{entry['title']}, against {rival['title']}"
+    baseline = replay["codecs"][f"fast_{entry['rate']}"]
+    return f"{entry['title']}, against {baseline['title']}"
 
 
 def failures_table(replay: Evidence) -> Table:

@@ -60,7 +60,7 @@ class Style:
 
 
 @dataclass(frozen=True, eq=False)
-class Aim:
+class Waypoint:
     """Where the hand should be: position (3,) in metres, rotation matrix (3, 3), fingers closed or open."""
 
     position: Array
@@ -69,26 +69,26 @@ class Aim:
     careful: bool = False
 
 
-class Motor:
-    """Turns aims into actions, one a step. It remembers its noise, its last motion and the pause that it is in."""
+class Controller:
+    """Turns waypoints into actions, one a step. It remembers its noise, its last motion and the pause that it is in."""
 
     def __init__(self, style: Style, rng: np.random.Generator) -> None:
         self.style, self.rng = style, rng
         self.noise, self.previous = np.zeros(6), np.zeros(6)
         self.pause = 0
 
-    def action(self, aim: Aim, position: Array, rotation: Array) -> Array:
-        """The action (7,) that brings the hand from where it is towards the aim."""
-        wanted = self._with_noise(self._towards(aim, position, rotation), aim.careful)
+    def action(self, waypoint: Waypoint, position: Array, rotation: Array) -> Array:
+        """The action (7,) that brings the hand from where it is towards the waypoint."""
+        wanted = self._with_noise(self._towards(waypoint, position, rotation), waypoint.careful)
         motion = self.style.smoothing * self.previous + (1 - self.style.smoothing) * wanted
         self.previous = motion
-        return np.append(on_lattice(self._unless_pausing(motion)), CLOSED if aim.closed else OPEN)
+        return np.append(on_lattice(self._unless_pausing(motion)), CLOSED if waypoint.closed else OPEN)
 
-    def _towards(self, aim: Aim, position: Array, rotation: Array) -> Array:
+    def _towards(self, waypoint: Waypoint, position: Array, rotation: Array) -> Array:
         style = self.style
-        gain, speed = (CAREFUL_GAIN, CAREFUL_SPEED) if aim.careful else (1.0, 1.0)
-        turn = Rotation.from_matrix(aim.rotation @ rotation.T).as_rotvec()
-        move = _limited(gain * style.gain * (aim.position - position) / METRES, speed * style.speed)
+        gain, speed = (CAREFUL_GAIN, CAREFUL_SPEED) if waypoint.careful else (1.0, 1.0)
+        turn = Rotation.from_matrix(waypoint.rotation @ rotation.T).as_rotvec()
+        move = _limited(gain * style.gain * (waypoint.position - position) / METRES, speed * style.speed)
         return np.concatenate([move, _limited(style.turn_gain * turn / RADIANS, style.turn_speed)])
 
     def _with_noise(self, motion: Array, careful: bool) -> Array:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbook.common.array import Array
-from workbook.simulation.recorder.controller import OPEN, Motor, Style
-from workbook.simulation.recorder.skills import UP, Aims, Place, Skills, pointing
+from workbook.simulation.recorder.controller import OPEN, Controller, Style
+from workbook.simulation.recorder.skills import UP, Place, Skills, Waypoints, pointing
 from workbook.simulation.scene import Scene, SimulationError
 
-Plan = Callable[[Skills], Aims]
+Plan = Callable[[Skills], Waypoints]
 
 TRIES = 4  # at a grasp, before the episode is given up
 IMPRECISION = 0.003  # metres, std of where the hand grasps
@@ -46,7 +46,7 @@ class Placing:
     release: float
 
 
-def pick_and_place(skills: Skills, name: str, target: str, placing: Placing) -> Aims:
+def pick_and_place(skills: Skills, name: str, target: str, placing: Placing) -> Waypoints:
     """Put an object on or into another, or where a goal's region is; a grasp that slips is tried again."""
     scene = skills.scene
     thing, there = _place_of(scene, name), _place_of(scene, target)
@@ -62,7 +62,7 @@ def pick_and_place(skills: Skills, name: str, target: str, placing: Placing) -> 
             return
 
 
-def turn_on_stove(skills: Skills, stove: str) -> Aims:
+def turn_on_stove(skills: Skills, stove: str) -> Waypoints:
     """Grasp the bar of the stove's knob, turn it, and let go."""
     rng = skills.rng
     for _ in range(TRIES):
@@ -76,7 +76,7 @@ def turn_on_stove(skills: Skills, stove: str) -> Aims:
             return
 
 
-def open_drawer(skills: Skills, drawer: str) -> Aims:
+def open_drawer(skills: Skills, drawer: str) -> Waypoints:
     """Grasp the handle of a drawer that opens towards positive y, pull, and let go."""
     rng = skills.rng
     for _ in range(TRIES):
@@ -145,14 +145,14 @@ def demonstrate(scene: Scene, plan: Plan, start: Array, rng: np.random.Generator
         SimulationError: the state does not fit the task, or the simulation became unstable.
     """
     style = Style.draw(rng)
-    motor = Motor(style, rng)
+    controller = Controller(style, rng)
     scene.begin(start)
     actions, looks, held = [], [], 0
-    for aim in plan(Skills(scene, style, rng)):
-        actions.append(motor.action(aim, *scene.hand))
+    for waypoint in plan(Skills(scene, style, rng)):
+        actions.append(controller.action(waypoint, *scene.hand))
         holds = scene.advance(actions[-1])
         looks.append(_look(scene))
-        held = held + 1 if holds and not aim.closed else 0
+        held = held + 1 if holds and not waypoint.closed else 0
         if held == HOLDING or len(actions) == longest:
             break
     if not actions:

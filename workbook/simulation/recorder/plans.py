@@ -8,7 +8,7 @@ from functools import partial
 
 from workbook.common.errors import InputError
 from workbook.simulation.recorder.expert import Placing, Plan, open_drawer, pick_and_place, turn_on_stove
-from workbook.simulation.recorder.skills import Aims, Skills
+from workbook.simulation.recorder.skills import Skills, Waypoints
 from workbook.simulation.tasks import Task, parse_label
 
 BOWL = "akita_black_bowl_1"
@@ -28,7 +28,7 @@ class Recording:
     longest: int = 300
 
 
-def soup_and_sauce_in_basket(skills: Skills) -> Aims:
+def soup_and_sauce_in_basket(skills: Skills) -> Waypoints:
     for name in ("alphabet_soup_1", "tomato_sauce_1"):
         yield from pick_and_place(skills, name, "basket_1", INTO_BASKET)
 

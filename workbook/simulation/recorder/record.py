@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbook.common.errors import InputError
-from workbook.common.parallel import TICKS, OnProgress, Tick, in_ticks, run_jobs
+from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.common.paths import OutputFolder
 from workbook.simulation.recorder.demo_file import Kept, Recorded
 from workbook.simulation.recorder.expert import Demonstration, demonstrate, settle
@@ -81,17 +81,17 @@ def record(jobs: Sequence[Job], seed: int, on_progress: OnProgress | None = None
     Raises:
         SimulationError: a task of which too few tries succeed.
     """
-    return run_jobs(record_task, seed, jobs, TICKS, on_progress)
+    return run_jobs(record_task, seed, jobs, PROGRESS_STEPS, on_progress)
 
 
-def record_task(seed: int, job: Job, tick: Tick) -> Recorded:
+def record_task(seed: int, job: Job, progress_step: ProgressStep) -> Recorded:
     """As many successful episodes of a task as the job asks for, from the official initial states in turn.
 
     Raises:
         SimulationError: too few of the tries succeed.
     """
     recording = find(job.label)
-    told = in_ticks(job.episodes, tick)
+    told = in_progress_steps(job.episodes, progress_step)
     with _elsewhere():
         scene = Scene(recording.task.file)
         initial = initial_states(recording.task)
@@ -167,7 +167,7 @@ def _record_and_save(options: argparse.Namespace) -> None:
     if missing:
         raise InputError(missing)
     target = OutputFolder.at(options.out)
-    with tqdm(total=TICKS * len(jobs), desc="recording", disable=None, bar_format=BAR) as bar:
+    with tqdm(total=PROGRESS_STEPS * len(jobs), desc="recording", disable=None, bar_format=BAR) as bar:
         recorded = record(jobs, options.seed, lambda done, total: bar.update(done - bar.n))
     for of_task in recorded:
         of_task.save(target.root)

@@ -12,10 +12,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from workbook.common.array import Array
-from workbook.simulation.recorder.controller import Aim, Style
+from workbook.simulation.recorder.controller import Style, Waypoint
 from workbook.simulation.scene import Scene
 
-Aims = Iterator[Aim]
+Waypoints = Iterator[Waypoint]
 Place = Callable[[], Array]  # where something is now: (3,)
 
 # The hand's z axis is where the fingers point, its x axis the way in which they open.
@@ -47,7 +47,7 @@ class Skills:
         """How far the mechanism that the goal is about stands from where it was built, in metres or radians."""
         return float(np.abs(self.scene.mechanisms).max())
 
-    def reach(self, place: Place, rotation: Array) -> Aims:
+    def reach(self, place: Place, rotation: Array) -> Waypoints:
         """Go to the standoff before a place, fingers open, on a way that bends."""
         fingers = rotation[:, 2]
         detour = np.array(self.style.detour)
@@ -59,9 +59,9 @@ class Skills:
                 return
             stop = place() - fingers * self.style.standoff
             bend = detour * min(1.0, float(np.linalg.norm(aside)) / 0.1)
-            yield Aim(stop + bend, self.tilt @ rotation, closed=False)
+            yield Waypoint(stop + bend, self.tilt @ rotation, closed=False)
 
-    def approach(self, place: Place, rotation: Array) -> Aims:
+    def approach(self, place: Place, rotation: Array) -> Waypoints:
         """From the standoff to the place, straight along the fingers."""
         for _ in range(LONGEST_APPROACH):
             along, aside = _split(place() - self.hand, rotation[:, 2])
@@ -69,69 +69,69 @@ class Skills:
             if abs(along) < AT_DEPTH and off < AT_PLACE:
                 return
             wait = max(along, 0.0) if off > ASIDE else 0.0
-            yield Aim(place() - rotation[:, 2] * wait, rotation, closed=False, careful=True)
+            yield Waypoint(place() - rotation[:, 2] * wait, rotation, closed=False, careful=True)
 
-    def close(self, rotation: Array) -> Aims:
+    def close(self, rotation: Array) -> Waypoints:
         for _ in range(self.style.closing):
-            yield Aim(self.hand, rotation, closed=True)
+            yield Waypoint(self.hand, rotation, closed=True)
 
-    def open(self, rotation: Array) -> Aims:
+    def open(self, rotation: Array) -> Waypoints:
         for _ in range(self.style.opening):
-            yield Aim(self.hand, rotation, closed=False)
+            yield Waypoint(self.hand, rotation, closed=False)
 
-    def retreat(self, rotation: Array) -> Aims:
+    def retreat(self, rotation: Array) -> Waypoints:
         """Back out, against the way in which the fingers point."""
         for _ in range(RETREAT_STEPS):
-            yield Aim(self.hand - rotation[:, 2] * RETREAT, rotation, closed=False)
+            yield Waypoint(self.hand - rotation[:, 2] * RETREAT, rotation, closed=False)
 
-    def let_go(self, rotation: Array) -> Aims:
+    def let_go(self, rotation: Array) -> Waypoints:
         yield from self.open(rotation)
         yield from self.retreat(rotation)
 
-    def grasp(self, place: Place, rotation: Array) -> Aims:
+    def grasp(self, place: Place, rotation: Array) -> Waypoints:
         yield from self.reach(place, rotation)
         yield from self.approach(place, rotation)
         yield from self.close(rotation)
 
-    def lift(self, thing: Place, rotation: Array, height: float) -> Generator[Aim, None, bool]:
+    def lift(self, thing: Place, rotation: Array, height: float) -> Generator[Waypoint, None, bool]:
         """Straight up to a height; ends early, and returns False, where the thing has slipped out of the hand."""
         begin, held = self.hand, self.hand - thing()
         while self.hand[2] <= height - HEIGHT_LEFT:
             if self.hand[2] - begin[2] > LIFTED and np.linalg.norm(self.hand - thing() - held) > SLIPPED:
                 return False
-            yield Aim(np.array([begin[0], begin[1], height]), rotation, closed=True)
+            yield Waypoint(np.array([begin[0], begin[1], height]), rotation, closed=True)
         return True
 
-    def carry(self, thing: Place, target: Place, rotation: Array, height: float) -> Aims:
+    def carry(self, thing: Place, target: Place, rotation: Array, height: float) -> Waypoints:
         """Until the thing is above the target, at a height."""
         while np.linalg.norm((ahead := target() - thing())[:2]) >= ASIDE:
             position = self.hand + ahead
             position[2] = height - CARRY_BELOW
-            yield Aim(position, self.tilt @ rotation, closed=True)
+            yield Waypoint(position, self.tilt @ rotation, closed=True)
 
-    def lower(self, thing: Place, target: Place, rotation: Array, release: float) -> Aims:
+    def lower(self, thing: Place, target: Place, rotation: Array, release: float) -> Waypoints:
         """Until the thing is `release` metres above the target."""
         for _ in range(LONGEST_LOWERING):
             ahead = target() - thing() + release * UP
             if ahead[2] > -RELEASE_ABOVE:
                 return
-            yield Aim(self.hand + ahead, self.tilt @ rotation, closed=True, careful=True)
+            yield Waypoint(self.hand + ahead, self.tilt @ rotation, closed=True, careful=True)
 
-    def turn(self, angle: float, rotation: Array, enough: float) -> Aims:
+    def turn(self, angle: float, rotation: Array, enough: float) -> Waypoints:
         """Turn what is held about the vertical by an angle, until the mechanism has moved enough."""
         begin, wanted = self.hand, Rotation.from_rotvec(angle * UP).as_matrix() @ rotation
         for _ in range(LONGEST_USE):
             if self.moved > enough:
                 return
-            yield Aim(begin, wanted, closed=True)
+            yield Waypoint(begin, wanted, closed=True)
 
-    def pull(self, way: Array, rotation: Array, enough: float) -> Aims:
+    def pull(self, way: Array, rotation: Array, enough: float) -> Waypoints:
         """Move what is held by `way` (3,) in a straight line, until the mechanism has moved enough."""
         begin = self.hand
         for _ in range(LONGEST_USE):
             if self.moved > enough:
                 return
-            yield Aim(begin + way, rotation, closed=True)
+            yield Waypoint(begin + way, rotation, closed=True)
 
 
 def pointing(yaw: float, lean: float = 0.0) -> Array:

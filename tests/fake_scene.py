@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from workbook.simulation.recorder.controller import Aim
+from workbook.simulation.recorder.controller import Waypoint
 from workbook.simulation.recorder.skills import DOWN
 
 Vector = NDArray[np.float64]
@@ -15,7 +15,7 @@ STRIDE = 0.02  # metres that the hand goes in a step
 GRIP = 0.08  # metres from the hand at which something is held by closed fingers
 
 
-class Puppet:
+class FakeScene:
     """Stands in for `Scene` where skills look at it. `slips`: how many grasps fail."""
 
     def __init__(self, things: dict[str, Vector], slips: int = 0, turns: float = 0.0, slides: bool = False) -> None:
@@ -24,7 +24,7 @@ class Puppet:
         self.hand: tuple[Vector, Vector] = (np.array([0.0, 0.0, 0.3]), DOWN)
         self.mechanisms = np.zeros(1)
         self.held, self.was_closed = "", False
-        self.log: list[Aim] = []
+        self.log: list[Waypoint] = []
 
     @property
     def things(self) -> list[str]:
@@ -33,24 +33,24 @@ class Puppet:
     def position(self, name: str) -> Vector:
         return self.places[name]
 
-    def follow(self, aims: Iterable[Aim], longest: int = 2000) -> bool:
+    def follow(self, waypoints: Iterable[Waypoint], longest: int = 2000) -> bool:
         """Do as a plan says; whether it came to its end."""
-        for aim in aims:
+        for waypoint in waypoints:
             if len(self.log) == longest:
                 return False
-            self._step(aim)
+            self._step(waypoint)
         return True
 
-    def _step(self, aim: Aim) -> None:
-        self.log.append(aim)
+    def _step(self, waypoint: Waypoint) -> None:
+        self.log.append(waypoint)
         before, _ = self.hand
-        way = aim.position - before
+        way = waypoint.position - before
         step = way * min(1.0, STRIDE / max(float(np.linalg.norm(way)), 1e-9))
-        self.hand = (before + step, aim.rotation)
-        if aim.closed and not self.was_closed:
+        self.hand = (before + step, waypoint.rotation)
+        if waypoint.closed and not self.was_closed:
             self.held = self._within_reach()
-        self.held = self.held if aim.closed else ""
-        self.was_closed = aim.closed
+        self.held = self.held if waypoint.closed else ""
+        self.was_closed = waypoint.closed
         if self.held:
             self.places[self.held] = self.places[self.held] + step
             self.mechanisms = self.mechanisms + (abs(step[1]) if self.slides else self.turns)
