@@ -15,6 +15,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+from kernels import MEDIAN_HAND_MM, MEDIAN_OBJECT_MM, RECORDED, apart, on_recorded_kernels
 from small_runs import SMALL, Run, ignore_progress, make_dataset, run_notebooks
 
 from workbook.codecs.rfsq import load_codec
@@ -73,7 +74,7 @@ def test_every_codec_is_played_on_an_episode_that_succeeds_exactly(played: Evide
         "played": 1,
         "succeeded": 1,
         "final_state_recorded": 1,
-        "final_state_equal": 1,
+        "final_state_equal": int(played["kernels"] == RECORDED),
         "left_out": [],
     }
     wanted = {"naive", "layernorm", "layernorm_sent", "scale", "scale_few", "bins16", "bins64", "bins256", "fast"}
@@ -279,7 +280,8 @@ def test_a_file_of_liberos_own_layout_plays_too(simulator: None, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_the_whole_sample_plays_to_its_recorded_end_to_the_last_bit(simulator: None, tmp_path: Path) -> None:
+def test_the_whole_sample_plays_as_it_was_recorded(simulator: None, tmp_path: Path) -> None:
+    """To the last bit on the kernels that recorded it, nearly so on others."""
     with h5py.File(STOVE) as file:
         recorded = json.loads(file["data"].attrs["versions"])
     if versions().items() - recorded.items():
@@ -293,8 +295,14 @@ def test_the_whole_sample_plays_to_its_recorded_end_to_the_last_bit(simulator: N
     ]
     assert len(jobs) == len(episodes)
     assert run_apart(replay_module._play_job, jobs, 300) == [""] * len(jobs)
-    for playback, path in jobs:
+    found = []
+    for (playback, path), episode in zip(jobs, episodes, strict=True):
         trace = Trace.load(path)
         assert trace is not None
         assert trace.succeeded
-        assert str(trace.final_state_sha256) == playback.start.final_state_sha256
+        found.append(apart(trace, SAMPLE / episode.source, episode.key))
+        assert found[-1].is_near, episode.place
+        if on_recorded_kernels():
+            assert str(trace.final_state_sha256) == playback.start.final_state_sha256
+    assert np.median([each.hand.max() for each in found]) < MEDIAN_HAND_MM
+    assert np.median(np.concatenate([each.objects for each in found])) < MEDIAN_OBJECT_MM

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from kernels import LOOSE_MM, TOUCHED_NOTHING_MM, on_recorded_kernels
 
 from workbook.common.paths import REPOSITORY, SAMPLE
 from workbook.data.sources.read import read_recordings
@@ -290,20 +291,17 @@ def test_fingers_close_after_they_are_told_to() -> None:
 # with the simulator
 
 
-def committed(recording: plans.Recording, number: int) -> tuple[int, int, np.ndarray, str]:
-    """Seed, try, actions and final hash of an episode of the sample, made with the versions that are installed."""
+def committed(recording: plans.Recording, number: int) -> Kept:
+    """An episode of the sample, made with the versions that are installed."""
     with h5py.File(SAMPLE / recording.task.demo_file) as file:
         data = file["data"]
         made_with = json.loads(data.attrs["versions"])
         if any(made_with[package] != version for package, version in versions().items()):
             pytest.skip(f"the sample was recorded with other versions: {made_with}")
         demo = data[f"demo_{number}"]
-        return (
-            int(data.attrs["seed"]),
-            int(demo.attrs["seed"]),
-            demo["actions"][()],
-            str(demo.attrs["final_state_sha256"]),
-        )
+        start, final = demo.attrs["init_state"], str(demo.attrs["final_state_sha256"])
+        paths = (demo[name][()] for name in ("actions", "robot_states", "object_poses", "mechanisms"))
+        return Kept(Demonstration(True, start, *paths, final), int(demo.attrs["seed"]), int(demo.attrs["init_index"]))
 
 
 @needs_simulator
@@ -311,16 +309,41 @@ def committed(recording: plans.Recording, number: int) -> tuple[int, int, np.nda
 def test_an_episode_of_the_sample_is_recorded_again(
     label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the last bit, from the try alone, in a scene in which another was made before."""
+    """From the try alone, in a scene in which another was made before.
+
+    To the last bit on the kernels that recorded it. On others the actions are the same for as long as nothing loose is
+    touched; then one is rounded to the neighbouring value, and from there on the expert sees another scene.
+    """
     monkeypatch.chdir(tmp_path)
     recording = plans.find(label)
-    seed, attempt, actions, final = committed(recording, 2)
+    kept = committed(recording, 2)
     scene, initial = Scene(recording.task.file), initial_states(recording.task)
-    record.record_try(scene, recording, initial, seed, attempt + 1)
-    again = record.record_try(scene, recording, initial, seed, attempt)
+    first, _, again = (
+        record.record_try(scene, recording, initial, 0, attempt)  # 0: the seed of the sample
+        for attempt in (kept.attempt, kept.attempt + 1, kept.attempt)
+    )
+    assert first is not None
     assert again is not None
+    assert_the_same(again, first.actions, first.final_state_sha256)
+    made = kept.demonstration
+    if on_recorded_kernels():
+        assert_the_same(again, made.actions, made.final_state_sha256)
+    np.testing.assert_allclose(again.start, made.start, rtol=0, atol=1e-12)
+    grasp = int(np.argmax(made.actions[:, 6] > 0)) if scene.objects else None
+    np.testing.assert_array_equal(again.actions[:grasp], made.actions[:grasp])
+    assert hands_apart(again, made)[:grasp].max() < TOUCHED_NOTHING_MM
+    assert hands_apart(again, made).max() < LOOSE_MM
+
+
+def assert_the_same(again: Demonstration, actions: np.ndarray, final: str) -> None:
     np.testing.assert_array_equal(again.actions, actions)
     assert again.final_state_sha256 == final
+
+
+def hands_apart(one: Demonstration, other: Demonstration) -> np.ndarray:
+    """In mm, for as long as both last."""
+    steps = min(len(one.robot), len(other.robot))
+    return 1000 * np.linalg.norm(one.robot[:steps, 2:5] - other.robot[:steps, 2:5], axis=1)
 
 
 @needs_simulator

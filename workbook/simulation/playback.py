@@ -16,6 +16,7 @@ from workbook.common.array import Array
 from workbook.common.paths import replacing
 from workbook.data.episodes import Start
 from workbook.simulation import scene as scene_module
+from workbook.simulation.kernels import kernels
 from workbook.simulation.scene import Scene, versions
 
 TAIL_STEPS = 10  # of standing still after the last action, in which a goal not yet reached may come to hold
@@ -30,8 +31,9 @@ class Playback:
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that decides what will happen: this code and the versions of the simulator's packages, too."""
-        said = {"task": self.start.task_file, "fixtures": self.start.fixtures, "code": _code_sha256(), **versions()}
+        """Hash of all that decides what will happen, with this code, the simulator's packages and the kernels."""
+        made_by = {"code": _code_sha256(), "kernels": kernels(), **versions()}
+        said = {"task": self.start.task_file, "fixtures": self.start.fixtures, **made_by}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.start.state, dtype=np.float64).tobytes())
         digest.update(np.ascontiguousarray(self.actions, dtype=np.float64).tobytes())

@@ -28,6 +28,7 @@ from workbook.evaluation.replay.codecs import Candidate, candidates
 from workbook.evaluation.replay.evidence import Played, PlayedEpisode, evidence
 from workbook.evaluation.score import HeldOut
 from workbook.simulation import scene
+from workbook.simulation.kernels import kernels
 from workbook.simulation.playback import Playback, Trace, play
 from workbook.simulation.workers import Died, run_apart
 
@@ -90,6 +91,7 @@ def replay(
     return {
         "not_run": "",
         "versions": scene.versions(),
+        "kernels": kernels(),
         "seconds": time.monotonic() - started,
         "newly_played": replays.newly_played,
         "replays": len(replays.outcomes),
