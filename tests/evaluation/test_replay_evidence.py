@@ -41,6 +41,7 @@ def some_evidence(**outcomes: list) -> dict:
         "not_run": "",
         "without_start": 0,
         "versions": {"mujoco": "3.17.0"},
+        "kernels": "Haswell",
     }
 
 
@@ -161,6 +162,18 @@ def test_without_a_replay_the_report_says_how_to_have_one() -> None:
     assert (part["word"], findings.played(findings.NOT_ASKED_FOR)) == ("NOT RUN", False)
     assert "./run_all.sh --with-replay" in part["sentence"]
     assert findings.remarks(findings.NOT_ASKED_FOR)[0].startswith("Replay: NOT RUN")
+
+
+def test_end_states_that_are_missed_by_a_rounding_are_no_failure() -> None:
+    found = some_evidence()
+    assert "All 24 recorded end states are met to the last bit." in findings.remarks(found)[0]
+    found["exact"] |= {"final_state_equal": 3}
+    exactly, simulator, *_ = findings.remarks(found)
+    assert "24 of 24 test episodes reach their goal. 3 of 24 recorded end states are met to the last bit." in exactly
+    assert "on one kind of processor only" in exactly
+    assert simulator == "Simulator: mujoco 3.17.0, OpenBLAS kernels Haswell."
+    found["exact"] |= {"final_state_recorded": 0, "final_state_equal": 0}
+    assert findings.remarks(found)[0].endswith("No recording says in which state it ended.")
 
 
 def test_where_nothing_succeeds_exactly_the_reason_is_told() -> None:

@@ -8,6 +8,7 @@ from workbook.common import targets
 from workbook.common.threshold import Status
 from workbook.common.wording import count_of
 from workbook.evaluation.replay.predictors import PREDICTORS
+from workbook.simulation.kernels import END_BETWEEN_KERNELS_MM, UNKNOWN
 from workbook.verdict.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Word
 from workbook.verdict.recommendation import SHOWN_RATE
 
@@ -84,16 +85,8 @@ def remarks(replay: Evidence) -> list[str]:
     if not played(replay):
         return [f"Replay: NOT RUN. {why_not(replay)[0].upper()}{why_not(replay)[1:]}"]
     exact = replay["exact"]
-    found = [
-        f"Played exactly, {exact['succeeded']} of {exact['played']} test episodes reach their goal; "
-        + (
-            f"{exact['final_state_equal']} of the {exact['final_state_recorded']} whose recording says in which state "
-            "it ended reach that state to the last bit."
-            if exact["final_state_recorded"]
-            else "no recording says in which state it ended."
-        )
-    ]
-    found.append(f"Simulator: {', '.join(f'{name} {version}' for name, version in replay['versions'].items())}.")
+    reached = f"Played exactly, {exact['succeeded']} of {exact['played']} test episodes reach their goal."
+    found = [f"{reached} {_ends(exact)}", f"Simulator: {_simulator(replay)}."]
     if exact["left_out"]:
         reasons = dict.fromkeys(left["why"] for left in exact["left_out"])
         found.append(f"Left out: {len(exact['left_out'])} episodes, because {'; '.join(reasons)}.")
@@ -109,6 +102,26 @@ def remarks(replay: Evidence) -> list[str]:
         "policy that sees its mistakes might. It says what an error of the codec does, not what a policy makes of it."
     )
     return found
+
+
+def _ends(exact: Evidence) -> str:
+    """How many replays end in the recorded state; rarely all, where another kind of processor recorded them."""
+    recorded, equal = exact["final_state_recorded"], exact["final_state_equal"]
+    if not recorded:
+        return "No recording says in which state it ended."
+    how_many = f"All {recorded}" if equal == recorded else f"{equal} of {recorded}"
+    return (
+        f"{how_many} recorded end states are met to the last bit. Last bits hold for the same versions, on one kind of "
+        "processor only: OpenBLAS, which does the controller's algebra, rounds by processor. Between kinds, ends of "
+        f"the sample differ by {END_BETWEEN_KERNELS_MM[0]} mm in the median, at most {END_BETWEEN_KERNELS_MM[1]} mm."
+    )
+
+
+def _simulator(replay: Evidence) -> str:
+    said = [f"{name} {version}" for name, version in replay["versions"].items()]
+    if replay.get("kernels", UNKNOWN) != UNKNOWN:  # replays of before they were told do without
+        said.append(f"OpenBLAS kernels {replay['kernels']}")
+    return ", ".join(said)
 
 
 def _predictor(found: Evidence) -> str:

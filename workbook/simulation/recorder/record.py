@@ -1,7 +1,8 @@
 """Records the scripted expert: `python -m workbook.simulation.recorder.record --out FOLDER`.
 
 All that is random in an episode comes from the seed, the task and the number of the try, so the same versions of the
-simulator and numpy record the same actions. Files are written when all tasks are recorded.
+simulator and numpy record the same actions where OpenBLAS uses the same kernels (see `kernels`). Files are written when
+all tasks are recorded.
 """
 
 from __future__ import annotations
