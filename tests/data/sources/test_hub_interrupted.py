@@ -116,7 +116,7 @@ def test_an_interrupted_process_does_not_wait_for_a_hub_out_of_order(hub: FakeHu
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10  # on a busy machine it takes a few to end
     assert process.returncode == -signal.SIGINT
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert "Exception in thread" not in said
