@@ -11,9 +11,6 @@ import ctypes
 from functools import cache
 
 UNKNOWN = "unknown"
-# How far hand or object, whichever is farther, are in the end between replays of the sample under kernels for AVX-512
-# and those for AVX2 or AVX: median and largest of 190 episodes, all of which succeed. tests/kernels.py says more.
-END_BETWEEN_KERNELS_MM = (0.2, 13)
 NAMED = ("scipy_openblas_get_corename", "openblas_get_corename", "openblas_get_corename64_")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from workbook.common import targets
 from workbook.common.threshold import Status
 from workbook.common.wording import count_of
+from workbook.evaluation.replay.evidence import END_BETWEEN_KERNELS_MM
 from workbook.evaluation.replay.predictors import PREDICTORS
-from workbook.simulation.kernels import END_BETWEEN_KERNELS_MM, UNKNOWN
 from workbook.verdict.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES, Word
 from workbook.verdict.recommendation import SHOWN_RATE
 
@@ -119,7 +119,7 @@ def _ends(exact: Evidence) -> str:
 
 def _simulator(replay: Evidence) -> str:
     said = [f"{name} {version}" for name, version in replay["versions"].items()]
-    if replay.get("kernels", UNKNOWN) != UNKNOWN:  # replays of before they were told do without
+    if replay.get("kernels", "unknown") != "unknown":  # replays of before they were told do without
         said.append(f"OpenBLAS kernels {replay['kernels']}")
     return ", ".join(said)
 
