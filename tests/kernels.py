@@ -9,9 +9,9 @@ Haswell (AVX2: most laptops) and for Sandybridge (AVX), each in processes of the
 | Haswell     | 190     | 0               | 0.005 mm, 7.8 mm                 | 0.16 mm, 9.2 mm                     |
 | Sandybridge | 190     | 0               | 0.004 mm, 13 mm                  | 0.14 mm, 13 mm                      |
 
-Hand: of every episode the largest. The first row is how finely the files are rounded. Where nothing loose is touched, as
-in the two tasks with a knob and a drawer, the others' hands stay within 1e-9 mm of its: contact with things that slide or
-fall makes the rest.
+Hand: of every episode the largest. The first row is how finely the files are rounded. Where nothing loose is touched,
+as in the two tasks with a knob and a drawer, the others' hands stay within 1e-9 mm of its: contact with things that
+slide or fall makes the rest.
 """
 
 from __future__ import annotations

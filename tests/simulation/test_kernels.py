@@ -14,8 +14,8 @@ from workbook.common.paths import REPOSITORY
 from workbook.simulation.kernels import UNKNOWN, kernels
 
 TO_THE_LAST_BIT = (
-    "tests/test_scene.py::test_an_episode_plays_as_it_was_recorded",
-    "tests/test_recorder.py::test_an_episode_of_the_sample_is_recorded_again",
+    "tests/simulation/test_scene.py::test_an_episode_plays_as_it_was_recorded",
+    "tests/simulation/test_recorder.py::test_an_episode_of_the_sample_is_recorded_again",
 )
 
 
