@@ -132,7 +132,8 @@ def run_command(
     results_folder: str,
 ) -> None:
     """Train what the options ask for, by the given means, and say what came of it."""
-    from workbook.training.sweep import gather, parse_sweep, runs_of, sweep_table, write_results
+    from workbook.report.tables.training import sweep_table
+    from workbook.training.sweep import gather, parse_sweep, runs_of, write_results
 
     run = run_of(options)
     if options.sweep:
@@ -143,34 +144,22 @@ def run_command(
 
 
 def say(run: TrainingRun, outcome: Outcome) -> None:
-    from workbook.common.wording import number
-    from workbook.report.tables.comparison import epochs_table
+    from workbook.report.tables.training import epochs_table
+    from workbook.report.text import words
 
-    lines = [
-        epochs_table(outcome["curve"], run.job.conditioning).markdown,
-        "",
-        f"best epoch {outcome['best_epoch']} of {outcome['epochs']}, {outcome['seconds']:.0f} s on {outcome['device']}",
-        f"validation MSE {number(outcome['validation_mse'])} from forward, "
-        f"{number(outcome['validation_mse_tokens'])} from the tokens alone",
-    ]
-    if run.job.conditioning == "layernorm":
-        lines.append(
-            "LayerNorm's own decoder cannot read its tokens, which lack the mean and std of each vector (0 and 1 are "
-            "assumed above); --conditioning scale decodes exactly"
-        )
-    lines.append(f"checkpoint: {run.checkpoint} ({outcome['bytes'] / 1000:.1f} kB)")
-    print("\n".join(lines))  # noqa: T201
+    conditioning = run.job.conditioning
+    said = words("training").sentences("outcome", outcome, conditioning, str(run.checkpoint))
+    print("\n".join([epochs_table(outcome["curve"], conditioning).markdown, "", *said]))  # noqa: T201
 
 
 def train_here(run: TrainingRun) -> Outcome:
     from workbook.common.terminal import fetching
-    from workbook.common.wording import number
+    from workbook.report.text import words
     from workbook.training.runs import run_training
 
+    progress = words("training").progress
     with fetching() as on_fetch, _bar(f"training '{run.job.conditioning}'", run.train_config.epochs) as bar:
-        return run_training(
-            run, lambda epoch, mse: bar.show(epoch, f"validation MSE {number(mse, 3)}"), bar.begin, on_fetch
-        )
+        return run_training(run, lambda epoch, mse: bar.show(epoch, progress(mse)), bar.begin, on_fetch)
 
 
 def train_many_here(runs: Sequence[TrainingRun]) -> list[Outcome]:

@@ -112,6 +112,9 @@ COMMANDS: dict[str, Command] = {
         parse=parse_record_command,
         needs="simulator",
     ),
+    "python -m workbook.report OUT": Command(
+        by="report/test_pages.py::test_a_changed_template_changes_the_pages_and_nothing_else"
+    ),
     "python -m workbook.report.documents OUT": Command(
         by="test_commands.py::test_taking_over_results_rewrites_the_documents"
     ),

@@ -12,9 +12,11 @@ from writers import Demos, write_libero
 
 from workbook.common.errors import InputError
 from workbook.data.card import describe
-from workbook.data.dataset import DataConfig, Dataset, prepare_dataset
+from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
 from workbook.data.episodes import Episode, Recordings
 from workbook.data.sources.read import read_recordings
+from workbook.evaluation.evidence import Evidence
+from workbook.report.text import words
 from workbook.report.text.data import remarks
 
 
@@ -23,7 +25,8 @@ def read(data: Path | str) -> list[Episode]:
 
 
 def notes(data: Path | str) -> str:
-    return " ".join(read_recordings(data).origin.notes)
+    """What is said of how recordings were read."""
+    return " ".join(map(words("data").of_note, read_recordings(data).origin.notes))
 
 
 def rate_of(data: Path) -> float | None:
@@ -52,9 +55,16 @@ def assert_same_episodes(left: Recordings | Dataset, right: Recordings | Dataset
             assert getattr(one, name) == getattr(other, name)
 
 
+def card_of(prepared: Prepared) -> Evidence:
+    """A run of which nothing but the data card is there, in memory."""
+    run, (values, tables) = Evidence("made_up"), describe(prepared)
+    vars(run).update(data=values, table=tables.__getitem__)
+    return run
+
+
 def said(data: Path | str, **parameters: object) -> list[str]:
     """The remarks of 01_data."""
-    return remarks(describe(prepare_dataset(data, DataConfig(**parameters))))  # type: ignore[arg-type]
+    return remarks(card_of(prepare_dataset(data, DataConfig(**parameters))))  # type: ignore[arg-type]
 
 
 def said_of(folder: Path, demos: Mapping[str, ArrayLike], **parameters: object) -> list[str]:

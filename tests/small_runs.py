@@ -1,4 +1,4 @@
-"""The calls of the four notebooks, in their order, on a few small random walks and with small models."""
+"""The calls of the notebooks, in their order, on a few small random walks and with small models."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ import torch
 from rfsq_robust import ActionRFSQAE
 from workbook.common import parallel
 from workbook.common.paths import OutputFolder
-from workbook.common.stages import read_stage, write_stage
-from workbook.common.table import Table
+from workbook.common.stages import write_stage
 from workbook.data.card import describe
 from workbook.data.chunks import Normaliser
 from workbook.data.cleaning import Changes, clip_episodes
@@ -26,21 +25,17 @@ from workbook.data.dataset import Dataset, Prepared, load_dataset, save_dataset
 from workbook.data.episodes import Episode, Origin
 from workbook.data.layout import LIBERO, ActionLayout
 from workbook.data.split import split_episodes
-from workbook.evaluation.decoders import measure_option_b
-from workbook.evaluation.layers import analyse
+from workbook.evaluation.comparison import Comparison, compare
+from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.probe import ProbeConfig, probe
-from workbook.evaluation.rate_distortion import measure_rates
-from workbook.evaluation.score import compare
 from workbook.report.figures.style import Plot
-from workbook.report.tables import comparison as tables, data as data_tables, decision as evidence_tables
 from workbook.training import runs as variants
-from workbook.training.baselines import RateConfig
+from workbook.training.baselines import BaselineConfig
 from workbook.training.overhead import measure_step_seconds
-from workbook.training.runs import train_variants
+from workbook.training.runs import load_fitting, train_variants
 from workbook.training.trainer import TrainConfig
 from workbook.verdict.results import assemble
 
-Evidence = dict[str, Any]
 PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = TrainConfig(epochs=2, batch_size=16, learning_rate=5e-3, hidden_dim=6, num_layers=4)
 
@@ -69,26 +64,20 @@ def prepared_walks(layout: ActionLayout = LIBERO) -> Prepared:
 
 @dataclass(frozen=True)
 class Run:
-    """What the four notebooks leave behind."""
+    """What the notebooks leave behind."""
 
     out: OutputFolder
     prepared: Prepared
     dataset: Dataset  # as it was loaded
-    data: Evidence
-    training: Evidence
-    comparison: Evidence
-    rates: Evidence
-    option_b: Evidence
-    residuals: Evidence
-    phase2: Evidence
-    results: Evidence
+    training: dict[str, Any]
+    evidence: Evidence
 
     @property
     def layout(self) -> ActionLayout:
         return self.dataset.layout
 
     @property
-    def written(self) -> Evidence:
+    def written(self) -> dict[str, Any]:
         """The content of results.json."""
         return json.loads(self.out.results.read_text(encoding="utf8"))
 
@@ -121,32 +110,49 @@ def same_weights(first: ActionRFSQAE, second: ActionRFSQAE) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def train_into(folder: Path, config: TrainConfig = SMALL, seeds: int = 1, naive: str = "") -> Evidence:
+def train_into(folder: Path, config: TrainConfig = SMALL, seeds: int = 1, naive: str = "") -> dict[str, Any]:
     with quickly():
-        return train_variants(OutputFolder.at(str(folder)), make_dataset(), config, seeds, "cpu", naive)
+        return train_variants(OutputFolder.at(str(folder)), make_dataset(), config, seeds, "cpu", naive)[0]
+
+
+def compare_in(folder: Path, training: dict[str, Any], config: BaselineConfig) -> Comparison:
+    """03_compare on what `train_into` left in a folder."""
+    with quickly():
+        return compare(OutputFolder.at(str(folder)), make_dataset(), training, config, lambda label: ignore_progress)
 
 
 def run_notebooks(
-    folder: Path, prepared: Prepared, config: TrainConfig = SMALL, seeds: int = 2, naive: str = ""
+    folder: Path,
+    prepared: Prepared,
+    config: TrainConfig = SMALL,
+    seeds: int = 2,
+    naive: str = "",
+    policies: bool = True,
 ) -> Run:
+    """All notebooks but 05_replay; without policies only the first three, and nothing is decided."""
     out = OutputFolder.at(str(folder))
     with quickly():
         save_dataset(prepared.dataset, out)
         dataset = load_dataset(out)
-        data = write_stage(out, "data", {"data": prepared.origin.name}, describe(prepared))
-        content = train_variants(out, dataset, config, seeds, "cpu", naive)
+        write_stage(out, "data", {"data": prepared.origin.name}, *describe(prepared))
+        content, curves = train_variants(out, dataset, config, seeds, "cpu", naive)
         parameters = {"seeds": seeds, "device": "cpu"}
         parameters |= {"naive_checkpoint": content["naive_checkpoint"]} if naive else {}
-        trained = write_stage(out, "training", parameters, content)
-        comparison = write_stage(out, "comparison", {}, compare(out, dataset, trained, ignore_progress))
-        found = measure_rates(out, dataset, trained, RateConfig(baseline_steps=2), ignore_progress)
-        rates = write_stage(out, "rates", {"baseline_steps": 2, "full": False}, found)
-        option_b = write_stage(out, "option_b", {}, measure_option_b(out, dataset, trained, 2, ignore_progress))
-        residuals = write_stage(out, "residuals", {}, analyse(out, dataset, read_stage(out, "training")))
-        probed = probe(out, dataset, trained, option_b, ProbeConfig(policy_steps=2), ignore_progress)
-        phase2 = write_stage(out, "phase2", {}, probed)
-        evidence = (comparison, rates, option_b, residuals, phase2)
-        return Run(out, prepared, dataset, data, trained, *evidence, assemble(out))
+        training = write_stage(out, "training", parameters, content, curves)
+        found = compare(out, dataset, training, BaselineConfig(baseline_steps=2), lambda label: ignore_progress)
+        tables = {"scores": found.scores, **found.tables}
+        write_stage(out, "comparison", {"baseline_steps": 2, "full": False}, found.values, tables)
+        run = Run(out, prepared, dataset, training, Evidence(out.root))
+        if policies:
+            _predict_and_decide(run)
+        return run
+
+
+def _predict_and_decide(run: Run) -> None:
+    fitting = load_fitting(run.out, run.training, run.dataset)
+    found = probe(fitting, ProbeConfig(policy_steps=2), ignore_progress)
+    write_stage(run.out, "policy", {}, found.values, {"probe": found.rows, **found.tables})
+    assemble(run.evidence)
 
 
 def ignore_progress(done: int, total: int) -> None:
@@ -157,32 +163,3 @@ def assert_is_picture(plot: Plot) -> None:
     assert isinstance(plot, Plot)
     assert plot.png.startswith(PNG)
     assert plot.alt.strip()
-
-
-def tables_of(run: Run) -> list[Table]:
-    """Every table of the notebooks and the report."""
-    return [
-        data_tables.statistics_table(run.written["data"]),
-        data_tables.statistics_table(run.data),
-        data_tables.normaliser_table(run.written["data"]),
-        data_tables.tasks_table(run.written["data"]),
-        tables.training_table(run.training),
-        tables.guide_epochs_table(run.training),
-        tables.closing_table(run.training, run.comparison),
-        tables.criteria_table(run.results["criteria"], "layernorm"),
-        tables.criteria_table(run.results["criteria"], "scale"),
-        tables.bits_table(run.comparison),
-        tables.physical_table(run.comparison),
-        tables.dimension_table(run.comparison),
-        tables.layers_table(run.residuals),
-        tables.options_table(run.results["options"]),
-        evidence_tables.rules_table(run.results["recommendation"]),
-        evidence_tables.claims_table(run.results["guide_claims"]),
-        evidence_tables.equal_bits_table(run.rates),
-        evidence_tables.codecs_table(run.rates["codecs"]),
-        evidence_tables.option_b_table(run.option_b),
-        evidence_tables.policy_table(run.phase2),
-        evidence_tables.accuracy_table(run.phase2),
-        evidence_tables.draft_table(run.phase2),
-        tables.provenance_table(run.written["provenance"]),
-    ]

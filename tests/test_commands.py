@@ -258,8 +258,8 @@ def test_taking_over_results_rewrites_the_documents(folder: Path) -> None:
         shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*.py"), REPOSITORY / "pyproject.toml"]:
         shutil.copy(path, copy)
-    out.mkdir()
-    shutil.copy(documents.RESULTS, out / "results.json")
+    shutil.copytree(documents.SAMPLE_RUN, out)
+    shutil.rmtree(copy / "docs" / "sample")
     readme = copy / "README.md"
     old = documents.BLOCK.sub(r"<!-- results: \1 -->\nold\n<!-- end -->", readme.read_text(encoding="utf8"))
     readme.write_text(old, encoding="utf8")

@@ -24,11 +24,10 @@ from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, REPOSITORY, SAMPLE, locked
 from workbook.data.layout import LIBERO_SPEC
 from workbook.data.sources import DATA_KINDS
-from workbook.evaluation.replay.replay import NO_STATES
+from workbook.evaluation.evidence import Evidence
 from workbook.report.pages import PAGES
+from workbook.report.text import words
 from workbook.simulation.scene import missing_packages
-from workbook.verdict.criteria import MODEL_TITLES
-from workbook.verdict.success import SUBJECT
 
 COMMAND = [sys.executable, "-m", "workbook.run"]
 SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -68,7 +67,8 @@ def test_a_rehearsal_ends_with_the_verdict_and_where_things_are(
 def test_a_run_leaves_only_what_the_readme_names(rehearsal: Rehearsal) -> None:
     out, _ = rehearsal
     visible = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    assert visible == {"reports", "results.json", "checkpoints", "notebooks", "stages"}
+    folders, rows = {"reports", "checkpoints", "notebooks", "stages", "tables"}, {"scores.parquet", "probe.parquet"}
+    assert visible == folders | rows | {"results.json"}
     assert not list(out.glob(".run-*"))
     for name in ("rfsq_best.pt", "rfsq_robust_best.pt", "rfsq_robust_scale_best.pt"):
         assert (out / "checkpoints" / name).is_file()
@@ -76,14 +76,15 @@ def test_a_run_leaves_only_what_the_readme_names(rehearsal: Rehearsal) -> None:
 
 def test_results_hold_what_a_reader_of_them_needs(rehearsal: Rehearsal) -> None:
     results = json.loads((rehearsal[0] / "results.json").read_text())
-    assert {"verdict", "criteria", "models", "provenance"} <= set(results)
+    assert {"verdict", "criteria", "recommendation", "claims", "provenance"} <= set(results)
     assert results["verdict"]["word"] == "NOT SHOWN"
-    assert {"name", "threshold", "measured", "interval", "n", "status"} <= set(results["criteria"][0])
-    assert set(results["models"]) == {"none", "layernorm", "frozen_layernorm", "learned_scale", "scale"}
+    assert {"key", "threshold", "measured", "interval", "n", "status"} <= set(results["criteria"][0])
+    scored = Evidence(rehearsal[0]).scores.rows
+    assert {"naive", "layernorm", "running_statistics", "learned_scale", "fixed_scale"} <= set(scored.codec)
     provenance = results["provenance"]
     assert "--num-episodes 12" in provenance["command"]
     assert provenance["parameters"]["data"]["num_episodes"] == 12
-    assert len(results["models"]["scale"]["seeds"]) == 2
+    assert scored[scored.codec == "fixed_scale"].seed.nunique() == 2
 
 
 def test_every_override_reached_its_notebook(rehearsal: Rehearsal) -> None:
@@ -109,10 +110,10 @@ def test_every_override_reached_its_notebook(rehearsal: Rehearsal) -> None:
 def test_a_replay_that_cannot_be_says_so_at_once_and_in_the_end(rehearsal: Rehearsal) -> None:
     """Steps were dropped here, so nothing can be played; without the simulator that is said instead."""
     out, done = rehearsal
-    replay = json.loads((out / "results.json").read_text())["replay"]
-    assert "replay: will not be run, for" in done.stdout
+    reason = missing_packages() or words("replay").reason("no_states")
+    assert f"replay: will not be run, for {reason}" in done.stdout
     assert done.stdout.index("replay: will not") < done.stdout.index("/5 01_data")
-    assert replay["not_run"] == (missing_packages() or NO_STATES)
+    assert Evidence(out).replays.not_run == (missing_packages() or "no_states")
     assert "NOT RUN" in read_page(out, "05_replay.html")
 
 
@@ -145,7 +146,7 @@ class PageReader(HTMLParser):
 FIGURES = {"index": 5, "01_data": 4, "02_train_robust": 2, "03_compare": 5, "04_residual_analysis": 5, "05_replay": 0}
 
 
-@pytest.mark.parametrize("name", [name for name, _ in PAGES])
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_stands_alone_and_says_that_it_is_no_evidence(rehearsal: Rehearsal, name: str) -> None:
     text = read_page(rehearsal[0], name)
     page = PageReader()
@@ -162,7 +163,7 @@ def test_a_page_stands_alone_and_says_that_it_is_no_evidence(rehearsal: Rehearsa
 
 
 def test_pages_link_to_each_other_only(rehearsal: Rehearsal) -> None:
-    names = {name for name, _ in PAGES}
+    names = set(PAGES)
     for name in names:
         links = set(re.findall(r'<a [^>]*href="([^"#]+)"', read_page(rehearsal[0], name)))
         assert links <= names
@@ -409,15 +410,14 @@ def test_a_full_run_on_the_sample_decides(tmp_path: Path) -> None:
     done = run_workbook("--data", str(SAMPLE), "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     verdict = json.loads((tmp_path / "out" / "results.json").read_text())["verdict"]
-    words = {part["subject"]: part["word"] for part in verdict["parts"]}
-    assert (words[MODEL_TITLES["layernorm"]], words[MODEL_TITLES["scale"]]) == ("FAIL", "PASS")
-    assert words[SUBJECT] == "NOT RUN"
+    said = {part["key"]: part["word"] for part in verdict["parts"]}
+    assert (said["layernorm"], said["fixed_scale"], said["success"]) == ("FAIL", "PASS", "NOT RUN")
 
 
 @pytest.mark.slow
 def test_a_full_run_on_human_teleoperation_ends(tmp_path: Path, human_teleop: Path) -> None:
     done = run_workbook("--data", str(human_teleop), "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["verdict"]["not_evidence"] == []
-    assert results["data"]["clipping"]["steps_any"] == 1059
+    found = Evidence(tmp_path / "out")
+    assert found.results["verdict"]["shortfalls"] == []
+    assert found.data["clipped"]["steps"] == 1059

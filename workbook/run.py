@@ -92,7 +92,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
-PARTS = ("stages", "checkpoints", "notebooks", "reports")
+PARTS = ("stages", "tables", "checkpoints", "notebooks", "reports")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 DATA_OPTIONS = ("num_episodes", "chunk_len", "stride", "layout", "gripper_open", "drop_noops")
 REPLAY_OPTIONS = ("replay_episodes", "replay_seeds")
@@ -131,8 +131,8 @@ def _run(options: argparse.Namespace) -> int:
             if error is not None:
                 return _explain(stem, error, work)
             executed[stem] = path
-        verdict = _publish(work, target, executed)
-    terminal.say(target, verdict, time.monotonic() - started)
+        lines = _publish(work, target, executed)
+    terminal.say(target, lines, time.monotonic() - started)
     return 0
 
 
@@ -146,8 +146,9 @@ def _check_before_start(options: argparse.Namespace) -> str:
     from workbook.data.sources.mirror import CACHE_VARIABLE
     from workbook.evaluation.policy.probe import ProbeConfig
     from workbook.evaluation.replay.replay import ReplayConfig, unplayable
+    from workbook.report.text import words
     from workbook.simulation.scene import missing_packages
-    from workbook.training.baselines import RateConfig
+    from workbook.training.baselines import BaselineConfig
     from workbook.training.runs import check_naive_checkpoint, check_seeds
     from workbook.training.trainer import TrainConfig, choose_device
 
@@ -157,7 +158,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
         options.epochs, hidden_dim=options.hidden_dim, num_layers=options.num_layers, num_levels=options.num_levels
     )
     check_seeds(options.seeds)
-    RateConfig(options.baseline_steps, options.full)
+    BaselineConfig(options.baseline_steps, options.full)
     ProbeConfig(options.policy_steps, options.full)
     ReplayConfig(options.replay_episodes, options.replay_seeds)
     choose_device(options.device)
@@ -169,10 +170,10 @@ def _check_before_start(options: argparse.Namespace) -> str:
         )
     problem = missing_packages() or unplayable(prepared.dataset)
     if options.with_replay and problem:
-        print(f"replay: will not be run, for {problem}", flush=True)  # noqa: T201
+        print(f"replay: will not be run, for {words('replay').reason(problem)}", flush=True)  # noqa: T201
     origin = prepared.origin
     if origin.revision and origin.name != options.data:  # the notebooks read the commit, and cannot say how it came
-        print(f"data: {origin.name}. {' '.join(origin.notes)}", flush=True)  # noqa: T201
+        print(f"data: {origin.name}. {' '.join(map(words('data').of_note, origin.notes))}", flush=True)  # noqa: T201
     return origin.name
 
 
@@ -257,21 +258,27 @@ def _explain(stem: str, error: Exception, work: OutputFolder) -> int:
     return 1
 
 
-def _publish(work: OutputFolder, target: OutputFolder, executed: dict[str, Path]) -> dict[str, Any]:
-    """Write the reports, move everything into place, and return the verdict."""
-    import json
-
+def _publish(work: OutputFolder, target: OutputFolder, executed: dict[str, Path]) -> list[str]:
+    """Write the reports, move everything into place, and return the lines that say the verdict."""
+    from workbook.common.stages import ROWS, table_path
+    from workbook.evaluation.evidence import Evidence
     from workbook.report.pages import write_reports
+    from workbook.report.tables.verdict import verdict_lines
 
-    results = json.loads(work.results.read_text(encoding="utf8"))
-    write_reports(work, results, executed)
+    run = Evidence(work.root)
+    write_reports(run, executed)
+    lines = verdict_lines(run)
     with _not_to_be_stopped():
         target.results.unlink(missing_ok=True)  # from here to its return the folder holds no result
         for part in PARTS:
             shutil.rmtree(target.root / part, ignore_errors=True)
             (work.root / part).rename(target.root / part)
+        for rows in ROWS:
+            table_path(target, rows).unlink(missing_ok=True)
+            if table_path(work, rows).exists():
+                table_path(work, rows).rename(table_path(target, rows))
         work.results.rename(target.results)
-    return results["verdict"]
+    return lines
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from small_runs import make_dataset
 
+from workbook.codecs.catalogue import Fitting, fitting_chunks
 from workbook.codecs.klt_rfsq import KltRFSQ, VariableLength, fit_variable_length
 from workbook.codecs.klt_rfsq_file import load_klt_rfsq, save_klt_rfsq
 from workbook.common.errors import InputError
 from workbook.data.layout import ActionLayout
-from workbook.training.baselines import fitting_chunks
 
 RATES = [40.0, 80.0]
 LAYOUTS = ("libero", "joint:7", "gripper:1 joint:3 gripper:1 joint:2")
@@ -22,7 +22,7 @@ LAYOUTS = ("libero", "joint:7", "gripper:1 joint:3 gripper:1 joint:2")
 
 def fitted(spec: str) -> list[VariableLength]:
     dataset = make_dataset()
-    chunks = fitting_chunks(dataset)
+    chunks = fitting_chunks(Fitting(dataset))
     model = KltRFSQ.fit(chunks, ActionLayout.parse(spec), dataset.normaliser)
     return fit_variable_length(model, chunks, RATES)
 

@@ -7,11 +7,26 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given, strategies as st
+from hypothesis.extra.numpy import arrays
 
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, replacing
-from workbook.common.stages import STAGES, read_document, read_stage, write_json, write_stage
+from workbook.common.stages import (
+    OPTIONAL,
+    ROWS,
+    STAGES,
+    read_document,
+    read_optional,
+    read_stage,
+    stage_path,
+    table_path,
+    write_json,
+    write_stage,
+    write_table,
+)
 
 # Stages
 
@@ -74,6 +89,129 @@ def test_a_damaged_stage_names_the_notebook_to_run_again(out: OutputFolder) -> N
     path.write_text(path.read_text()[:20])
     with pytest.raises(InputError, match="damaged; run 01_data again"):
         read_stage(out, "data")
+
+
+def test_a_stage_that_is_not_json_any_more_is_damaged(out: OutputFolder) -> None:
+    write_stage(out, "data", {}, {})
+    stage_path(out, "data").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="damaged"):
+        read_stage(out, "data")
+
+
+def test_the_optional_stage_may_be_missing_but_not_old(out: OutputFolder) -> None:
+    write_all_stages(out)
+    found = read_optional(out)
+    assert found is not None
+    assert found["content"] == {"of": OPTIONAL}
+    write_stage(out, "policy", {}, {"of": "another run"})
+    with pytest.raises(InputError, match=f"run {STAGES[OPTIONAL]} again"):
+        read_optional(out)
+    stage_path(out, OPTIONAL).unlink()
+    assert read_optional(out) is None
+
+
+def test_results_and_reports_of_an_earlier_run_go(out: OutputFolder) -> None:
+    out.reports.mkdir()
+    (out.reports / "index.html").write_text("old")
+    out.results.write_text("{}")
+    write_stage(out, "data", {}, {})
+    assert not out.reports.exists()
+    assert not out.results.exists()
+
+
+# Tables
+
+
+ROWS_OF = pd.DataFrame({"codec": ["naive", "naive", "bins"], "seed": [0, 1, 0], "mse": [0.1, float("nan"), 1 / 3]})
+
+
+def write_with_tables(out: OutputFolder, rows: pd.DataFrame = ROWS_OF) -> None:
+    write_stage(out, "data", {}, {"of": "data"}, {"episodes": rows})
+    write_stage(out, "training", {}, {"of": "training"}, {"training": rows, "scores": rows})
+
+
+def test_tables_read_back_as_they_were(out: OutputFolder) -> None:
+    write_with_tables(out)
+    for name in ("episodes", "training", "scores"):
+        pd.testing.assert_frame_equal(pd.read_parquet(table_path(out, name)), ROWS_OF, check_exact=True)
+    assert read_stage(out, "training") == {"of": "training"}
+    assert set(read_document(out, "training")["tables"]) == {"training", "scores"}
+
+
+def test_rows_lie_beside_the_results_and_other_tables_in_a_folder(out: OutputFolder) -> None:
+    assert {table_path(out, name).parent for name in ROWS} == {out.root}
+    assert table_path(out, "models") == out.root / "tables" / "models.parquet"
+
+
+@given(arrays(np.float64, st.integers(1, 20), elements=st.floats(allow_nan=False)), st.data())
+def test_every_bit_of_every_figure_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, figures: np.ndarray, data: st.DataObject
+) -> None:
+    texts = data.draw(st.lists(st.text("abc é", max_size=4), min_size=len(figures), max_size=len(figures)))
+    rows = pd.DataFrame({"figure": figures, "text": texts, "count": range(len(figures)), "yes": figures > 0})
+    folder = OutputFolder.at(str(tmp_path_factory.mktemp("table")))
+    write_table(folder, "any", rows)
+    read = pd.read_parquet(table_path(folder, "any"))
+    pd.testing.assert_frame_equal(read, rows, check_exact=True)
+    assert read.figure.to_numpy().tobytes() == figures.tobytes()
+
+
+def test_the_same_rows_have_the_same_hash_and_others_another(out: OutputFolder) -> None:
+    first = write_table(out, "any", ROWS_OF)
+    assert write_table(out, "any", ROWS_OF.copy()) == first
+    assert write_table(out, "any", ROWS_OF.assign(seed=[0, 1, 1])) != first
+
+
+@pytest.mark.parametrize("name", ["training", "scores"])
+def test_a_table_that_is_missing_names_the_notebook_to_run_again(out: OutputFolder, name: str) -> None:
+    write_with_tables(out)
+    table_path(out, name).unlink()
+    with pytest.raises(InputError, match=rf"{name}\.parquet: not there, .* run 02_train_robust again"):
+        read_stage(out, "training")
+    assert read_stage(out, "data") == {"of": "data"}
+
+
+@pytest.mark.parametrize("change", ["rows", "bytes"])
+def test_a_table_of_another_run_is_refused(out: OutputFolder, change: str) -> None:
+    write_with_tables(out)
+    path = table_path(out, "scores")
+    if change == "rows":
+        write_table(out, "scores", ROWS_OF.assign(mse=0.2))
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"scores\.parquet: .* not as 02_train_robust wrote it"):
+        read_stage(out, "training")
+
+
+def test_a_table_of_an_earlier_stage_counts_for_the_later_ones(out: OutputFolder) -> None:
+    write_with_tables(out)
+    table_path(out, "episodes").unlink()
+    with pytest.raises(InputError, match=r"episodes\.parquet: .* run 01_data again"):
+        read_stage(out, "training")
+
+
+def test_other_rows_are_another_run_to_what_was_made_from_them(out: OutputFolder) -> None:
+    """Though all values and parameters are the same."""
+    write_with_tables(out)
+    write_stage(out, "data", {}, {"of": "data"}, {"episodes": ROWS_OF.assign(mse=0.2)})
+    with pytest.raises(InputError, match="newest run of 01_data"):
+        read_stage(out, "training")
+
+
+class Unwritable:
+    """What no column of a table can hold."""
+
+
+def test_a_table_that_cannot_be_written_leaves_no_half_and_no_stage_that_is_read(out: OutputFolder) -> None:
+    """The old stage does not pass for that of the new tables."""
+    write_with_tables(out)
+    bad = pd.DataFrame({"mse": [Unwritable()]})
+    with pytest.raises(Exception, match="Unwritable"):
+        write_stage(out, "training", {}, {}, {"training": ROWS_OF.assign(mse=0.2), "scores": bad})
+    pd.testing.assert_frame_equal(pd.read_parquet(table_path(out, "scores")), ROWS_OF, check_exact=True)
+    assert sorted(path.name for path in out.root.iterdir()) == ["scores.parquet", "stages", "tables"]
+    with pytest.raises(InputError, match=r"training\.parquet: .* run 02_train_robust again"):
+        read_stage(out, "training")
 
 
 # Files and folders

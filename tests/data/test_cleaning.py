@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from made_up import GRIPPER, TWO_ARMS, Array, episode, scaled, walks
-from reading import about, said, said_of
+from reading import about, card_of, said, said_of
 from writers import write_libero
 
 from workbook.common.errors import InputError
-from workbook.data.card import describe
 from workbook.data.cleaning import clip_episodes, drop_noops, leave_out_copies, noop_steps, noops_are_known
 from workbook.data.dataset import DataConfig, prepare_dataset
 from workbook.data.layout import LIBERO, ActionLayout
@@ -109,9 +108,9 @@ def test_noops_are_known_of_deltas_alone(tmp_path: Path, spec: str, known: bool)
     assert noops_are_known(layout) == known
     demos = {key: np.resize(actions, (len(actions), layout.dim)) for key, actions in walks(0).items()}
     prepared = prepare_dataset(write_libero(tmp_path / "a.hdf5", demos), DataConfig(layout=spec))
-    card = describe(prepared)
-    assert (card["idle_share"] is not None) == known
-    assert bool(about("Idle steps", remarks(card))) == known
+    run = card_of(prepared)
+    assert (run.data["idle_share"] is not None) == known
+    assert bool(about("Idle steps", remarks(run))) == known
 
 
 @pytest.mark.parametrize("layout", ["joint:7", "joint:6 gripper:1", "gripper:7"])
@@ -192,8 +191,8 @@ def test_copies_are_kept_once_named_and_counted(tmp_path: Path) -> None:
     prepared = prepare_dataset(tmp_path)
     assert len(prepared.dataset.episodes) == 12
     assert prepared.changes.copies == (
-        "second.hdf5, demo_6 is the same recording as first.hdf5, demo_2",
-        "second.hdf5, demo_7 is the same recording as first.hdf5, demo_0",
+        ("second.hdf5, demo_6", "first.hdf5, demo_2"),
+        ("second.hdf5, demo_7", "first.hdf5, demo_0"),
     )
     [sentence] = about("there twice", said(tmp_path))
     assert sentence.startswith("2 episode(s)")
@@ -209,7 +208,7 @@ def test_a_copy_of_another_number_type_is_a_copy(tmp_path: Path) -> None:
 def test_three_equal_recordings_are_two_copies_of_the_first() -> None:
     kept, copies = leave_out_copies([episode(np.ones((8, 7)), key=f"demo_{i}") for i in range(3)])
     assert [one.key for one in kept] == ["demo_0"]
-    assert [copy.endswith("same recording as a.hdf5, demo_0") for copy in copies] == [True, True]
+    assert copies == (("a.hdf5, demo_1", "a.hdf5, demo_0"), ("a.hdf5, demo_2", "a.hdf5, demo_0"))
 
 
 def test_the_same_values_in_another_shape_are_no_copy() -> None:
@@ -239,12 +238,13 @@ def test_the_same_recording_twice_is_taken_once_and_named(tmp_path: Path) -> Non
     write_libero(tmp_path / "a.hdf5", walks(0))
     (tmp_path / "b.hdf5").symlink_to(tmp_path / "a.hdf5")
     prepared = prepare_dataset(tmp_path)
-    copies = [f"b.hdf5, demo_{i} is the same recording as a.hdf5, demo_{i}" for i in range(6)]
+    copies = [(f"b.hdf5, demo_{i}", f"a.hdf5, demo_{i}") for i in range(6)]
     assert [e.place for e in prepared.dataset.episodes] == [f"a.hdf5, demo_{i}" for i in range(6)]
     assert prepared.changes.copies == tuple(copies)
-    card = describe(prepared)
-    assert card["copies"] == copies
-    assert f"6 episode(s) were left out because they are there twice; the first: {copies[0]}." in remarks(card)
+    run = card_of(prepared)
+    assert run.data["copies"] == list(map(list, copies))
+    [sentence] = about("there twice", remarks(run))
+    assert "the first: b.hdf5, demo_0 is the same recording as a.hdf5, demo_0." in sentence
 
 
 # Clipping

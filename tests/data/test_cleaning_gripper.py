@@ -18,7 +18,7 @@ from workbook.data.cleaning import unify_grippers
 from workbook.data.dataset import DataConfig, prepare_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO, ActionLayout
-from workbook.report.text.data import _gripper
+from workbook.report.text.data import gripper as said_of_gripper
 
 HYPOTHESIS = settings(deadline=None, max_examples=60)
 KEPT = "low of -1 and 1 is open"
@@ -126,7 +126,7 @@ def test_that_so_few_episodes_tell_nothing_is_said() -> None:
     for count, why in ((3, "too few episodes"), (4, "50% of the episodes begin at the high end")):
         recorded = gripping(*([float(number % 2), 1.0, 0.0] for number in range(count)))
         _, [reading] = unify_grippers(recorded, LIBERO)
-        assert _gripper(asdict(reading)) == (
+        assert said_of_gripper(asdict(reading)) == (
             f"The gripper was recorded as {{0, 1}}; {why}, which does not tell; the low end is taken as open "
             "(--gripper-open high, if that is wrong); converted to -1 open, +1 close, which is what the codec takes "
             "and gives back."

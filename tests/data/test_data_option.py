@@ -16,6 +16,7 @@ from writers import FILE, write_lerobot_v3, write_libero_folder
 
 from workbook import run
 from workbook.common.errors import InputError
+from workbook.common.note import note
 from workbook.common.paths import SAMPLE
 from workbook.data.card import describe
 from workbook.data.dataset import prepare_dataset
@@ -43,7 +44,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
 
     def fetch(repository: str, revision: str, *_: object) -> Mirror:
         asked.append((repository, revision))
-        return Mirror(folder, "abc", ("fetched",))
+        return Mirror(folder, "abc", (note("fetched", read=1, total=2),))
 
     monkeypatch.setattr(hub, "fetch", fetch)
     monkeypatch.chdir(tmp_path)
@@ -79,8 +80,8 @@ def test_a_suite_is_fetched_where_there_is_no_such_path(fetched: list[tuple[str,
     assert recordings.origin.revision == "abc"
     assert recordings.origin.notes == (
         FILTERED,
-        "fetched",
-        "8 of the 10 tasks of libero_goal are not in hf://lerobot/libero@abc.",
+        note("fetched", read=1, total=2),
+        note("tasks_lacking", lacking=8, of=10, suite="libero_goal", place="hf://lerobot/libero@abc"),
     )
 
 
@@ -185,7 +186,7 @@ def test_tasks_of_a_suite_that_are_missing_are_counted(suite: str, lacking: int,
     episodes = of_tasks(libero_tasks("libero_goal")[:3] * 2)
     chosen, said = libero_suites.select(episodes, suite, "here")
     assert chosen == episodes
-    assert said == [f"{lacking} of the {of} tasks of {suite} are not in here."]
+    assert said == [note("tasks_lacking", lacking=lacking, of=of, suite=suite, place="here")]
 
 
 @pytest.mark.parametrize("suite", libero_suites.names())
@@ -198,15 +199,11 @@ def test_a_suite_of_which_no_task_is_there_is_refused(suite: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suite", "tasks", "lacking"),
-    [
-        ("libero_spatial", SPATIAL, "8 of the 10"),
-        ("libero_goal", GOAL, "9 of the 10"),
-        ("libero", SPATIAL + GOAL, "37 of the 40"),
-    ],
+    ("suite", "tasks", "lacking", "of"),
+    [("libero_spatial", SPATIAL, 8, 10), ("libero_goal", GOAL, 9, 10), ("libero", SPATIAL + GOAL, 37, 40)],
 )
 def test_a_suite_is_read_by_its_name_and_pinned(
-    libero: FakeHub, suite: str, tasks: tuple[str, ...], lacking: str
+    libero: FakeHub, suite: str, tasks: tuple[str, ...], lacking: int, of: int
 ) -> None:
     recordings = read_recordings(suite)
     assert [episode.task for episode in recordings.episodes] == [
@@ -221,11 +218,9 @@ def test_a_suite_is_read_by_its_name_and_pinned(
     assert recordings.origin.notes == (
         FILTERED,
         *whole.origin.notes,
-        f"{lacking} tasks of {suite} are not in hf://lerobot/libero@{COMMIT}.",
+        note("tasks_lacking", lacking=lacking, of=of, suite=suite, place=f"hf://lerobot/libero@{COMMIT}"),
     )
-    assert whole.origin.notes[1:] == (
-        "The data set says 10 steps a second; its tasks are LIBERO's, so LIBERO's control rate of 20 is taken.",
-    )
+    assert whole.origin.notes[1:] == (note("liberos_rate", said=10, taken=20),)
 
     libero.forget()
     again = read_recordings(recordings.origin.name)
@@ -249,7 +244,7 @@ def test_a_suite_without_tasks_there_is_refused(libero: FakeHub) -> None:
 
 def test_the_card_of_a_suite_names_its_commit(libero: FakeHub) -> None:
     named = run._check_before_start(run.parse_arguments(["--data", "libero_spatial"]))
-    card = describe(prepare_dataset(named))
+    card, _ = describe(prepare_dataset(named))
     assert card["origin"]["name"] == named == f"libero_spatial@{COMMIT}"
     assert card["control_rates_hz"] == [20.0]
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from made_up import TASK, Array, episode, random_walk, walks
-from reading import read
+from reading import about, card_of, read
 from writers import write_libero
 
 from workbook.common.errors import InputError
@@ -141,7 +141,7 @@ def test_loading_before_01_data_was_run_names_it(out: OutputFolder) -> None:
 
 def test_a_card_does_not_outlive_its_data_set(tiny_data: Path, out: OutputFolder) -> None:
     prepared = prepare_dataset(tiny_data)
-    write_stage(out, "data", {}, describe(prepared))
+    write_stage(out, "data", {}, *describe(prepared))
     save_dataset(prepared.dataset, out)
     with pytest.raises(InputError, match="run 01_data"):
         read_stage(out, "data")
@@ -199,18 +199,24 @@ def test_autocorrelation_of_a_dimension_at_rest_is_nan() -> None:
 
 def test_the_card_counts_what_is_there(tiny_data: Path) -> None:
     prepared = prepare_dataset(tiny_data)
-    dataset, card = prepared.dataset, describe(prepared)
+    dataset, (card, tables) = prepared.dataset, describe(prepared)
+    dimensions, episodes = tables["dimensions"], tables["episodes"]
     actions = np.concatenate([e.actions for e in read(tiny_data)])
-    assert (card["episodes"], card["steps"], sum(card["lengths"])) == (12, len(actions), len(actions))
+    assert (card["episodes"], card["steps"], episodes.steps.sum()) == (12, len(actions), len(actions))
     assert card["origin"] == {"kind": "LIBERO HDF5", "name": str(tiny_data), "revision": "", "notes": []}
     assert (card["layout"], card["control_rates_hz"], card["files"]) == ("position:3 rotation:3 gripper:1", [], 2)
     assert (card["copies"], card["noops_dropped"]) == ([], None)
-    assert card["tasks"] == {"open the drawer": 6, TASK: 6}
+    assert dict(tables["tasks"].set_index("task").episodes) == {"open the drawer": 6, TASK: 6}
+    assert tables["tasks"].steps.sum() == len(actions)
+    assert dict(episodes.part.value_counts()) == card["split"]
     assert card["dataset_sha256"] == dataset.sha256
     assert sum(card["split"].values()) == 12
-    assert card["constant_dimensions"] == []
-    np.testing.assert_allclose(card["statistics"]["mean"], actions.mean(axis=0))
-    np.testing.assert_allclose(card["statistics"]["std"], actions.std(axis=0))
+    assert list(dimensions.dimension) == list(LIBERO.names)
+    assert not dimensions.constant.any()
+    np.testing.assert_allclose(dimensions["mean"], actions.mean(axis=0))
+    np.testing.assert_allclose(dimensions["std"], actions.std(axis=0))
+    np.testing.assert_array_equal(dimensions[["low", "high"]].T, [dataset.normaliser.low, dataset.normaliser.high])
+    assert card["normalised"]["train"] == [-1.0, 1.0]
     chunks = dataset.train_chunks()
     assert card["chunks"]["train"] == len(chunks.actions)
     assert card["chunks"]["padded_steps_train"] == chunks.valid.size - chunks.valid.sum()
@@ -220,32 +226,29 @@ def test_the_card_counts_what_is_there(tiny_data: Path) -> None:
 
 
 def test_the_embedded_sample_is_what_it_is_said_to_be() -> None:
-    card = describe(prepare_dataset(SAMPLE))
-    assert (card["episodes"], card["steps"], len(card["tasks"])) == (190, 25_881, 8)
-    assert card["lattice"] == LIBERO_LATTICE
-    np.testing.assert_array_equal(card["lattice_share"], [1.0] * 6 + [np.nan])
-    assert card["clipping"]["steps_any"] == 0
-    assert remarks(card)[0] == (
-        f"190 episodes with 25,881 steps, read as LIBERO HDF5; SHA-256 of the actions {card['dataset_sha256'][:12]}."
-    )
-    assert any("nothing was clipped" in r for r in remarks(card))
+    run = card_of(prepare_dataset(SAMPLE))
+    assert (run.data["episodes"], run.data["steps"], len(run.table("tasks"))) == (190, 25_881, 8)
+    assert run.data["lattice"] == LIBERO_LATTICE
+    np.testing.assert_array_equal(run.table("dimensions").lattice_share, [1.0] * 6 + [np.nan])
+    assert run.data["clipped"] == {"steps": 0, "share": 0.0}
+    assert about("nothing was clipped", remarks(run))
 
 
 def test_human_teleoperation_is_read_and_clipped(human_teleop: Path) -> None:
-    card = describe(prepare_dataset(human_teleop))
-    assert (card["episodes"], card["steps"]) == (50, 62_399)
-    assert card["clipping"]["steps_any"] == 1_059
-    assert f"{max(card['clipping']['largest']):.3g}" == "69.3"
-    assert max(card["statistics"]["max"]) == -min(card["statistics"]["min"]) == 1.0
-    assert max(card["lattice_share"][:6]) < 0.02
-    assert card["lattice"] is None
-    found = remarks(card)
-    assert found[0].startswith("50 episodes with 62,399 steps, read as LIBERO HDF5; SHA-256 of the actions ")
+    run = card_of(prepare_dataset(human_teleop))
+    dimensions = run.table("dimensions")
+    assert (run.data["episodes"], run.data["steps"]) == (50, 62_399)
+    assert run.data["clipped"]["steps"] == 1_059
+    assert f"{dimensions.largest.max():.3g}" == "69.3"
+    assert dimensions["max"].max() == -dimensions["min"].min() == 1.0
+    assert dimensions.lattice_share[:6].max() < 0.02
+    assert run.data["lattice"] is None
+    found = remarks(run)
     [clipped] = [r for r in found if "clipped" in r]
     assert clipped.startswith("1,059 of 62,399 steps (1.7%)")
 
 
 def test_spacemouse_demonstrations_are_read(spacemouse: Path) -> None:
-    card = describe(prepare_dataset(spacemouse))
+    card, _ = describe(prepare_dataset(spacemouse))
     assert (card["episodes"], card["steps"]) == (5, 3_723)
     assert card["split"] == {"train": 3, "validation": 1, "test": 1}

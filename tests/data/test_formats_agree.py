@@ -10,27 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from made_up import TASKS, exact_demos, exact_walk
 from reading import assert_same, assert_same_episodes, read
-from small_runs import quickly
+from small_runs import ignore_progress, quickly
 from writers import Demos, write_chunk_file, write_lerobot_v2, write_lerobot_v3, write_libero_folder
 
 from rfsq_robust import CONDITIONINGS
+from workbook.codecs.catalogue import CONDITIONED
 from workbook.common.paths import OutputFolder
 from workbook.data.card import describe
 from workbook.data.dataset import DataConfig, Dataset, Prepared, load_dataset, prepare_dataset, save_dataset
 from workbook.data.sources.read import read_recordings
 from workbook.data.split import FRACTIONS
-from workbook.evaluation.layers import analyse
-from workbook.evaluation.score import compare
+from workbook.evaluation.comparison import Comparison, compare
+from workbook.evaluation.score import Scores
+from workbook.training.baselines import BaselineConfig
 from workbook.training.runs import train_variants
 from workbook.training.trainer import TrainConfig
 
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 TINY = TrainConfig(epochs=2, batch_size=16, learning_rate=5e-3, hidden_dim=4, num_layers=3)
 TIMES = {"seconds", "total_seconds", "train_seconds", "overhead"}
+WHERE = ["episode"]  # the name of a file, in a format of its own
 FORMATS: dict[str, Callable[[Path, Demos], Path]] = {
     "LIBERO HDF5": write_libero_folder,
     "LeRobot v2": write_lerobot_v2,
@@ -47,7 +51,8 @@ class Run:
     """A folder with 20 episodes in every format, and what the results are on each."""
 
     written: dict[str, Path]
-    evidence: dict[str, dict[str, Any]]
+    trained: dict[str, dict[str, Any]]
+    compared: dict[str, Comparison]
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +60,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("formats")
     written = {name: write(folder / name, exact_demos()) for name, write in FORMATS.items()}
     with quickly():
-        evidence = {name: results_on(path, folder / f"out of {name}") for name, path in written.items()}
-    return Run(written, evidence)
+        results = {name: results_on(path, folder / f"out of {name}") for name, path in written.items()}
+    trained, compared = ({name: found[part] for name, found in results.items()} for part in (0, 1))
+    return Run(written, trained, compared)
 
 
-def results_on(data: Path, out_folder: Path) -> dict[str, Any]:
-    """The content of the three stages after 01_data, times apart."""
+def results_on(data: Path, out_folder: Path) -> tuple[dict[str, Any], Comparison]:
+    """Of 02_train_robust and 03_compare."""
     dataset, out = prepare_dataset(data).dataset, OutputFolder.at(str(out_folder))
-    trained = train_variants(out, dataset, TINY, 2, "cpu")
-    comparison = compare(out, dataset, trained, lambda done, total: None)
-    residuals = analyse(out, dataset, trained)
-    return without_times({"training": trained, "comparison": comparison, "residuals": residuals})
+    trained, _ = train_variants(out, dataset, TINY, 2, "cpu")
+    return trained, compare(out, dataset, trained, BaselineConfig(2), lambda label: ignore_progress)
 
 
 def without_times(value: Any) -> Any:
@@ -125,28 +129,42 @@ def test_every_format_gives_the_same_data_set(run: Run, name: str, config: DataC
 
 @pytest.mark.parametrize("name", OTHER_FORMATS)
 def test_every_format_gives_the_same_data_card(run: Run, name: str) -> None:
-    of_format = {"origin", "files"}
-    one, other = (
-        {key: value for key, value in describe(prepared).items() if key not in of_format}
-        for prepared in prepare_both(run, name)
-    )
+    (one, tables), (other, others) = map(describe, prepare_both(run, name))
+    for of_format in ("origin", "files"):
+        del one[of_format], other[of_format]
     assert as_text(one) == as_text(other)
+    for table in tables:
+        ours, theirs = (all_of[table].drop(columns="episode", errors="ignore") for all_of in (tables, others))
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
 
 
-@pytest.mark.parametrize("stage", ["training", "comparison", "residuals"])
 @pytest.mark.parametrize("name", OTHER_FORMATS)
-def test_every_format_gives_the_same_results(run: Run, name: str, stage: str) -> None:
-    assert as_text(run.evidence[name][stage]) == as_text(run.evidence["LIBERO HDF5"][stage])
+def test_every_format_trains_the_same_models(run: Run, name: str) -> None:
+    one, other = (as_text(without_times(run.trained[each])) for each in ("LIBERO HDF5", name))
+    assert one == other
+
+
+@pytest.mark.parametrize("name", OTHER_FORMATS)
+def test_every_format_gives_the_same_rows_to_the_last_bit(run: Run, name: str) -> None:
+    one, other = (run.compared[each] for each in ("LIBERO HDF5", name))
+    pd.testing.assert_frame_equal(one.scores.drop(columns=WHERE), other.scores.drop(columns=WHERE), check_exact=True)
+    assert one.tables.keys() == other.tables.keys()
+    for table, rows in one.tables.items():
+        ours, theirs = (each.drop(columns=TIMES, errors="ignore") for each in (rows, other.tables[table]))
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    assert as_text(one.values) == as_text(other.values)
 
 
 def test_the_results_that_are_compared_are_of_every_model_and_seed(run: Run) -> None:
-    evidence = run.evidence["LIBERO HDF5"]
     for name in CONDITIONINGS:
-        runs = evidence["training"]["conditionings"][name]["runs"]
+        runs = run.trained["LIBERO HDF5"]["conditionings"][name]["runs"]
         assert [model["seed"] for model in runs] == [0, 1]
         assert len({model["reconstruction_sha256"] for model in runs}) == 2
-        assert 0 < evidence["comparison"]["models"][name]["token_mse"]["mean"] < 1
-        assert len(evidence["residuals"][name]["prefix_mse"]) == TINY.num_layers
+        scores = Scores(run.compared["LIBERO HDF5"].scores)
+        estimate = scores.estimate("mse", CONDITIONED[name])
+        assert len(estimate.per_seed) == 2
+        assert 0 < (estimate.mean or 0.0) < 1
+        assert scores.has(CONDITIONED[name], f"layers={TINY.num_layers}")
 
 
 @settings(HYPOTHESIS, max_examples=12)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,27 @@ import numpy as np
 import pytest
 from made_up import TASK, TWO_ARMS, Array, walks
 from matplotlib.text import Text
-from reading import assert_same_episodes
-from small_runs import Run, run_notebooks, tables_of
+from reading import about, assert_plain, assert_same_episodes
+from small_runs import Run, run_notebooks
 from writers import write_libero
 
-from rfsq_robust import CONDITIONINGS, load_checkpoint
-from workbook.common.stages import read_stage
+from rfsq_robust import load_checkpoint
+from workbook.codecs.catalogue import CONDITIONED
+from workbook.common.table import Bullets, Table
 from workbook.data.dataset import DataConfig, prepare_dataset
 from workbook.data.layout import ActionLayout
+from workbook.report.blocks import BLOCKS, show
 from workbook.report.figures import (
     comparison as comparison_figures,
     data as data_figures,
-    layers as residual_figures,
-    policy as phase2_figures,
+    layers as layer_figures,
+    policy as policy_figures,
     rate_distortion as rate_figures,
     training as training_figures,
 )
 from workbook.report.figures.style import Canvas, Plot
 from workbook.report.pages import write_reports
-from workbook.report.tables import comparison as tables, data as data_tables
 from workbook.report.text.data import remarks
-from workbook.verdict.results import judge_comparison
 
 TWO_JOINT_ARMS = "joint:6 gripper:1 joint:6 gripper:1"
 JOINTS = "joint:6"
@@ -89,12 +88,11 @@ def test_joints_are_used_as_they_were_recorded(run: Run) -> None:
 
 
 def test_the_remarks_are_whole_sentences(run: Run) -> None:
-    found = remarks(read_stage(run.out, "data"))
-    assert found == remarks(run.data)
-    assert all(sentence.endswith(".") and "nan" not in sentence for sentence in found)
-    assert f"Recorded at {RATE:g} steps a second; LIBERO's controller runs at 20." in found
-    assert bool([s for s in found if "lattice" in s]) == bool(run.layout.of_kind("position"))
-    assert not [s for s in found if "published" in s]
+    found = remarks(run.evidence)
+    assert_plain(found)
+    assert about(f"{RATE:g} steps a second", found)
+    assert bool(about("lattice", found)) == bool(run.layout.of_kind("position"))
+    assert not about("published", found)
 
 
 # Models and errors
@@ -113,60 +111,39 @@ def test_errors_are_measured_in_what_the_layout_has(run: Run) -> None:
         "position_mm": "position", "drift_mm": "position", "rotation_deg": "rotation", "drift_deg": "rotation",
         "joint_length": "joint", "gripper_abs": "gripper", "gripper_error_rate": "gripper",
     }  # fmt: skip
-    for name in CONDITIONINGS:
-        errors = run.comparison["models"][name]["token_errors"]
-        assert {key for key in errors if key.startswith("mse_")} == {f"mse_{name}" for name in run.layout.names}
-        for key, kind in has.items():
-            assert (errors[key]["mean"] is not None) == bool(run.layout.of_kind(kind)), key  # type: ignore[arg-type]
-        assert errors["mse"]["mean"] > 0
-        assert run.comparison["models"][name]["checkpoints"]["loaded_and_identical"] == 2
+    scores = run.evidence.scores
+    assert {name for name in scores.rows if name.startswith("mse_")} == {f"mse_{name}" for name in run.layout.names}
+    for codec in CONDITIONED.values():
+        for metric, kind in has.items():
+            measured = scores.estimate(metric, codec).mean is not None
+            assert measured == bool(run.layout.of_kind(kind)), metric  # type: ignore[arg-type]
+        assert (scores.estimate("mse", codec).mean or 0) > 0
+    assert run.evidence.models.loaded_identical.all()
 
 
-def test_the_results_say_their_layout_and_hold_no_nan(run: Run) -> None:
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} in JSON")
-
-    written = json.loads(run.out.results.read_text(encoding="utf8"), parse_constant=refuse)
-    assert written["data"]["layout"] == run.layout.spec
-    assert written["verdict"]["word"] == "NOT SHOWN"
-    for sentence in [
-        *written["against"],
-        *written["discrepancies"],
-        *(entry["sentence"] for entry in written["options"]),
-    ]:
-        assert "nan" not in sentence.split()
-        assert "None" not in sentence
-    assert json.loads(json.dumps(run.results)) == written
-
-
-# Tables
+# Tables, figures and the first page
 
 
 def test_every_table_builds_and_no_cell_is_nan(run: Run) -> None:
-    for table in tables_of(run):
-        assert table.rows
-        assert {len(row) for row in table.rows} == {len(table.header)}
+    shown = {name: show(run.evidence, name).content for name in BLOCKS if not name.startswith(("replay", "sample"))}
+    tables = {name: content for name, content in shown.items() if isinstance(content, Table)}
+    assert len(tables) > 20
+    for name, table in tables.items():
+        assert table.rows or name == "smallest", name
+        assert {len(row) for row in table.rows} <= {len(table.header)}
         for cell in (str(cell) for row in table.rows for cell in row):
-            assert not {"nan", "inf", "None"} & set(cell.split()), cell
-    criteria, verdict = judge_comparison(run.training, run.comparison)
-    assert tables.criteria_table(criteria, "layernorm").rows
-    assert tables.verdict_block(verdict).html
+            assert not {"nan", "inf", "None"} & set(cell.split()), (name, cell)
+    for content in shown.values():
+        if isinstance(content, Bullets):
+            assert not {"nan", "None"} & set(" ".join(content.sentences).split())
 
 
 def test_tables_of_dimensions_have_the_layouts_names(run: Run) -> None:
-    of_data = (data_tables.statistics_table(run.data), data_tables.normaliser_table(run.data))
-    for table in (*of_data, tables.dimension_table(run.comparison)):
+    for name in ("statistics", "normaliser", "dimensions"):
+        table = show(run.evidence, name).content
+        assert isinstance(table, Table)
         assert [row[0] for row in table.rows] == list(run.layout.names)
-    assert "LIBERO mean" not in data_tables.statistics_table(run.data).header
-
-
-def test_the_table_of_physical_errors_leaves_out_what_the_layout_lacks(run: Run) -> None:
-    labels = " ".join(str(row[0]) for row in tables.physical_table(run.comparison).rows)
-    for kind, word in (("position", " mm"), ("rotation", "degrees"), ("joint", "joints"), ("gripper", "gripper")):
-        assert (word in labels) == bool(run.layout.of_kind(kind)), word  # type: ignore[arg-type]
-
-
-# Figures and the first page
+    assert "LIBERO mean" not in show(run.evidence, "statistics").html
 
 
 def texts(make: Callable[[Any], Plot], shown: Any) -> tuple[Plot, set[str]]:
@@ -184,22 +161,22 @@ def texts(make: Callable[[Any], Plot], shown: Any) -> tuple[Plot, set[str]]:
         return make(shown), found
 
 
-WITH_NAMES = {
-    "dataset": (data_figures.distributions, data_figures.autocorrelations, data_figures.example_episode),
-    "comparison": (comparison_figures.dimensions,),
-}
-WITHOUT_NAMES = {
-    "dataset": (data_figures.lengths_and_split,),
-    "training": (training_figures.curves, training_figures.costs),
-    "comparison": (
-        comparison_figures.forward_and_tokens,
-        comparison_figures.improvements,
-        comparison_figures.groups,
-    ),
-    "rates": (rate_figures.rate_distortion,),
-    "residuals": (residual_figures.residual_std, residual_figures.entropies, residual_figures.prefixes),
-    "phase2": (phase2_figures.policies, phase2_figures.accuracies),
-}
+WITH_NAMES = (data_figures.distributions, data_figures.autocorrelations, data_figures.example_episode)
+OF_DATA = (*WITH_NAMES, data_figures.lengths_and_split)
+OF_RUN = (
+    training_figures.curves,
+    training_figures.costs,
+    comparison_figures.forward_and_tokens,
+    comparison_figures.improvements,
+    comparison_figures.groups,
+    comparison_figures.dimensions,
+    rate_figures.rate_distortion,
+    layer_figures.residual_std,
+    layer_figures.entropies,
+    layer_figures.prefixes,
+    policy_figures.policies,
+    policy_figures.accuracies,
+)
 
 
 def check_picture(plot: Plot, words: set[str]) -> None:
@@ -209,34 +186,26 @@ def check_picture(plot: Plot, words: set[str]) -> None:
         assert "None" not in text, text
 
 
-@pytest.mark.parametrize("part", WITH_NAMES)
-def test_figures_of_dimensions_name_every_one(run: Run, part: str) -> None:
-    for make in WITH_NAMES[part]:
-        plot, words = texts(make, getattr(run, part))
+def test_figures_of_dimensions_name_every_one(run: Run) -> None:
+    shown = [*((make, run.dataset) for make in WITH_NAMES), (comparison_figures.dimensions, run.evidence)]
+    for make, of in shown:
+        plot, words = texts(make, of)
         check_picture(plot, words)
         assert set(run.layout.names) <= words, make.__name__
 
 
-@pytest.mark.parametrize(
-    ("spec", "units"),
-    [
-        ("libero", "x axis: action in controller\nunits; 1 = 50 mm in position,\n0.5 rad in rotation, per step"),
-        (JOINTS, "x axis: joints in the units of\nthe recording, all else in the\ncontroller's"),
-        (TWO_JOINT_ARMS, "x axis: joints in the units of\nthe recording, all else in the\ncontroller's"),
-    ],
-)
-def test_the_legend_says_the_units(spec: str, units: str) -> None:
-    assert data_figures._legend(ActionLayout.parse(spec)).endswith(f"\n\n{units}")
+@pytest.mark.parametrize(("spec", "unit"), [("libero", "50 mm"), (JOINTS, "joints"), (TWO_JOINT_ARMS, "joints")])
+def test_the_legend_says_the_units(spec: str, unit: str) -> None:
+    assert unit in data_figures._legend(ActionLayout.parse(spec))
 
 
-@pytest.mark.parametrize("part", WITHOUT_NAMES)
-def test_every_other_figure_builds(run: Run, part: str) -> None:
-    for make in WITHOUT_NAMES[part]:
-        check_picture(*texts(make, getattr(run, part)))
+@pytest.mark.parametrize("make", OF_RUN)
+def test_every_figure_builds(run: Run, make: Callable[[Any], Plot]) -> None:
+    check_picture(*texts(make, run.evidence))
 
 
 def test_the_figure_of_errors_shows_what_the_layout_has(run: Run) -> None:
-    _, words = texts(comparison_figures.groups, run.comparison)
+    _, words = texts(comparison_figures.groups, run.evidence)
     labels = " ".join(words).lower()
     for kind, word in (
         ("position", "in mm"),
@@ -247,15 +216,17 @@ def test_the_figure_of_errors_shows_what_the_layout_has(run: Run) -> None:
         assert (word in labels) == bool(run.layout.of_kind(kind)), word  # type: ignore[arg-type]
 
 
-def test_the_first_page_builds(run: Run) -> None:
-    write_reports(run.out, run.results, {})
-    assert run.out.reports.joinpath("index.html").stat().st_size > 10_000
+def test_the_pages_build(run: Run) -> None:
+    write_reports(run.evidence, {})
+    page = run.out.reports.joinpath("index.html").read_text(encoding="utf8")
+    assert page.count("<img ") == 5
+    assert "NOT EVIDENCE" in page
 
 
 def test_the_figures_of_episodes_at_rest_build(tmp_path: Path) -> None:
     at_rest = {f"demo_{i}": np.zeros((30 + i, 6)) for i in range(6)}
     dataset = prepare_dataset(write_libero(tmp_path / "a.hdf5", at_rest), DataConfig(layout=JOINTS)).dataset
-    for make in (*WITH_NAMES["dataset"], *WITHOUT_NAMES["dataset"]):
+    for make in OF_DATA:
         check_picture(*texts(make, dataset))
 
 

@@ -8,16 +8,17 @@ import h5py
 import numpy as np
 import pytest
 from made_up import TWO_ARMS, Array, walks
-from reading import about, said_of
+from reading import about, card_of, said_of
 from writers import write_libero
 
 from workbook.common.paths import SAMPLE
-from workbook.data.card import ALL_SUITES, describe, distance, published_statistics
+from workbook.data.card import ALL_SUITES, distance, published_statistics
 from workbook.data.dataset import DataConfig, prepare_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO, ActionLayout
-from workbook.data.plausibility import LATTICES, lattice_of, lattice_share, looks_absolute, step_ratio
+from workbook.data.plausibility import LATTICES, LIBERO_LATTICE, lattice_of, lattice_share, looks_absolute, step_ratio
 from workbook.data.sources.read import read_recordings
+from workbook.report.text import words
 from workbook.report.text.data import remarks
 
 SUITES = [name for name in published_statistics() if name != ALL_SUITES]
@@ -47,16 +48,16 @@ def test_every_known_lattice_is_recognised(lattice: str, dtype: type) -> None:
 @pytest.mark.parametrize("lattice", LATTICES)
 def test_the_lattice_is_said(tmp_path: Path, lattice: str) -> None:
     [sentence] = about("lattice", said_of(tmp_path, demos_on(lattice)))
-    if lattice == "LIBERO's SpaceMouse":
+    if lattice == LIBERO_LATTICE:
         assert sentence.endswith("position 100.0%, rotation 100.0%: recorded, or rounded, as LIBERO's are.")
     else:
-        assert sentence.endswith(f"they lie on that of {lattice}.")
+        assert sentence.endswith(f"they lie on that of {words('data').lattices[lattice]}.")
 
 
 def test_a_lattice_of_position_or_rotation_alone_is_recognised() -> None:
-    actions = on_lattice("LIBERO's SpaceMouse")
-    assert lattice_of(actions[:, :3], ActionLayout.parse("position:3")) == "LIBERO's SpaceMouse"
-    assert lattice_of(actions[:, 3:], ActionLayout.parse("rotation:3 gripper:1")) == "LIBERO's SpaceMouse"
+    actions = on_lattice(LIBERO_LATTICE)
+    assert lattice_of(actions[:, :3], ActionLayout.parse("position:3")) == LIBERO_LATTICE
+    assert lattice_of(actions[:, 3:], ActionLayout.parse("rotation:3 gripper:1")) == LIBERO_LATTICE
     actions[:, 3:6] = np.random.default_rng(0).uniform(-0.3, 0.3, (len(actions), 3))
     assert lattice_of(actions, LIBERO) is None
 
@@ -70,7 +71,7 @@ def test_other_values_lie_on_no_lattice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("off", "expected"), [(0.0005, 1.0), (0.002, 0.0), (0.5, 0.0)])
 def test_a_value_is_on_the_lattice_within_a_thousandth_of_a_step(off: float, expected: float) -> None:
-    position, rotation = LATTICES["LIBERO's SpaceMouse"]
+    position, rotation = LATTICES[LIBERO_LATTICE]
     steps = np.array([[3, -7, 100, 2, 9, -40]]) + off
     actions = np.column_stack([steps * np.repeat([position, rotation], 3), [1.0]])
     assert lattice_share(actions, LIBERO).tolist()[:6] == [expected] * 6
@@ -104,8 +105,8 @@ def test_the_lattice_of_the_real_recordings(spacemouse: Path, human_teleop: Path
         actions = np.concatenate([one.actions for one in read_recordings(data).episodes])
         return lattice_of(actions, LIBERO)
 
-    assert lattice("sample") == "LIBERO's SpaceMouse"
-    assert lattice(spacemouse) == "a SpaceMouse at robosuite's default sensitivity"
+    assert lattice("sample") == LIBERO_LATTICE
+    assert lattice(spacemouse) == "robosuite"
     assert lattice(human_teleop) is None
 
 
@@ -244,6 +245,7 @@ def test_shifted_means_are_said_with_their_sign(tmp_path: Path) -> None:
 
 def test_other_layouts_are_not_held_against_libero(tmp_path: Path) -> None:
     arms = {key: np.column_stack([actions, actions]) for key, actions in spread_like(6.0).items()}
-    card = describe(prepare_dataset(write_libero(tmp_path / "a.hdf5", arms), DataConfig(layout=TWO_ARMS.spec)))
-    assert card["published"] is None
-    assert not about("published", remarks(card))
+    run = card_of(prepare_dataset(write_libero(tmp_path / "a.hdf5", arms), DataConfig(layout=TWO_ARMS.spec)))
+    assert run.data["nearest_suite"] is None
+    assert run.table("dimensions").std_ratio.isna().all()
+    assert not about("published", remarks(run))

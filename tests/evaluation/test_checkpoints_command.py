@@ -23,11 +23,13 @@ from writers import write_libero
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, load_checkpoint, save_checkpoint
 from workbook.common.errors import InputError
+from workbook.common.note import note
 from workbook.common.paths import REPOSITORY
 from workbook.data.dataset import DataConfig, Dataset, prepare_dataset
 from workbook.evaluation import checkpoints as checkpoint_comparison
 from workbook.evaluation.checkpoints import ComparisonConfig, compare_checkpoints, draw
 from workbook.evaluation.score import HeldOut
+from workbook.report.text import words
 from workbook.report.text.checkpoints import as_text
 from workbook.training.trainer import Job, TrainConfig, TrainData, train
 
@@ -40,6 +42,10 @@ AS_WRITTEN = (
 SMALL = TrainConfig(epochs=40, batch_size=8, learning_rate=5e-3)
 DATA = DataConfig(num_episodes=18, split_seed=3)
 Report = dict[str, Any]
+
+
+def remarks(report: Report) -> list[str]:
+    return list(map(words("checkpoints").of_note, report["remarks"]))
 
 
 def load_command() -> Callable[[list[str]], int]:
@@ -176,9 +182,7 @@ class TestFigures:
         x = checkpoint.normalise(torch.from_numpy(actions))
         expected = float(((checkpoint.model(x)[0] - x) ** 2).mean().detach())
         assert report["models"]["robust"]["mse"]["forward"]["mean"] == pytest.approx(expected, rel=1e-4)
-        assert report["remarks"] == [
-            "Neither model was trained on the episodes scored: both files name these data and this split."
-        ]
+        assert report["remarks"] == [note("held_out")]
 
     def test_errors_are_in_the_units_of_the_data_set_whatever_a_models_own(
         self, trained: Trained, tmp_path: Path
@@ -191,13 +195,13 @@ class TestFigures:
         error = (trained.checkpoint("scale").model(x)[0] - x).detach().numpy() * 2
         expected = float(((error / trained.dataset.normaliser.half_width) ** 2).mean())
         assert report["models"]["robust"]["mse"]["forward"]["mean"] == pytest.approx(expected, rel=1e-4)
-        assert [remark for remark in report["remarks"] if remark.startswith(robust) and "normaliser" in remark]
+        assert note("other_normaliser", file=robust) in report["remarks"]
 
     def test_a_model_without_a_normaliser_gets_the_data_sets(self, trained: Trained, tmp_path: Path) -> None:
         robust = resaved(trained, tmp_path, "scale", normalization=None)
         report = compare_checkpoints(ComparisonConfig(trained.file("none"), robust))
         assert report["models"]["robust"]["mse"] == trained.compare("scale")["models"]["robust"]["mse"]
-        assert f"{robust}: carries no normaliser; that of the data set is used." in report["remarks"]
+        assert note("no_normaliser", file=robust) in report["remarks"]
 
     def test_models_with_few_layers_say_so(self, trained: Trained, tmp_path: Path) -> None:
         torch.manual_seed(0)
@@ -243,9 +247,10 @@ class TestChunks:
             for chunk in drawn.chunks.actions
         ]
         assert places == sorted(set(places))
-        assert sum(map(len, drawn.episodes)) == drawn.chunks.valid.sum()
+        actions = [episode.actions for episode in drawn.episodes]
+        assert sum(map(len, actions)) == drawn.chunks.valid.sum()
         assert len(drawn.episodes) == len(set(whole.chunks.episode[places]))
-        joined = np.concatenate(drawn.episodes)
+        joined = np.concatenate(actions)
         np.testing.assert_array_equal(joined, drawn.chunks.actions[drawn.chunks.valid])
         assert drawn.measure(drawn.chunks.actions)["mse"].values.max() == 0
 
@@ -260,10 +265,10 @@ class TestWhatModelsWereTrainedOn:
     def test_an_option_stands_over_it_and_what_follows_is_said(self, trained: Trained) -> None:
         report = trained.compare("scale", split_seed=5)
         assert report["scored"]["data_config"]["split_seed"] == 5
-        doubts = [remark for remark in report["remarks"] if "with split_seed 3 (here 5)" in remark]
+        doubts = [remark for remark in remarks(report) if "with split_seed 3 (here 5)" in remark]
         assert len(doubts) == 2
         fewer = trained.compare("scale", num_episodes=10)["remarks"]
-        assert len([remark for remark in fewer if "was trained on other actions" in remark]) == 2
+        assert [remark["key"] for remark in fewer].count("other_actions") == 2
 
     def test_where_two_disagree_the_robust_ones_are_read(self, trained: Trained, tmp_path: Path) -> None:
         origin = trained.checkpoint("none").provenance
@@ -272,17 +277,18 @@ class TestWhatModelsWereTrainedOn:
         report = compare_checkpoints(ComparisonConfig(naive, trained.file("scale")))
         assert report["scored"]["data_config"]["split_seed"] == 3
         doubt = f"{naive}: was trained with split_seed 8 (here 3); it may have been trained on episodes scored here."
-        assert report["remarks"] == [doubt]
+        assert remarks(report) == [doubt]
 
     def test_without_a_hash_names_and_all_options_are_held_together(self, trained: Trained, tmp_path: Path) -> None:
         origin = {name: trained.checkpoint("none").provenance[name] for name in ("data", "data_config")}
         plain = resaved(trained, tmp_path, "none", provenance=origin)
-        assert "Neither model" in compare_checkpoints(ComparisonConfig(plain, trained.file("scale")))["remarks"][0]
+        held_out = compare_checkpoints(ComparisonConfig(plain, trained.file("scale")))
+        assert held_out["remarks"][0] == note("held_out")
         changed = origin | {"data": "sample", "data_config": origin["data_config"] | {"chunk_len": 2, "stride": 1}}
         naive = resaved(trained, tmp_path, "none", provenance=changed)
-        remarks = compare_checkpoints(ComparisonConfig(naive, trained.file("scale")))["remarks"]
+        doubted = compare_checkpoints(ComparisonConfig(naive, trained.file("scale")))
         doubt = f"with data 'sample' (here {trained.data!r}); it may"
-        assert [doubt in remark for remark in remarks] == [True]
+        assert [doubt in remark for remark in remarks(doubted)] == [True]
 
     @pytest.mark.parametrize(
         "origin",
@@ -295,7 +301,7 @@ class TestWhatModelsWereTrainedOn:
         robust = resaved(trained, tmp_path, "scale", provenance=origin)
         report = compare_checkpoints(ComparisonConfig(trained.file("none"), robust))
         assert report["scored"]["dataset_sha256"] == trained.dataset.sha256
-        [remark] = report["remarks"]
+        [remark] = remarks(report)
         assert remark.startswith(f"{robust}: does not say what it was trained on; {trained.data} with split seed 3")
         assert "not known whether it was trained on the episodes scored" in remark
 
@@ -303,8 +309,8 @@ class TestWhatModelsWereTrainedOn:
         """As the notebooks write them."""
         origin = {"dataset_sha256": trained.dataset.sha256}
         naive = resaved(trained, tmp_path, "none", provenance=origin)
-        [remark] = compare_checkpoints(ComparisonConfig(naive, trained.file("scale")))["remarks"]
-        assert "was trained on the actions read here, but does not say with which split; seed 3 is assumed" in remark
+        report = compare_checkpoints(ComparisonConfig(naive, trained.file("scale")))
+        assert report["remarks"] == [note("split_not_said", file=naive, seed=3)]
 
     def test_existing_files_that_say_nothing_are_scored_on_the_sample(self, trained: Trained, tmp_path: Path) -> None:
         files = [tmp_path / FILES[name] for name in ("none", "scale")]
@@ -314,12 +320,12 @@ class TestWhatModelsWereTrainedOn:
         report = compare_checkpoints(ComparisonConfig(*map(str, files), num_samples=20))
         assert report["scored"]["data"] == "sample"
         assert report["scored"]["chunks"] == 20
-        assert [remark.count("; sample with split seed 0 is assumed") for remark in report["remarks"][:2]] == [1, 1]
+        assert report["remarks"][:2] == [note("data_not_said", file=str(f), data="sample", seed=0) for f in files]
 
     def test_data_that_have_changed_since_are_said(self, trained: Trained, tmp_path: Path) -> None:
         origin = trained.checkpoint("scale").provenance | {"dataset_sha256": "0" * 64}
         robust = resaved(trained, tmp_path, "scale", provenance=origin)
-        [remark] = compare_checkpoints(ComparisonConfig(trained.file("none"), robust))["remarks"]
+        [remark] = remarks(compare_checkpoints(ComparisonConfig(trained.file("none"), robust)))
         assert remark.startswith(f"{robust}: was trained on other actions (SHA-256 000000000000)")
 
 
@@ -410,8 +416,8 @@ class TestCommand:
             ).replace(f"{trained.folder}/rfsq", "rfsq")
             + "\n"
         )
-        for words in ("naive ", "robust (layernorm)", "improvement", "L0-L2, naive", "L0-L2, robust", "MSE of L3-L7"):
-            assert re.search(f"^{re.escape(words)}", done.stdout, re.MULTILINE)
+        for start in ("naive ", "robust (layernorm)", "improvement", "L0-L2, naive", "L0-L2, robust", "MSE of L3-L7"):
+            assert re.search(f"^{re.escape(start)}", done.stdout, re.MULTILINE)
         assert "mean 0 and std 1 are assumed" in " ".join(done.stdout.split())
         assert re.search(r"^improvement > 30% +met +unmet +met$", done.stdout, re.MULTILINE)
 

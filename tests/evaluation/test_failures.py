@@ -15,7 +15,7 @@ from workbook.evaluation.replay.failures import IN_PLACE, explain, hand_drift
 def test_an_object_that_stays_where_it_was_was_not_grasped() -> None:
     found = explain(trace(), moved_by(NOT_GRASPED, 0.03))
     assert found.reason == "not grasped"
-    assert found.step == GRASP + 1  # where the exact replay has it up and in the hand
+    assert found.step == GRASP + 1  # where the ground-truth replay has it up and in the hand
     assert found.hand_mm == pytest.approx(30)
 
 
@@ -40,13 +40,13 @@ def test_an_object_that_is_never_let_go_was_placed_wrong() -> None:
 
 def test_the_first_object_that_is_not_in_place_is_the_one_told_of() -> None:
     good, low = carried(hand_path()), np.zeros((STEPS + 1, 1, 3))
-    exact = trace(np.concatenate([good, good], axis=1))
-    assert explain(exact, failed(np.concatenate([good, low], axis=1))).reason == "not grasped"
+    truth = trace(np.concatenate([good, good], axis=1))
+    assert explain(truth, failed(np.concatenate([good, low], axis=1))).reason == "not grasped"
     early = carried(hand_path(), let_go=RELEASE - 4)
-    assert explain(exact, failed(np.concatenate([early, low], axis=1))).reason == "dropped"
+    assert explain(truth, failed(np.concatenate([early, low], axis=1))).reason == "dropped"
 
 
-def test_an_object_that_the_exact_replay_leaves_alone_is_no_reason() -> None:
+def test_an_object_that_ground_truth_leaves_alone_is_no_reason() -> None:
     """A plate on which something is put is named by the goal, and carried nowhere."""
     still = np.zeros((STEPS + 1, 1, 3))
     assert explain(trace(still), failed(still)).reason == "other"
@@ -58,14 +58,14 @@ def test_an_object_that_is_knocked_up_was_not_grasped() -> None:
     assert explain(trace(), failed(flies)).reason == "not grasped"
 
 
-def test_an_exact_grasp_that_slips_and_is_tried_again_is_let_go_at_its_end() -> None:
+def test_a_true_grasp_that_slips_and_is_tried_again_is_let_go_at_its_end() -> None:
     slips = carried(hand_path())
     slips[6, 0] = [0.5, 0.0, 0.0]
     dropped = explain(trace(slips), failed(carried(hand_path(), let_go=RELEASE - 4)))
     assert (dropped.reason, dropped.step) == ("dropped", RELEASE - 4)
 
 
-def test_a_mechanism_that_the_exact_replay_hardly_moves_is_no_reason() -> None:
+def test_a_mechanism_that_ground_truth_hardly_moves_is_no_reason() -> None:
     nothing, ramp = np.zeros((STEPS + 1, 0, 3)), np.linspace(0, 1, STEPS + 1)[:, None]
     assert explain(trace(nothing, mechanisms=1e-4 * ramp), failed(nothing, mechanisms=0 * ramp)).reason == "other"
 
@@ -84,9 +84,9 @@ def test_a_mechanism_that_does_not_come_far_enough(share: float, reason: str) ->
 
 def test_of_several_joints_the_one_that_moved_most_counts() -> None:
     nothing, ramp = np.zeros((STEPS + 1, 0, 3)), np.linspace(0, 1, STEPS + 1)[:, None]
-    exact = trace(nothing, mechanisms=np.concatenate([0.01 * ramp, 0.2 * ramp], axis=1))
+    truth = trace(nothing, mechanisms=np.concatenate([0.01 * ramp, 0.2 * ramp], axis=1))
     other = failed(nothing, mechanisms=np.concatenate([0.01 * ramp, 0.0 * ramp], axis=1))
-    assert explain(exact, other).reason == "part not moved"
+    assert explain(truth, other).reason == "part not moved"
 
 
 def test_drift_is_told_for_the_steps_that_both_replays_have() -> None:

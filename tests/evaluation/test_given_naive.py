@@ -11,7 +11,6 @@ import torch
 from small_runs import (
     SMALL,
     Run,
-    assert_is_picture,
     plant_old_checkpoints,
     prepared_walks,
     run_notebooks,
@@ -20,9 +19,10 @@ from small_runs import (
 )
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Conditioning, load_checkpoint
+from workbook.codecs.catalogue import CONDITIONED
 from workbook.common.errors import InputError
-from workbook.report.figures import training as training_figures
-from workbook.report.tables import comparison as tables
+from workbook.common.stages import read_document
+from workbook.training.runs import load_fitting
 from workbook.training.trainer import Job, build_model
 
 
@@ -38,7 +38,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("given")
     save_bare(folder / "my_naive.pt")
     plant_old_checkpoints(folder)
-    return run_notebooks(folder, prepared_walks(), replace(SMALL, epochs=1), naive=str(folder / "my_naive.pt"))
+    one_epoch, naive = replace(SMALL, epochs=1), str(folder / "my_naive.pt")
+    return run_notebooks(folder, prepared_walks(), one_epoch, naive=naive, policies=False)
 
 
 class TestGivenNaive:
@@ -51,20 +52,35 @@ class TestGivenNaive:
         assert len(given.training["conditionings"]["scale"]["runs"]) == 2
 
     def test_is_named_in_the_provenance(self, given: Run) -> None:
-        written = given.written
-        assert written["training"]["naive_checkpoint"] == "my_naive.pt"
-        assert written["provenance"]["parameters"]["training"]["naive_checkpoint"] == "my_naive.pt"
+        assert given.evidence.training["naive_checkpoint"] == "my_naive.pt"
+        assert read_document(given.out, "training")["parameters"]["naive_checkpoint"] == "my_naive.pt"
         assert load_checkpoint(given.out.checkpoints / "rfsq_best.pt").provenance["given"] == "my_naive.pt"
 
     def test_others_are_still_held_against_it(self, given: Run) -> None:
-        models = given.results["models"]
-        assert len(models["none"]["token_mse"]["per_seed"]) == 1
-        assert models["none"]["checkpoints"]["loaded_and_identical"] == 1
-        for name in CONDITIONINGS:
-            gain = models[name]["improvement_tokens"]
-            expected = 1 - models[name]["token_mse"]["mean"] / models["none"]["token_mse"]["mean"]
-            assert gain["mean"] == pytest.approx(expected)
-            assert gain["low"] <= gain["high"]
+        scores, models = given.evidence.scores, given.evidence.models
+        naive = scores.estimate("mse", "naive")
+        assert len(naive.per_seed) == scores.cost("naive")["seeds"] == 1
+        assert naive.mean is not None
+        assert models[models.codec == "naive"].loaded_identical.tolist() == [True]
+        assert len(models) == 1 + 4 * 2
+        for name in CONDITIONED.values():
+            gain, mse = scores.improvement(name), scores.estimate("mse", name).mean
+            assert mse is not None
+            assert gain.mean == pytest.approx(1 - mse / naive.mean)
+            assert gain.low is not None
+            assert gain.high is not None
+            assert gain.low <= gain.high
+
+    def test_its_layers_are_its_own(self, given: Run) -> None:
+        layers = given.evidence.layers
+        assert layers.per_seed("naive", "entropy_bits").shape == (1, SMALL.num_layers)
+        assert layers.per_seed("fixed_scale", "entropy_bits").shape == (2, SMALL.num_layers)
+        assert layers.prefix_mse("naive")[-1] == given.evidence.scores.estimate("mse", "naive")
+
+    def test_what_follows_makes_its_codecs_from_it(self, given: Run) -> None:
+        fitting = load_fitting(given.out, given.training, given.dataset)
+        assert [len(codecs) for codecs in fitting.rfsq.values()] == [1, 2, 2, 2, 2]
+        assert len(fitting.decoders["step"]) == 1
 
     def test_the_file_itself_stays_as_it_was(self, given: Run) -> None:
         assert same_weights(
@@ -75,13 +91,6 @@ class TestGivenNaive:
         expected = {f"{name}_seed{seed}.pt" for name in CONDITIONINGS if name != "none" for seed in (0, 1)}
         expected |= {"none_given.pt", "none_seed0_retrained.pt"}
         assert {path.name for path in given.out.seeds.iterdir()} == expected
-
-    def test_figures_and_tables_do_without_its_curve(self, given: Run) -> None:
-        assert_is_picture(training_figures.curves(given.training))
-        assert_is_picture(training_figures.costs(given.training))
-        naive = tables.training_table(given.training).rows[0]
-        assert "not said by the file" in naive
-        assert "given" in naive
 
     def test_another_conditioning_is_refused(self, tmp_path: Path, given: Run) -> None:
         with pytest.raises(InputError, match="layernorm"):

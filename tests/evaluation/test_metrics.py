@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from measuring import estimates
 
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_excess, estimate_improvement, estimate_mean
 from workbook.data.chunks import Normaliser
 from workbook.data.layout import LIBERO, ActionLayout
-from workbook.evaluation.metrics import Metric, episode_metrics, gripper_shifts, summarise
+from workbook.evaluation.metrics import episode_metrics, gripper_shifts
 
 UNIT = Normaliser(np.full(7, -1.0), np.full(7, 1.0))
 VARIANCE = np.full(7, 0.25)
@@ -147,7 +148,7 @@ class TestZeros:
 
     def test_none_in_the_data_gives_no_figure(self) -> None:
         moving = np.full((10, 7), 0.5)
-        summary = summarise([episode_metrics([moving], [moving], LIBERO, UNIT, VARIANCE)])
+        summary = estimates([moving], [[moving]], LIBERO, UNIT)
         assert summary["zeros_kept"].mean is None
         assert summary["gripper_on_time"].mean is None
         assert summary["gripper_shift_steps"].mean is None
@@ -179,8 +180,9 @@ class TestNormalisedErrors:
         original = still_episode(10)
         metrics = episode_metrics([original], [moved(original, 0, 0.1)], LIBERO, UNIT, np.zeros(7))
         assert metrics["relative_mse"].weights.tolist() == [0.0]
-        assert summarise([metrics])["relative_mse"].mean is None
-        assert summarise([metrics])["mse"].mean == pytest.approx(0.01 / 7)
+        summary = estimates([original], [[moved(original, 0, 0.1)]], LIBERO, UNIT, np.zeros(7))
+        assert summary["relative_mse"].mean is None
+        assert summary["mse"].mean == pytest.approx(0.01 / 7)
 
     def test_values_outside_the_range_are_clipped_for_the_controller_but_not_for_mse(self) -> None:
         original = still_episode(10)
@@ -195,8 +197,7 @@ class TestNormalisedErrors:
 def measure_as(spec: str, original: Array, decoded: Array, normaliser: Normaliser) -> dict[str, float | None]:
     """Figures of one episode in another layout, None where it has no dimension for them."""
     layout = ActionLayout.parse(spec)
-    metrics = episode_metrics([original], [decoded], layout, normaliser, np.full(layout.dim, 0.25))
-    return {name: estimate.mean for name, estimate in summarise([metrics]).items()}
+    return {name: each.mean for name, each in estimates([original], [[decoded]], layout, normaliser).items()}
 
 
 class TestOtherLayouts:
@@ -288,38 +289,40 @@ class TestGripperShifts:
         decodeds = [still_episode(40) for _ in range(2)]
         originals[0][:, 6], decodeds[0][:, 6] = gripper(10, 30), gripper(10, 32)
         originals[1][:, 6], decodeds[1][:, 6] = gripper(5, 40), gripper(5, 40)
-        summary = summarise([episode_metrics(originals, decodeds, LIBERO, UNIT, VARIANCE)])
+        summary = estimates(originals, [decodeds], LIBERO, UNIT)
         assert summary["gripper_on_time"].mean == pytest.approx(2 / 3)
         assert summary["gripper_shift_steps"].mean == pytest.approx(2 / 3)
 
 
-class TestSummarise:
+class TestOverSeedsAndEpisodes:
     def test_the_pooled_mean_is_the_mean_over_all_steps(self) -> None:
         originals = [random_episode(seed, steps) for seed, steps in enumerate((12, 50, 90))]
         rng = np.random.default_rng(5)
         decodeds = [episode + rng.normal(0, 0.05 * k, episode.shape) for k, episode in enumerate(originals, start=1)]
-        summary = summarise([episode_metrics(originals, decodeds, LIBERO, UNIT, VARIANCE)])
+        summary = estimates(originals, [decodeds], LIBERO, UNIT)
         error = np.concatenate(decodeds) - np.concatenate(originals)
         assert summary["mse"].mean == pytest.approx((error**2).mean())
         played = np.clip(np.concatenate(decodeds), -1, 1) - np.concatenate(originals)
         assert summary["position_mm"].mean == pytest.approx(50 * np.linalg.norm(played[:, :3], axis=1).mean())
 
     def test_the_largest_error_is_a_maximum_over_seeds_and_episodes(self) -> None:
-        def seed(*largest: float) -> dict[str, Metric]:
-            return {"max_abs": Metric(np.array(largest), np.ones(3))}
-
-        found = summarise([seed(0.1, 0.5, 0.2), seed(0.3, 0.2, 0.9)])["max_abs"]
-        assert found.mean == 0.9
-        assert found.per_seed == (0.5, 0.9)
-        assert found.low is None
-        assert found.high is None
+        originals = [still_episode(steps) for steps in (8, 16, 40)]
+        largest = ((0.1, 0.5, 0.2), (0.3, 0.2, 0.9))
+        decodeds = [[moved(original, 1, by) for original, by in zip(originals, seed, strict=True)] for seed in largest]
+        found = estimates(originals, decodeds, LIBERO, UNIT)["max_abs"]
+        assert found.mean == pytest.approx(0.9)
+        assert found.per_seed == pytest.approx((0.5, 0.9))
+        assert (found.low, found.high) == (None, None)
 
     def test_keeps_the_figure_of_each_seed(self) -> None:
-        weights = np.array([1.0, 3.0])
-        seeds = [{"mse": Metric(np.array(values), weights)} for values in ([1.0, 2.0], [3.0, 5.0])]
-        found = summarise(seeds)["mse"]
-        assert found.per_seed == pytest.approx((1.75, 4.5))
-        assert found.mean == pytest.approx(3.125)
+        """Of two episodes of 10 and 30 steps, with a constant error in one of seven dimensions."""
+        originals = [still_episode(10), still_episode(30)]
+        errors = ((0.1, 0.2), (0.3, 0.5))
+        decodeds = [[moved(original, 0, by) for original, by in zip(originals, seed, strict=True)] for seed in errors]
+        found = estimates(originals, decodeds, LIBERO, UNIT)["mse"]
+        per_seed = ((0.01 + 3 * 0.04) / 28, (0.09 + 3 * 0.25) / 28)
+        assert found.per_seed == pytest.approx(per_seed)
+        assert found.mean == pytest.approx(sum(per_seed) / 2)
 
 
 SEEDS_AND_EPISODES = st.tuples(st.integers(1, 3), st.integers(2, 12))

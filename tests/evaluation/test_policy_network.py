@@ -260,17 +260,17 @@ class TestPredict:
 
     def test_both_rules_have_the_same_first_layer(self) -> None:
         found, _ = predict(make_policy(), some_inputs(), some_tokens())
-        independent, by_layer = found["independent"], found["by_layer"]
-        assert np.array_equal(independent.tokens[0], by_layer.tokens[0])
-        assert np.array_equal(independent.log2[0], by_layer.log2[0])
-        assert not np.array_equal(independent.log2[1], by_layer.log2[1])
+        parallel, autoregressive = found["parallel_argmax"], found["autoregressive"]
+        assert np.array_equal(parallel.tokens[0], autoregressive.tokens[0])
+        assert np.array_equal(parallel.log2[0], autoregressive.log2[0])
+        assert not np.array_equal(parallel.log2[1], autoregressive.log2[1])
 
-    def test_independent_tokens_are_the_likeliest(self) -> None:
+    def test_tokens_of_parallel_heads_are_the_likeliest(self) -> None:
         found, probabilities = predict(make_policy(), some_inputs(), some_tokens())
-        for layer, each in zip(found["independent"].tokens, probabilities, strict=True):
+        for layer, each in zip(found["parallel_argmax"].tokens, probabilities, strict=True):
             assert np.array_equal(layer, each.argmax(axis=-1))
 
-    @pytest.mark.parametrize("rule", ["independent", "by_layer"])
+    @pytest.mark.parametrize("rule", ["parallel_argmax", "autoregressive"])
     @pytest.mark.parametrize("layer", range(len(SIZES)))
     def test_probabilities_of_all_values_sum_to_one(self, rule: str, layer: int) -> None:
         """Of each layer given the demonstrator's layers before it, so the chain rule holds."""
@@ -286,10 +286,10 @@ class TestPredict:
         found, _ = predict(make_policy(), some_inputs(), tokens)
         changed, _ = predict(make_policy(), some_inputs(), [tokens[0], tokens[1], others[2]])
         for layer in (0, 1):
-            assert np.array_equal(found["by_layer"].log2[layer], changed["by_layer"].log2[layer])
+            assert np.array_equal(found["autoregressive"].log2[layer], changed["autoregressive"].log2[layer])
         earlier, _ = predict(make_policy(), some_inputs(), [others[0], tokens[1], tokens[2]])
-        assert not np.array_equal(found["by_layer"].log2[1], earlier["by_layer"].log2[1])
-        assert np.array_equal(found["independent"].log2[1], earlier["independent"].log2[1])
+        assert not np.array_equal(found["autoregressive"].log2[1], earlier["autoregressive"].log2[1])
+        assert np.array_equal(found["parallel_argmax"].log2[1], earlier["parallel_argmax"].log2[1])
 
     def test_predicted_tokens_do_not_depend_on_the_truth(self) -> None:
         one, _ = predict(make_policy(), some_inputs(), some_tokens(seed=0))
@@ -299,9 +299,9 @@ class TestPredict:
                 assert np.array_equal(a, b)
 
     @torch.no_grad()
-    def test_by_layer_goes_on_from_its_own_tokens(self) -> None:
+    def test_autoregressive_goes_on_from_its_own_tokens(self) -> None:
         policy, inputs = make_policy(), some_inputs()
-        own = [torch.from_numpy(layer) for layer in predict(policy, inputs, some_tokens())[0]["by_layer"].tokens]
+        own = [torch.from_numpy(layer) for layer in predict(policy, inputs, some_tokens())[0]["autoregressive"].tokens]
         features = policy.features(inputs)
         for layer in range(1, len(SIZES)):
             assert torch.equal(policy.logits_given(features, own[:layer]).argmax(-1), own[layer])

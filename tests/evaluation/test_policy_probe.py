@@ -1,243 +1,225 @@
-"""Small policies end to end on a few walks, and the choices and differences that are made from what they predict."""
+"""Small policies end to end on a few walks: what the catalogue has predicted, and the rows that come of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
-import numpy as np
 import pytest
-from evidence import Evidence as Content, estimate
-from small_runs import SMALL, assert_is_picture, ignore_progress, make_dataset, quickly, train_into
+import torch
+from small_runs import ignore_progress, make_dataset, quickly
 
-from workbook.codecs.token_spaces import Codes
-from workbook.common.array import Array
+from rfsq_robust import ActionRFSQAE, Conditioning
+from workbook.codecs import catalogue as catalogue_module
+from workbook.codecs.catalogue import COARSE_LAYERS, MOST_POLICY_LAYERS, POLICY_CODES, Fitting, Setting, catalogue
+from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
-from workbook.evaluation.decoders import measure_option_b
-from workbook.evaluation.metrics import Metric
-from workbook.evaluation.policy import probe as phase2
-from workbook.evaluation.policy.evidence import SAME_WITHIN, Evidence, Job, Predicted, Subject
-from workbook.evaluation.policy.network import RULES
-from workbook.evaluation.policy.probe import CHUNK_CODES, COARSE_LAYERS, ERRORS, MOST_LAYERS, ProbeConfig, probe
-from workbook.evaluation.rate_distortion import fit_klt_rfsq
+from workbook.common.stages import STAGES, write_stage
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.policy import probe as probe_module
+from workbook.evaluation.policy.evidence import (
+    CODEC,
+    GROUPED,
+    RETRAINED,
+    PolicyEvidence,
+    PredictedCodec,
+)
+from workbook.evaluation.policy.network import RULES, TOKEN_RULES
+from workbook.evaluation.policy.probe import (
+    ERRORS,
+    KEYS,
+    ProbeConfig,
+    Probed,
+    predicted_codecs,
+    probe,
+    training_set_sizes,
+)
 from workbook.evaluation.score import HeldOut
-from workbook.report.figures import policy as figures
-from workbook.report.tables.decision import accuracy_table, draft_table, policy_table
-from workbook.training.runs import BEST_FILES
 
 SEEDS, FEW = 2, 3
-TOKEN_RULES = ("independent", "by_layer")
-SUBJECTS = ["naive", "scale", "klt_rfsq", "bins64"]
-CONTRASTS = {
-    "episodes",
-    "scale_for_naive",
-    "klt_rfsq_for_naive",
-    "new_for_naive",
-    "new_rule",
-    "retrained_decoder",
-    "naive_rule",
-    "codec_share",
-    "regression_for_naive",
-    "scale_by_layer",
-    "scale_expected",
-    *(f"scale_for_naive_{rule}" for rule in RULES),
-}
-LIVELY = replace(SMALL, num_levels=4)  # with an even number of levels no layer of the naive model is dead
+LAYERS = 4
+CODECS = ["naive", "fixed_scale", "bins", "klt_rfsq_fixed"]
+STEPS = 3
 
 
-def probed(folder: Path, naive: str = "", steps: int = 3) -> Content:
-    """All that comes before the probe, and the probe, with two amounts of training data."""
-    training = train_into(folder, LIVELY, SEEDS, naive)
-    out, dataset = OutputFolder.at(str(folder)), make_dataset()
+def codec(conditioning: Conditioning, seed: int) -> RFSQCodec:
+    """Untrained; with an even number of levels no layer of the naive model is dead."""
+    torch.manual_seed(seed)
+    model = ActionRFSQAE(7, 6, LAYERS, 4, conditioning=conditioning).eval()
+    return RFSQCodec(conditioning, model, make_dataset().normaliser)
+
+
+def make_fitting(naive_models: int = SEEDS) -> Fitting:
+    rfsq = {"none": [codec("none", seed) for seed in range(naive_models)]}
+    rfsq["scale"] = [codec("scale", seed) for seed in range(SEEDS)]
+    retrained = [codec("none", 10 + seed).model for seed in range(naive_models)]
+    return Fitting(make_dataset(), rfsq, decoders={"step": retrained})  # type: ignore[arg-type]
+
+
+def run_probe(fitting: Fitting) -> Probed:
     with quickly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phase2, "FEW_EPISODES", FEW)
-        option_b = measure_option_b(out, dataset, training, 2, ignore_progress)
-        fit_klt_rfsq(out, dataset)
-        return probe(out, dataset, training, option_b, ProbeConfig(steps), ignore_progress)
+        patch.setattr(probe_module, "FEW_EPISODES", FEW)
+        return probe(fitting, ProbeConfig(STEPS), ignore_progress)
+
+
+def evidence(found: Probed) -> PolicyEvidence:
+    tables = (found.tables[name] for name in ("policy_tokens", "draft", "policies"))
+    return PolicyEvidence(found.rows, *tables, ProbeConfig(STEPS).policy)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("probe")
+def fitting() -> Fitting:
+    return make_fitting()
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> Content:
-    return probed(folder)
+def found(fitting: Fitting) -> Probed:
+    return run_probe(fitting)
 
 
 @pytest.fixture(scope="module")
-def given(found: Content, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Content:
-    """With a single naive model of the user's own."""
-    return probed(tmp_path_factory.mktemp("given"), str(folder / "checkpoints" / BEST_FILES["none"]))
+def policy(found: Probed) -> PolicyEvidence:
+    return evidence(found)
 
 
-class TestProbe:
-    def test_has_every_part(self, found: Content) -> None:
-        assert set(found) == {
-            "config",
-            "amounts",
-            "tasks",
-            "seeds",
-            "regression",
-            "subjects",
-            "draft",
-            "new_codec",
-            "contrasts",
-        }
-        assert found["amounts"] == [FEW, 6]
-        assert (found["seeds"], found["tasks"], found["config"]["steps"]) == (SEEDS, 2, 3)
-        assert list(found["subjects"]) == SUBJECTS
-        assert set(found["regression"]) == {"3", "6"}
-        assert set(found["contrasts"]) == CONTRASTS
+class TestRows:
+    def test_there_is_one_for_each_key(self, found: Probed) -> None:
+        rows = found.rows
+        assert list(rows.columns[: len(KEYS)]) == list(KEYS)
+        assert not rows.duplicated(list(KEYS)).any()
+        assert not rows[[*KEYS, "mse", "steps"]].isna().any().any()
+        assert set(rows.groupby([*GROUPED, "seed"]).size().groupby("part").unique().map(len)) == {1}  # every episode
 
-    def test_can_be_written_without_losing_a_number(self, found: Content) -> None:
-        assert json.loads(json.dumps(found, allow_nan=False)) == found
+    def test_every_codec_has_every_rule_size_and_prefix(self, policy: PolicyEvidence) -> None:
+        for codec in policy.codecs:
+            rows = policy.rows[(policy.rows.codec == codec.codec) & (policy.rows.rule != CODEC)]
+            own = rows[rows.decoder == "own"]
+            wanted = len(RULES) * 2 * policy.layers(codec) * 2  # sizes, parts
+            assert len(own.groupby(GROUPED)) == wanted
+            readers = rows[rows.decoder != "own"]
+            assert set(readers.decoder) == ({RETRAINED} if codec.codec == "naive" else set())
+            assert set(readers.layers) <= {policy.layers(codec)}
 
-    @pytest.mark.parametrize("key", SUBJECTS)
-    def test_a_subject_has_figures_of_every_layer(self, found: Content, key: str) -> None:
-        subject = found["subjects"][key]
-        layers = subject["layers"]
-        assert len(subject["majority"]) == len(subject["entropy"]) == layers
-        assert set(subject["by_layers"]) == set(RULES)
-        assert all(len(prefixes) == layers for prefixes in subject["by_layers"].values())
-        for entry in subject["by_amount"].values():
-            for rule in TOKEN_RULES:
-                assert np.shape(entry[rule]["accuracy_per_seed"]) == (SEEDS, layers)
-                assert np.shape(entry[rule]["bits_per_layer"]) == (layers,)
-                assert len(entry[rule]["bits_per_chunk"]) == SEEDS
-            assert "accuracy" not in entry["expected"]
+    def test_all_errors_are_told_of_whole_test_predictions(self, policy: PolicyEvidence) -> None:
+        layers = [policy.layers(policy.of(name)) if name in CODECS else 0 for name in policy.rows.codec]
+        whole = (policy.rows.part == "test") & (policy.rows.layers == layers) & (policy.rows.rule != CODEC)
+        measured = [name for name in ERRORS if name != "joint_length"]  # of which there are none
+        assert policy.rows.loc[whole, measured].notna().all().all()
+        assert policy.rows.loc[~whole, measured[1:]].isna().all().all()
 
-    @pytest.mark.parametrize("key", SUBJECTS)
-    def test_shares_are_shares(self, found: Content, key: str) -> None:
-        subject = found["subjects"][key]
-        shares = [subject["majority"]]
-        shares += [entry[rule]["accuracy"] for entry in subject["by_amount"].values() for rule in TOKEN_RULES]
-        assert all(0 <= share <= 1 for row in shares for share in row)
-        assert all(share > 0 for share in subject["majority"])
-
-    @pytest.mark.parametrize("key", SUBJECTS)
-    def test_bits_of_a_chunk_are_the_sum_of_its_layers(self, found: Content, key: str) -> None:
-        for entry in found["subjects"][key]["by_amount"].values():
-            for rule in TOKEN_RULES:
-                assert np.mean(entry[rule]["bits_per_chunk"]) == pytest.approx(sum(entry[rule]["bits_per_layer"]))
-                assert min(entry[rule]["bits_per_layer"]) > 0
-
-    @pytest.mark.parametrize("key", SUBJECTS)
-    def test_the_first_layer_is_the_same_to_both_rules(self, found: Content, key: str) -> None:
-        for entry in found["subjects"][key]["by_amount"].values():
-            one, other = (entry[rule] for rule in TOKEN_RULES)
-            assert one["accuracy"][0] == other["accuracy"][0]
-            assert one["bits_per_layer"][0] == pytest.approx(other["bits_per_layer"][0])
-        by_layers = found["subjects"][key]["by_layers"]
-        if found["subjects"][key]["layers"] > 1:
-            assert by_layers["independent"][0] == by_layers["by_layer"][0]
-
-    @pytest.mark.parametrize("key", SUBJECTS)
-    def test_all_layers_are_those_of_the_rule(self, found: Content, key: str) -> None:
-        subject = found["subjects"][key]
-        for rule in RULES:
-            assert subject["by_layers"][rule][-1] == subject["by_amount"]["6"][rule]["errors"]["mse"]
-
-    @pytest.mark.parametrize("key", SUBJECTS)
-    def test_choices_are_made_by_the_validation_error(self, found: Content, key: str) -> None:
-        subject = found["subjects"][key]
-        errors = {rule: subject["by_amount"]["6"][rule]["validation_mse"] for rule in RULES}
-        assert errors[subject["best_rule"]] == min(errors.values())
-        assert 1 <= subject["layers_to_keep"] <= subject["layers"]
-
-    def test_subjects_have_the_tokens_that_their_titles_say(self, found: Content) -> None:
-        subjects = found["subjects"]
-        assert [subjects[key]["layers"] for key in ("naive", "bins64")] == [MOST_LAYERS, 1]
-        assert subjects["naive"]["tokens_per_chunk"] == 8 * 6 * MOST_LAYERS
-        assert subjects["scale"]["tokens_per_chunk"] == 8 * 6 * subjects["scale"]["layers"]
-        assert subjects["klt_rfsq"]["tokens_per_chunk"] == 1 + CHUNK_CODES
-        assert subjects["bins64"]["tokens_per_chunk"] == 8 * 7
-
-    def test_only_naive_has_another_decoder(self, found: Content) -> None:
-        for key, subject in found["subjects"].items():
-            others = {f"{rule}, retrained" for rule in RULES} if key == "naive" else set()
-            for entry in subject["by_amount"].values():
-                assert set(entry) == {*RULES, *others}
+    def test_are_the_errors_of_what_a_space_decodes(self, fitting: Fitting, policy: PolicyEvidence) -> None:
+        test, codec = HeldOut.of(fitting.dataset), policy.of("naive")
+        space = predicted_codecs(fitting)[codec].space(1)
+        own = test.measure(space.decode(space.tokens(test.chunks.actions)))["mse"]
+        found = policy.codec_mse(codec).per_seed[1]
+        assert found == pytest.approx(own.values @ own.weights / own.weights.sum())
 
     @pytest.mark.parametrize("rule", RULES)
-    def test_which_reads_the_same_tokens_differently(self, found: Content, rule: str) -> None:
-        for entry in found["subjects"]["naive"]["by_amount"].values():
-            own, other = (entry[name]["errors"]["mse"]["per_seed"] for name in (rule, f"{rule}, retrained"))
-            assert all(a != b for a, b in zip(own, other, strict=True))
+    def test_a_retrained_decoder_reads_the_same_tokens_differently(self, policy: PolicyEvidence, rule: str) -> None:
+        codec = policy.of("naive")
+        own, other = (policy.error(codec, rule, decoder=name).per_seed for name in ("own", RETRAINED))
+        assert all(a != b for a, b in zip(own, other, strict=True))
 
-    def test_errors_are_those_of_results(self, found: Content) -> None:
-        entries = [found["regression"]["6"]]
-        entries += [entry for s in found["subjects"].values() for entry in s["by_amount"]["3"].values()]
-        for entry in entries:
-            assert set(entry["errors"]) == set(ERRORS)
-            assert entry["errors"]["joint_length"]["mean"] is None
-            assert len(entry["errors"]["mse"]["per_seed"]) == SEEDS
-            assert entry["validation_mse"] > 0
+    def test_come_back_from_their_files(self, found: Probed, policy: PolicyEvidence, out: OutputFolder) -> None:
+        for stage in list(STAGES)[: list(STAGES).index("policy")]:
+            write_stage(out, stage, {}, {})
+        write_stage(out, "policy", {}, found.values, {"probe": found.rows, **found.tables})
+        read = Evidence(out.root).policy
+        assert read.config == policy.config
+        assert read.contrasts() == policy.contrasts()
+        assert read.accuracy("naive", "autoregressive") == policy.accuracy("naive", "autoregressive")
 
-    def test_drafts_agree_in_the_coarse_layers(self, found: Content) -> None:
-        assert set(found["draft"]) == {"naive", "scale"}
-        for key, by_rule in found["draft"].items():
-            assert set(by_rule) == set(TOKEN_RULES)
-            layers = min(COARSE_LAYERS, found["subjects"][key]["layers"])
-            for shares in by_rule.values():
-                assert np.shape(shares["per_seed"]) == (SEEDS, layers)
-                assert shares["mean"] == pytest.approx(np.mean(shares["per_seed"], axis=0))
-                assert all(0 <= share <= 1 for share in shares["mean"])
+    def test_values_say_how_it_was_done(self, found: Probed) -> None:
+        assert (found.values["seeds"], found.values["tasks"], found.values["config"]["steps"]) == (SEEDS, 2, STEPS)
 
-    def test_contrasts_are_those_of_the_errors(self, found: Content) -> None:
-        naive, scale, klt = (found["subjects"][key] for key in ("naive", "scale", "klt_rfsq"))
 
-        def mse(subject: Content, rule: str) -> float:
-            return subject["by_amount"]["6"][rule]["errors"]["mse"]["mean"]
+class TestTokens:
+    @pytest.mark.parametrize("name", CODECS)
+    def test_have_a_row_for_every_layer(self, policy: PolicyEvidence, name: str) -> None:
+        rows = policy.tokens[policy.tokens.codec == name]
+        assert len(rows) == len(TOKEN_RULES) * 2 * SEEDS * policy.layers(policy.of(name))
+        assert rows[["accuracy", "majority_share"]].to_numpy().min() >= 0
+        assert rows[["accuracy", "majority_share"]].to_numpy().max() <= 1
+        assert rows.majority_share.min() > 0
+        assert rows.cross_entropy_bits.min() > 0
 
-        best = mse(naive, naive["best_rule"])
-        expected = {
-            "scale_for_naive": (best, mse(scale, scale["best_rule"])),
-            "klt_rfsq_for_naive": (best, mse(klt, klt["best_rule"])),
-            "retrained_decoder": (best, mse(naive, f"{naive['best_rule']}, retrained")),
-            "naive_rule": (mse(naive, "independent"), best),
-            "regression_for_naive": (best, found["regression"]["6"]["errors"]["mse"]["mean"]),
-            "scale_by_layer": (mse(scale, "independent"), mse(scale, "by_layer")),
-            "scale_expected": (mse(scale, "independent"), mse(scale, "expected")),
-        }
-        expected |= {f"scale_for_naive_{rule}": (mse(naive, rule), mse(scale, rule)) for rule in RULES}
-        for name, (baseline, candidate) in expected.items():
-            assert found["contrasts"][name]["mean"] == pytest.approx(1 - candidate / baseline), name
+    @pytest.mark.parametrize("name", CODECS)
+    def test_of_the_first_layer_are_the_same_by_both_rules(self, policy: PolicyEvidence, name: str) -> None:
+        first = policy.tokens[(policy.tokens.codec == name) & (policy.tokens.layer == 0)]
+        one, other = (first[first.rule == rule] for rule in TOKEN_RULES)
+        assert one.accuracy.tolist() == other.accuracy.tolist()
+        assert one.cross_entropy_bits.tolist() == pytest.approx(other.cross_entropy_bits.tolist())
+        codec = policy.of(name)
+        if policy.layers(codec) > 1:
+            one, other = (policy.error(codec, rule, layers=1) for rule in TOKEN_RULES)
+            assert one == other
 
-    def test_goes_into_tables_and_pictures(self, found: Content) -> None:
-        one_layer = sum(s["layers"] == 1 for s in found["subjects"].values())  # for which by_layer tells nothing new
-        assert len(policy_table(found).rows) == 2 * (1 + 4 * 3 + 3 - one_layer)
-        assert len(accuracy_table(found).rows) == sum(s["layers"] for s in found["subjects"].values())
-        assert draft_table(found).rows
-        for plot in (figures.policies(found), figures.accuracies(found)):
-            assert_is_picture(plot)
+    def test_drafts_agree_in_the_coarse_layers(self, policy: PolicyEvidence) -> None:
+        assert [codec.codec for codec in policy.drafted] == ["naive", "fixed_scale"]
+        for codec in policy.drafted:
+            for rule in TOKEN_RULES:
+                shares = policy.agreement(codec, rule)
+                assert len(shares) == min(COARSE_LAYERS, policy.layers(codec))
+                assert all(0 <= share <= 1 for share in shares)
 
-    def test_the_title_of_the_picture_turns_with_the_gain(self, found: Content) -> None:
-        for gain, words in ((0.25, "25.0% less error"), (-0.25, "25.0% more error")):
-            contrasts = found["contrasts"] | {"scale_for_naive": estimate(gain)}
-            assert words in figures.policies(found | {"contrasts": contrasts}).alt
+    def test_are_as_many_as_the_catalogue_says(self, policy: PolicyEvidence) -> None:
+        assert [codec.codec for codec in policy.codecs] == CODECS
+        counts = {codec.codec: policy.tokens_per_chunk(codec) for codec in policy.codecs}
+        layers = policy.layers(policy.of("fixed_scale"))
+        wanted = (8 * 6 * MOST_POLICY_LAYERS, 8 * 6 * layers, 8 * 7, 1 + POLICY_CODES)
+        assert counts == dict(zip(CODECS, wanted, strict=True))
+        assert policy.layers(policy.of("naive")) == MOST_POLICY_LAYERS
+
+
+class TestCatalogue:
+    @pytest.fixture
+    def made_up(self, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Coarse bins, as somebody might add them."""
+        entry = replace(
+            catalogue()["bins"], name="made_up", predicted=lambda fitting: [Setting.of(bins=4), Setting.of(bins=5)]
+        )
+        few = tuple(each for each in catalogue_module.ENTRIES if each.name in ("naive", "fixed_scale", RETRAINED))
+        monkeypatch.setattr(catalogue_module, "ENTRIES", (*few, entry))
+        return entry.name
+
+    def test_a_new_entry_is_predicted_at_its_settings(self, fitting: Fitting, made_up: str) -> None:
+        policy = evidence(run_probe(fitting))
+        added = [codec for codec in policy.codecs if codec.codec == made_up]
+        assert added == [PredictedCodec(made_up, "bins=4"), PredictedCodec(made_up, "bins=5")]
+        for codec in added:
+            assert policy.error(codec, "soft").mean
+            assert 1 <= policy.layers_to_keep(codec) <= policy.layers(codec)
+
+    def test_full_has_more_codecs(self, fitting: Fitting) -> None:
+        usual, full = (predicted_codecs(replace(fitting, full=full)) for full in (False, True))
+        assert {codec for codec in usual if codec.codec != "naive"} < set(full)
+        assert [codec.setting for codec in full if codec.codec == "bins"] == ["bins=64", "bins=16", "bins=256"]
+        assert set(usual[PredictedCodec("naive", f"layers={MOST_POLICY_LAYERS}")].readers) == {RETRAINED}
+
+
+@pytest.fixture(scope="module")
+def given() -> Iterator[PolicyEvidence]:
+    """With one naive model of the user's own; codecs that this does not touch are left out."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = tuple(each for each in catalogue_module.ENTRIES if each.name in ("naive", "fixed_scale", RETRAINED))
+        patch.setattr(catalogue_module, "ENTRIES", few)
+        yield evidence(run_probe(make_fitting(naive_models=1)))
 
 
 class TestSingleNaiveModel:
-    def test_is_predicted_with_every_seed(self, given: Content) -> None:
-        naive = given["subjects"]["naive"]
-        assert len(naive["codec_mse"]["per_seed"]) == 1
-        for entry in naive["by_amount"]["6"].values():
-            assert len(entry["errors"]["mse"]["per_seed"]) == SEEDS
-        assert len(given["subjects"]["scale"]["codec_mse"]["per_seed"]) == SEEDS
-
-    def test_its_policies_differ_by_their_seed(self, given: Content) -> None:
-        first, second = given["subjects"]["naive"]["by_amount"]["6"]["expected"]["errors"]["mse"]["per_seed"]
+    def test_is_predicted_with_every_seed(self, given: PolicyEvidence) -> None:
+        naive = given.of("naive")
+        assert len(given.codec_mse(naive).per_seed) == 1
+        assert len(given.codec_mse(given.of("fixed_scale")).per_seed) == SEEDS
+        first, second = given.error(naive, "soft").per_seed
         assert first != second
 
-    def test_contrasts_are_paired_with_it(self, given: Content) -> None:
-        assert set(given["contrasts"]) == CONTRASTS
-        assert len(given["contrasts"]["scale_for_naive"]["per_seed"]) == SEEDS
-        assert 0 <= given["contrasts"]["codec_share"]["mean"] <= 1
+    def test_contrasts_are_paired_with_it(self, given: PolicyEvidence) -> None:
+        contrasts, naive = given.contrasts(), given.of("naive")
+        assert len(contrasts["fixed_scale_for_naive"].per_seed) == SEEDS
+        codec, policy = given.codec_mse(naive).mean, given.best_error(naive).mean
+        assert contrasts["codec_share"].mean == pytest.approx(codec / policy)
 
 
 class TestConfig:
@@ -250,7 +232,7 @@ class TestConfig:
             ProbeConfig(0)
 
     @pytest.mark.parametrize(
-        ("episodes", "full", "amounts"),
+        ("episodes", "full", "sizes"),
         [
             (84, False, (20, 84)),
             (20, False, (20,)),
@@ -259,163 +241,7 @@ class TestConfig:
             (30, True, (10, 20, 30)),
         ],
     )
-    def test_amounts_are_fewer_than_there_are(self, episodes: int, full: bool, amounts: tuple[int, ...]) -> None:
-        assert phase2._amounts(episodes, ProbeConfig(full=full)) == amounts
-
-
-@dataclass(frozen=True)
-class Offset:
-    """A space that decodes to the chunks themselves and a constant."""
-
-    chunks: Array
-    offset: float
-    sizes: tuple[tuple[int, int], ...] = ((1, 2),)
-    groups: int = 1
-
-    def tokens(self, chunks: Array) -> list[Codes]:
-        return [np.zeros((len(chunks), 1, places), dtype=np.int64) for places, _ in self.sizes]
-
-    def decode(self, tokens: Sequence[Codes]) -> Array:
-        return self.chunks + self.offset
-
-    def expected(self, probabilities: Sequence[Array]) -> Array:
-        return self.chunks
-
-
-WEIGHTS = np.array([1.0, 3.0])
-
-
-def scored(validation: Mapping[tuple[str, int], float], test: Mapping[tuple[str, int], float]) -> Predicted:
-    """(rule, layers shown) -> MSE of both episodes."""
-    scores = {
-        (part, *key): {"mse": Metric(np.full(2, mse), WEIGHTS)}
-        for part, errors in (("validation", validation), ("test", test))
-        for key, mse in errors.items()
-    }
-    return Predicted(scores, {}, {})
-
-
-def by_hand(validation: Sequence[Mapping[tuple[str, int], float]], layers: int = 1) -> Evidence:
-    """One subject, 'naive', with these validation errors of each seed."""
-    test = HeldOut.of(make_dataset())
-    space = Offset(test.chunks.actions, 0.0, ((1, 2),) * layers)
-    found = {Job("naive", 6, seed): scored(errors, {}) for seed, errors in enumerate(validation)}
-    return Evidence(test, {"naive": Subject("naive", [space], {})}, found, [6], len(validation))
-
-
-def all_layers(**errors: float) -> dict[tuple[str, int], float]:
-    return {(rule, 0): mse for rule, mse in errors.items()}
-
-
-class TestBestRule:
-    @pytest.mark.parametrize("best", RULES)
-    def test_has_the_least_validation_error(self, best: str) -> None:
-        assert (
-            by_hand([all_layers(**{rule: 1.0 if rule == best else 2.0 for rule in RULES})]).best_rule("naive") == best
-        )
-
-    def test_of_equal_ones_it_is_the_simplest(self) -> None:
-        assert by_hand([all_layers(independent=1.0, by_layer=1.0, expected=1.0)]).best_rule("naive") == "independent"
-        assert by_hand([all_layers(independent=2.0, by_layer=1.0, expected=1.0)]).best_rule("naive") == "by_layer"
-
-    def test_is_that_of_the_mean_over_seeds(self) -> None:
-        first = all_layers(independent=1.0, by_layer=3.0, expected=2.0)
-        second = all_layers(independent=9.0, by_layer=3.0, expected=5.0)
-        assert by_hand([first]).best_rule("naive") == "independent"
-        assert by_hand([first, second]).best_rule("naive") == "by_layer"
-
-    def test_test_errors_do_not_matter(self) -> None:
-        found = by_hand([all_layers(independent=1.0, by_layer=2.0, expected=3.0)])
-        job = Job("naive", 6, 0)
-        worst = scored(
-            all_layers(independent=1.0, by_layer=2.0, expected=3.0),
-            all_layers(independent=9.0, by_layer=1.0, expected=0.0),
-        )
-        assert replace(found, found={job: worst}).best_rule("naive") == "independent"
-
-
-class TestLayersToKeep:
-    def keep(self, *errors: float) -> int:
-        """errors: of 1, 2, ... and at last of all layers."""
-        shown = [*range(1, len(errors)), 0]
-        found = by_hand([{("expected", count): mse for count, mse in zip(shown, errors, strict=True)}], len(errors))
-        return found.layers_to_keep("naive", "expected")
-
-    @pytest.mark.parametrize(
-        ("errors", "count"),
-        [
-            ((1.0,), 1),
-            ((1.0, 0.5, 0.1), 3),
-            ((1.0, 0.1, 0.1), 2),
-            ((0.1, 0.2, 0.3), 1),
-            ((0.5, 0.1, 0.3), 2),
-            ((0.3, 0.1, 0.3), 2),
-            ((1.0, 0.1 * (1 + SAME_WITHIN) - 1e-9, 0.1), 2),
-            ((1.0, 0.1 * (1 + SAME_WITHIN) + 1e-9, 0.1), 3),
-        ],
-    )
-    def test_are_the_fewest_that_are_as_good(self, errors: tuple[float, ...], count: int) -> None:
-        assert self.keep(*errors) == count
-
-    def test_are_those_of_the_rule(self) -> None:
-        errors = {("expected", 1): 1.0, ("expected", 0): 1.0, ("by_layer", 1): 1.0, ("by_layer", 0): 0.5}
-        found = by_hand([errors], layers=2)
-        assert (found.layers_to_keep("naive", "expected"), found.layers_to_keep("naive", "by_layer")) == (1, 2)
-
-
-class TestContrasts:
-    @pytest.fixture
-    def contrasts(self) -> Content:
-        """Test errors by hand; the best rule of naive is by_layer, of scale expected, of KLT-RFSQ independent."""
-        test = HeldOut.of(make_dataset())
-        spaces = {key: [Offset(test.chunks.actions, 0.0)] for key in ("naive", "scale", "klt_rfsq")}
-        errors = {
-            "": {("regression", 0): 1.0},
-            "naive": all_layers(independent=5.0, by_layer=4.0, expected=4.5)
-            | {(f"{rule}, retrained", 0): 3.0 for rule in RULES},
-            "scale": all_layers(independent=4.0, by_layer=5.0, expected=2.0),
-            "klt_rfsq": all_layers(independent=6.0, by_layer=7.0, expected=8.0),
-        }
-        found = {Job(key, 6, seed): scored(each, each) for key, each in errors.items() for seed in range(2)}
-        subjects = {key: Subject(key, each, {}) for key, each in spaces.items()}
-        return Evidence(test, subjects, found, [3, 6], 2).contrasts()
-
-    @pytest.mark.parametrize(
-        ("name", "gain"),
-        [
-            ("scale_for_naive", 1 - 2 / 4),
-            ("klt_rfsq_for_naive", 1 - 6 / 4),
-            ("retrained_decoder", 1 - 3 / 4),
-            ("naive_rule", 1 - 4 / 5),
-            ("codec_share", 0.0),  # of a codec without error
-            ("regression_for_naive", 1 - 1 / 4),
-            ("scale_by_layer", 1 - 5 / 4),
-            ("scale_expected", 1 - 2 / 4),
-            ("scale_for_naive_independent", 1 - 4 / 5),
-            ("scale_for_naive_by_layer", 1 - 5 / 4),
-            ("scale_for_naive_expected", 1 - 2 / 4.5),
-        ],
-    )
-    def test_less_error_is_a_gain(self, contrasts: Content, name: str, gain: float) -> None:
-        assert contrasts[name]["mean"] == pytest.approx(gain)
-        assert contrasts[name]["low"] == pytest.approx(gain)
-        assert contrasts[name]["high"] == pytest.approx(gain)
-        assert contrasts[name]["per_seed"] == pytest.approx([gain] * 2)
-
-    def test_are_those_of_all_episodes(self, contrasts: Content) -> None:
-        assert contrasts["episodes"] == 6
-
-    @pytest.mark.parametrize("half", [0.5, 50.0])
-    def test_the_share_of_the_codec_is_its_error_over_that_of_the_policy(self, half: float) -> None:
-        test = HeldOut.of(make_dataset())
-        spaces = [Offset(test.chunks.actions, half)]
-        codec = test.measure(test.chunks.actions + half)["mse"].values
-        policy = 10.0
-        assert len(codec) == 2
-        same = all_layers(independent=policy, by_layer=policy, expected=policy)
-        same |= {(f"{rule}, retrained", 0): policy for rule in RULES} | {("regression", 0): policy}
-        keys = ("", "naive", "scale", "klt_rfsq")
-        found = {Job(key, 6, 0): scored(same, same) for key in keys}
-        subjects = {key: Subject(key, spaces, {}) for key in keys[1:]}
-        measured = Evidence(test, subjects, found, [6], 1).contrasts()["codec_share"]["mean"]
-        assert measured == pytest.approx(float(codec @ WEIGHTS / WEIGHTS.sum() / policy))
+    def test_training_sets_are_smaller_than_what_there_is(
+        self, episodes: int, full: bool, sizes: tuple[int, ...]
+    ) -> None:
+        assert training_set_sizes(episodes, ProbeConfig(full=full)) == sizes

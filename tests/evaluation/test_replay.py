@@ -13,34 +13,37 @@ from typing import Any
 import h5py
 import nbformat
 import numpy as np
+import pandas as pd
 import papermill
 import pytest
 from kernels import MEDIAN_HAND_MM, MEDIAN_OBJECT_MM, RECORDED, apart, on_recorded_kernels
 from small_runs import SMALL, Run, ignore_progress, make_dataset, run_notebooks
 
+from rfsq_robust import Conditioning
+from workbook.codecs import catalogue as catalogue_module
+from workbook.codecs.bins import UniformBins
+from workbook.codecs.catalogue import ENTRIES, PLAYED_RATES, Entry, Fitting, Setting, at
 from workbook.codecs.rfsq import load_codec
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, SAMPLE, OutputFolder
-from workbook.common.stages import write_stage
+from workbook.common.stages import read_document, table_path, write_stage
 from workbook.data.dataset import DataConfig, prepare_dataset
 from workbook.data.episodes import Start
 from workbook.data.layout import ActionLayout
 from workbook.data.sources.read import read_recorded_starts, read_recordings
+from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.replay import replay as replay_module
-from workbook.evaluation.replay.codecs import EQUAL_RATES, candidates, fit_fast_at
-from workbook.evaluation.replay.evidence import CONTRASTS
-from workbook.evaluation.replay.replay import NO_STATES, OTHER_LAYOUT, ReplayConfig, replay
+from workbook.evaluation.replay.codecs import PlayedCodec, played_codecs
+from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT, Replays
+from workbook.evaluation.replay.replay import ReplayConfig, ReplayStage, replay
 from workbook.simulation.playback import Playback, Trace
 from workbook.simulation.scene import versions
 from workbook.simulation.workers import run_apart
-from workbook.training.baselines import fitting_chunks
-from workbook.training.runs import BEST_FILES
+from workbook.training.runs import BEST_FILES, load_fitting
 from workbook.verdict.results import assemble
-from workbook.verdict.success import OUT_OF_DATE
 
 STOVE = SAMPLE / "libero_goal" / "turn_on_the_stove_demo.hdf5"
 ONE = ReplayConfig(replay_episodes=1, replay_seeds=1)
-Evidence = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -50,47 +53,62 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_notebooks(tmp_path_factory.mktemp("small") / "out", prepared, SMALL, seeds=2)
 
 
+@pytest.fixture(scope="module")
+def fitting(small: Run) -> Fitting:
+    return load_fitting(small.out, small.training, small.dataset)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def fitted_once(small: Run) -> Iterator[None]:
+def fitted_once(small: Run, fitting: Fitting) -> Iterator[None]:
     """Fitting FAST-style tokens to a rate takes seconds, and each test would do it anew."""
-    known = {seeds: candidates(small.out, small.dataset, small.training, seeds) for seeds in (1, 2)}
+    known = played_codecs(fitting, small.training, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replay_module, "candidates", lambda out, dataset, training, seeds: known[seeds])
+        patch.setattr(replay_module, "load_fitting", lambda out, training, dataset: fitting)
+        patch.setattr(replay_module, "played_codecs", lambda fitting, training, seeds: known)
         yield
 
 
 @pytest.fixture(scope="module")
-def played(small: Run, simulator: None) -> Evidence:
-    return replay(small.out, small.dataset, small.training, ONE, small.out.replays, ignore_progress)
+def played(small: Run, simulator: None) -> ReplayStage:
+    return play(small, small.out.replays)
 
 
-def without_times(found: Evidence) -> Evidence:
-    return {key: value for key, value in found.items() if key not in ("seconds", "newly_played")}
+def play(small: Run, traces: Path, config: ReplayConfig = ONE, **other: Any) -> ReplayStage:
+    return replay(small.out, replace(small.dataset, **other), small.training, config, traces, ignore_progress)
 
 
-def test_every_codec_is_played_on_an_episode_that_succeeds_exactly(played: Evidence) -> None:
-    assert played["not_run"] == ""
-    assert played["exact"] | {"left_out": []} == {
-        "played": 1,
-        "succeeded": 1,
-        "final_state_recorded": 1,
-        "final_state_equal": int(played["kernels"] == RECORDED),
-        "left_out": [],
-    }
-    wanted = {"naive", "layernorm", "layernorm_sent", "scale", "scale_few", "bins16", "bins64", "bins256", "fast"}
-    assert wanted <= set(played["codecs"])
-    assert {key for pair in CONTRASTS.values() for key in pair} <= set(played["codecs"])
-    assert all(entry["played"] == 1 and not entry["not_played"] for entry in played["codecs"].values())
-    assert played["codecs"]["bins256"]["succeeded"] == 1
-    assert played["articulated_tasks"] == ["turn on the stove"]
+def replays_of(stage: ReplayStage) -> Replays:
+    return Replays(stage.values, *(stage.tables[name] for name in ("replays", "replay_drift", "replay_paths")))
 
 
-def test_finer_rounding_strays_less(played: Evidence) -> None:
-    strayed = [np.mean(played["codecs"][f"bins{count}"]["drift"]["position_mm"]) for count in (8, 256)]
-    assert strayed[0] > 2 * strayed[1]
+def assert_same(one: ReplayStage, other: ReplayStage) -> None:
+    """But for how long they took, and what was played anew."""
+    timed = ("seconds", "newly_played")
+    assert all(one.values[name] == other.values[name] for name in one.values if name not in timed)
+    for name, rows in one.tables.items():
+        pd.testing.assert_frame_equal(rows, other.tables[name])
 
 
-def test_finished_replays_are_not_played_again(small: Run, played: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_codec_is_played_on_an_episode_that_succeeds(played: ReplayStage) -> None:
+    found = replays_of(played)
+    assert (found.not_run, found.episodes, found.left_out, found.broken) == ("", 1, [], [])
+    assert played.values["final_states"] == {"recorded": 1, "equal": int(played.values["kernels"] == RECORDED)}
+    assert {codec for codec, _ in found.keys} == {
+        "naive", "layernorm", "layernorm_sent", "fixed_scale", "bins", "fast", "klt_rfsq_fixed", "klt_rfsq_variable",
+    }  # fmt: skip
+    assert all(of.played == 1 for of in found.codecs)
+    assert found.of("bins", "bins=256").succeeded == 1
+    assert found.articulated_tasks == ["turn on the stove"]
+
+
+def test_finer_rounding_strays_less(played: ReplayStage) -> None:
+    coarse, fine = (replays_of(played).of("bins", f"bins={count}").drift.position_mm.mean() for count in (8, 256))
+    assert coarse > 2 * fine
+
+
+def test_finished_replays_are_not_played_again(
+    small: Run, played: ReplayStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs_seen: list[int] = []
 
     def count_jobs(work: Any, jobs: list[Any], *rest: Any) -> list[Any]:
@@ -98,28 +116,28 @@ def test_finished_replays_are_not_played_again(small: Run, played: Evidence, mon
         return run_apart(work, jobs, *rest)
 
     monkeypatch.setattr(replay_module, "run_apart", count_jobs)
-    again = replay(small.out, small.dataset, small.training, ONE, small.out.replays, ignore_progress)
-    assert (jobs_seen, again["newly_played"]) == ([0], 0)
-    assert without_times(again) == without_times(played)
+    again = play(small, small.out.replays)
+    assert (jobs_seen, again.values["newly_played"]) == ([0], 0)
+    assert_same(again, played)
 
 
 def test_one_that_is_lost_is_played_again_and_nothing_else_in_the_folder_is_touched(
-    small: Run, played: Evidence
+    small: Run, played: ReplayStage
 ) -> None:
     files = sorted(small.out.replays.glob("*.npz"))
     files[0].write_bytes(b"cut short")
     stranger, half_written = small.out.replays / "klt_rfsq.npz", small.out.replays / f".{files[1].name}.x1y2"
     stranger.write_bytes(b"somebody's own")
     half_written.write_bytes(b"of a process that died")
-    again = replay(small.out, small.dataset, small.training, ONE, small.out.replays, ignore_progress)
-    assert without_times(again) == without_times(played)
-    assert (again["newly_played"], again["replays"]) == (1, len(files))
+    again = play(small, small.out.replays)
+    assert_same(again, played)
+    assert (again.values["newly_played"], again.values["replays"]) == (1, len(files))
     assert sorted(small.out.replays.iterdir()) == sorted([*files, stranger])
     assert Trace.load(files[0]) is not None
     stranger.unlink()
 
 
-def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: Run, played: Evidence) -> None:
+def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: Run, played: ReplayStage) -> None:
     """Executed headless, with parameters that only override; its replays are finished."""
     executed = small.out.root / "05_replay.ipynb"
     parameters = {"out": str(small.out.root), "replay_episodes": 1, "replay_seeds": 1}
@@ -127,34 +145,36 @@ def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: 
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
-    written = json.loads(small.out.results.read_text(encoding="utf8"))
-    assert written["replay"]["episodes"] == 1
-    assert written["verdict"]["parts"][-1]["word"] == "NOT SHOWN"  # of one episode nothing can be
-    assert written["provenance"]["parameters"]["replay"] == {"replay_episodes": 1, "replay_seeds": 1}
+    run = Evidence(small.out.root)
+    pd.testing.assert_frame_equal(run.replays.rows, played.tables["replays"], check_dtype=False)
+    assert run.results["verdict"]["parts"][-1] == {"key": "success", "word": "NOT SHOWN"}  # one episode shows nothing
+    assert run.results["provenance"]["parameters"]["replay"] == {"replay_episodes": 1, "replay_seeds": 1}
 
 
-def test_a_replay_older_than_the_rest_is_said_to_be_so(small: Run, tmp_path: Path) -> None:
+def test_a_replay_older_than_the_rest_is_no_part_of_the_results(small: Run, tmp_path: Path) -> None:
     folder = OutputFolder.at(str(shutil.copytree(small.out.root, tmp_path / "out")))
     write_stage(folder, "replay", {}, {"not_run": "tried"})
-    assert assemble(folder)["replay"] == {"not_run": "tried"}
-    write_stage(folder, "phase2", {}, small.phase2)
-    assert assemble(folder)["replay"] == OUT_OF_DATE
+    assert "replay" in assemble(Evidence(folder.root))["provenance"]["parameters"]
+    policy = read_document(folder, "policy")
+    tables = {name: pd.read_parquet(table_path(folder, name)) for name in policy["tables"]}
+    write_stage(folder, "policy", policy["parameters"], policy["content"], tables)
+    assert "replay" not in assemble(Evidence(folder.root))["provenance"]["parameters"]
 
 
 def test_a_process_that_dies_costs_one_replay_which_is_told(
-    small: Run, played: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Run, fitting: Fitting, played: ReplayStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but one are finished; that one is of a codec, for without the exact replay nothing could be said."""
-    [naive] = [one for one in candidates(small.out, small.dataset, small.training, 1) if one.key == "naive"]
+    """All but one are finished; that one is of a codec, for without ground-truth replay nothing could be said."""
+    [naive] = [one for one in played_codecs(fitting, small.training, 1) if one.name == "naive"]
     [lost] = replay_module._decode(small.dataset, naive.codecs[0], replay_module._choose_episodes(small.dataset, 1))
     finished = shutil.copytree(small.out.replays, tmp_path / "replays")
     (finished / f"{lost.key}.npz").unlink()
     monkeypatch.setattr(replay_module, "_play_job", die)
-    found = replay(small.out, small.dataset, small.training, ONE, finished, ignore_progress)
-    assert (found["codecs"]["naive"]["played"], found["codecs"]["naive"]["succeeded"]) == (0, 0)
-    assert "died or hung" in found["codecs"]["naive"]["not_played"][0]
-    others = {key: entry for key, entry in found["codecs"].items() if key != "naive"}
-    assert others == {key: entry for key, entry in played["codecs"].items() if key != "naive"}
+    found, before = replays_of(play(small, finished)), replays_of(played)
+    assert (found.of("naive").played, found.of("naive").succeeded) == (0, 0)
+    assert found.broken == [DIED]
+    others = [rows[rows.codec != "naive"].reset_index(drop=True) for rows in (found.rows, before.rows)]
+    pd.testing.assert_frame_equal(*others)
 
 
 def die(job: Any) -> str:
@@ -177,10 +197,9 @@ def test_what_cannot_be_played_is_told_in_a_sentence_and_raises_nothing(
     spoiled = {
         at: replace(start, **wrong) for (at, start), wrong in zip(starts.items(), WRONG_STARTS.values(), strict=True)
     }
-    config = ReplayConfig(replay_seeds=1)
-    found = replay(small.out, replace(small.dataset, starts=spoiled), small.training, config, tmp_path, ignore_progress)
-    assert found["episodes"] == 0
-    said = " ".join(left["why"] for left in found["exact"]["left_out"])
+    found = replays_of(play(small, tmp_path, ReplayConfig(replay_seeds=1), starts=spoiled))
+    assert (found.episodes, found.played) == (0, False)
+    said = " ".join(left.why for left in found.left_out)
     assert all(why in said for why in WRONG_STARTS)
 
 
@@ -202,19 +221,18 @@ def test_without_the_simulator_nothing_is_played_and_the_reason_is_told(
     small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay_module.scene, "find_spec", lambda name: None)
-    found = replay(small.out, small.dataset, small.training, ONE, tmp_path)
-    assert set(found) == {"not_run"}
-    assert "not installed" in found["not_run"]
+    found = play(small, tmp_path)
+    assert "not installed" in found.values["not_run"]
+    assert not found.tables
 
 
 def test_recordings_without_a_state_or_of_another_arm_are_not_played(
     small: Run, simulator: None, tmp_path: Path
 ) -> None:
-    assert replay(small.out, make_dataset(), small.training, ONE, tmp_path) == {"not_run": NO_STATES}
-    thinned = prepare_dataset(STOVE, DataConfig(drop_noops=True)).dataset
-    assert replay(small.out, thinned, small.training, ONE, tmp_path) == {"not_run": NO_STATES}
+    walks, thinned = make_dataset(), prepare_dataset(STOVE, DataConfig(drop_noops=True)).dataset
     joints = replace(small.dataset, layout=ActionLayout.parse("joint:6 gripper:1"))
-    assert replay(small.out, joints, small.training, ONE, tmp_path) == {"not_run": OTHER_LAYOUT}
+    for dataset, why in ((walks, NO_STATES), (thinned, NO_STATES), (joints, OTHER_LAYOUT)):
+        assert replay(small.out, dataset, small.training, ONE, tmp_path).values == {"not_run": why}
 
 
 @pytest.mark.parametrize("wrong", [{"replay_episodes": -1}, {"replay_seeds": -2}])
@@ -226,23 +244,48 @@ def test_a_count_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
 # Codecs
 
 
+def find(codecs: list[PlayedCodec], name: str) -> PlayedCodec:
+    return next(one for one in codecs if one.name == name)
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_the_model_to_deploy_is_among_them_and_known(small: Run, seeds: int) -> None:
+def test_the_model_to_deploy_is_among_them_and_known(small: Run, fitting: Fitting, seeds: int) -> None:
     chunks = small.dataset.held_out_chunks("test").actions
-    found = {one.key: one for one in candidates(small.out, small.dataset, small.training, seeds)}
-    for key, name in (("naive", "none"), ("scale", "scale")):
-        candidate = found[key]
-        deployed = load_codec(small.out.checkpoints / BEST_FILES[name], small.dataset.normaliser)
-        decoded = [codec.decode(codec.encode(chunks)) for codec in candidate.codecs]
+    codecs = played_codecs(fitting, small.training, seeds)
+    stored: Conditioning
+    for name, stored in (("naive", "none"), ("fixed_scale", "scale")):
+        found = find(codecs, name)
+        deployed = load_codec(small.out.checkpoints / BEST_FILES[stored], small.dataset.normaliser)
+        decoded = [codec.decode(codec.encode(chunks)) for codec in found.codecs]
         same = [np.array_equal(one, deployed.decode(deployed.encode(chunks))) for one in decoded]
-        assert same == [place == candidate.chosen for place in range(seeds)]
+        assert same == [place == found.deployed for place in range(seeds)]
+        assert found.seeds[found.deployed] == small.training["best"][stored]["seed"]
+    assert len(find(codecs, "layernorm").codecs) == 1  # which fails nearly everywhere
+    assert len(find(codecs, "layernorm_sent").codecs) == seeds
 
 
-def test_fast_is_fitted_to_the_bits_that_are_asked_for(small: Run) -> None:
-    train, validation = fitting_chunks(small.dataset), small.dataset.held_out_chunks("validation").actions
-    for bits in EQUAL_RATES:
-        codec = fit_fast_at(train, validation, small.dataset.normaliser, bits)
-        assert codec.bits(codec.encode(validation)) == pytest.approx(bits, rel=0.05)
+def test_fast_is_fitted_to_the_bits_of_klt_rfsq_at_the_same_rate(small: Run, fitting: Fitting) -> None:
+    validation = small.dataset.held_out_chunks("validation").actions
+    bits = {
+        (one.name, one.setting): one.codecs[0].bits(one.codecs[0].encode(validation))
+        for one in played_codecs(fitting, small.training, 1)
+    }
+    for rate in PLAYED_RATES:
+        equal = bits["klt_rfsq_variable", f"rate={rate}"]
+        assert bits["fast", f"rate={rate}"] == pytest.approx(equal, rel=0.05)
+
+
+def test_a_codec_that_is_added_to_the_catalogue_is_played(
+    small: Run, fitting: Fitting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def halves(fitting: Fitting, setting: Setting) -> list[UniformBins]:
+        return [UniformBins(setting.count("bins"), fitting.normaliser)]
+
+    toy = Entry("toy", "toy codec", "#123456", "h-", True, False, halves, played=at("bins", 2))
+    monkeypatch.setattr(catalogue_module, "ENTRIES", (*ENTRIES, toy))
+    found = find(played_codecs(fitting, small.training, 1), "toy")
+    assert (found.setting, list(found.seeds), found.deployed) == ("bins=2", [0], 0)
+    assert replay_module._decode(small.dataset, found.codecs[0], replay_module._choose_episodes(small.dataset, 1))
 
 
 # Files

@@ -15,24 +15,23 @@ from kernels import RECORDED
 from scripts import load_script
 from small_runs import make_dataset
 
-from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
+from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
 from workbook import run
+from workbook.codecs.catalogue import CONDITIONED, Fitting, fitting_chunks
 from workbook.codecs.klt_rfsq import KltRFSQ, fit_variable_length
 from workbook.codecs.klt_rfsq_file import save_klt_rfsq
-from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, REPOSITORY
 from workbook.data.dataset import DataConfig, prepare_dataset
-from workbook.evaluation.layers import discrepancies
+from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.evaluation.metrics import STAND_IN
+from workbook.evaluation.score import Scores
 from workbook.export.tokens import export_tokens
-from workbook.report import documents
+from workbook.report import documents, pages
 from workbook.simulation.recorder import record
-from workbook.training.baselines import fitting_chunks
-from workbook.verdict import criteria, findings
-from workbook.verdict.claims import HOLDS, SUCCESS_CLAIMS
-from workbook.verdict.recommendation import options, recommend
-from workbook.verdict.success import verdict_part
+from workbook.verdict.claims import guide_claims
+from workbook.verdict.criteria import evaluate
+from workbook.verdict.recommendation import recommend
 
 Scope = dict[str, Any]
 CHECKPOINTS: dict[str, Conditioning] = {
@@ -44,80 +43,82 @@ CHECKPOINTS: dict[str, Conditioning] = {
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
 
 
+@pytest.fixture(scope="module")
+def quoted() -> Evidence:
+    """The run that the documents quote."""
+    return Evidence(documents.SAMPLE_RUN)
+
+
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
-def test_figures_in_a_document_are_those_of_the_committed_results(name: str) -> None:
-    assert documents.render(TEXTS[name], documents.load_results()) == TEXTS[name]
+def test_figures_in_a_document_are_those_of_the_committed_run(quoted: Evidence, name: str) -> None:
+    assert documents.render(TEXTS[name], quoted) == TEXTS[name]
 
 
-def test_a_changed_result_changes_the_documents() -> None:
+def test_other_rows_change_the_documents(quoted: Evidence) -> None:
     """The guard of the test above: it can fail."""
-    results = documents.load_results()
-    results["models"]["none"]["token_mse"]["mean"] *= 2
-    assert documents.render(TEXTS["README.md"], results) != TEXTS["README.md"]
+    changed = Evidence(documents.SAMPLE_RUN)
+    rows = quoted.scores.rows
+    vars(changed)["scores"] = Scores(rows.assign(mse=rows.mse.where(rows.codec != "naive", 2 * rows.mse)))
+    assert documents.render(TEXTS["README.md"], changed) != TEXTS["README.md"]
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
 def test_every_marker_is_closed_and_known(name: str) -> None:
     markers = re.findall(r"<!-- results: (\w+) -->", TEXTS[name])
-    assert set(markers) <= set(documents.BLOCKS)
+    assert set(markers) <= documents.KNOWN
     assert len(markers) == TEXTS[name].count("<!-- end -->") == len(documents.BLOCK.findall(TEXTS[name]))
 
 
-def test_every_block_is_used() -> None:
+def test_every_block_is_shown_somewhere() -> None:
     used = set(re.findall(r"<!-- results: (\w+) -->", "".join(TEXTS.values())))
-    assert used == set(documents.BLOCKS)
+    used |= {
+        name for path in pages.TEMPLATES.glob("*.j2") for name in re.findall(r'block\("(\w+)"\)', path.read_text())
+    }
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        used |= set(re.findall(r'show\(run, \\"(\w+)\\"\)', path.read_text(encoding="utf8")))
+    assert used == documents.KNOWN
 
 
-def test_committed_results_are_of_a_full_run_on_the_sample() -> None:
-    results = documents.load_results()
-    assert results["verdict"]["not_evidence"] == []
-    assert results["provenance"]["parameters"]["data"]["data"] == "sample"
-    assert set(results["models"]) == set(CONDITIONINGS)
+def test_the_committed_run_may_be_quoted(quoted: Evidence) -> None:
+    documents._check(quoted)
+    assert set(CONDITIONED.values()) <= set(quoted.scores.rows.codec)
+    assert quoted.results["schema"] == SCHEMA
 
 
-def test_sentences_of_the_committed_results_follow_from_their_figures() -> None:
-    """A change of wording or of a rule needs a new run, or the documents would quote what no code says."""
-    results = documents.load_results()
-    comparison = documents.comparison_of(results) | {"test_episodes": results["test"]["episodes"]}
-    judged = criteria.evaluate(comparison)
-    assert json.loads(json.dumps(criteria.as_json(judged))) == results["criteria"]
-    rates = {"codecs": results["codecs"], "against_fast": results["against_fast"]}
-    evidence = (results["option_b"], results["phase2_probe"])
-    recommendation = recommend(comparison, rates, *evidence, [])
-    assert recommendation == results["recommendation"]
-    replayed = verdict_part(results["replay"], [])
-    assert criteria.decide(judged, comparison, [], recommendation, replayed) == results["verdict"]
-    assert findings.against(comparison, results["models"], results["replay"]) == results["against"]
-    assert options(recommendation, *evidence) == results["options"]
-    assert discrepancies(comparison, results["models"]) == results["discrepancies"]
+def test_what_the_committed_run_decided_follows_from_its_rows(quoted: Evidence) -> None:
+    """A change of a rule needs a new run, or the documents would quote what no code says."""
+    results = quoted.results
+    found = {
+        "criteria": [criterion.as_json() for criterion in evaluate(quoted)],
+        "recommendation": recommend(quoted, []).as_json(),
+        "claims": [claim.as_json() for claim in guide_claims(quoted)],
+    }
+    for name, decided in found.items():
+        assert json.loads(json.dumps(decided)) == results[name], name
 
 
-def test_committed_results_hold_enough_replays_of_all_that_is_compared() -> None:
-    results = documents.load_results()
-    replay = results["replay"]
-    assert (replay["not_run"], replay["shortfalls"]) == ("", [])
-    assert replay["exact"]["succeeded"] == results["test"]["episodes"]
-    if replay.get("kernels", RECORDED) == RECORDED:  # the results of before they were told are of these
-        assert replay["exact"]["final_state_equal"] == results["test"]["episodes"]
-    assert all(
-        len(entry["per_seed"]) in (1, len(results["provenance"]["seeds"])) for entry in replay["codecs"].values()
-    )
-    words = [row["word"] for row in results["guide_claims"] if "success" in row["claimed"]]
-    contrasts = [replay["contrasts"][key][subject]["difference"] for subject, key, _ in SUCCESS_CLAIMS]
-    assert words == [HOLDS[targets.GAINS_SUCCESS.judge(gain)] for gain in contrasts]
+def test_the_committed_run_holds_enough_replays_of_all_that_is_compared(quoted: Evidence) -> None:
+    assert documents.enough_replays_of_one_run(quoted)
+    replays = quoted.replays
+    assert replays.episodes == quoted.comparison["test_episodes"]
+    if replays.kernels == RECORDED:
+        assert replays.values["final_states"] == dict.fromkeys(("recorded", "equal"), replays.episodes)
+    seeds = len(quoted.results["provenance"]["seeds"])
+    assert all(len(of.per_seed) in (1, seeds) for of in replays.codecs)
 
 
-def test_nothing_is_shown_to_tell_failed_replays_better_than_what_stands_in_for_the_simulator() -> None:
-    found = documents.load_results()["replay"]["predictors"]
-    assert found["best"] == STAND_IN or found["less_than_best"][STAND_IN]["low"] <= 0
+def test_nothing_is_shown_to_tell_failed_replays_better_than_what_stands_in_for_the_simulator(quoted: Evidence) -> None:
+    found = quoted.replays.predictors
+    assert found.best == STAND_IN or STAND_IN in found.not_shown_worse
 
 
-def test_committed_results_are_of_committed_code() -> None:
-    assert not documents.load_results()["provenance"]["code"].endswith("-dirty")
-
-
-def test_committed_results_name_no_path_of_a_machine() -> None:
-    assert not re.search(r'"/[a-z]+/', documents.RESULTS.read_text(encoding="utf8"))
+def test_the_committed_run_is_small_and_names_no_path_of_a_machine() -> None:
+    files = [path for path in documents.SAMPLE_RUN.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= documents.LARGEST
+    assert documents.SAMPLE_RUN.joinpath("results.json").stat().st_size < 60_000
+    for path in files:
+        if path.suffix == ".json":
+            assert not re.search(r'"/[a-z]+/', path.read_text(encoding="utf8")), path
 
 
 def test_the_address_stands_in_one_place() -> None:
@@ -151,12 +152,50 @@ def test_options_that_the_readme_names_exist() -> None:
     assert named <= {f"--{name.replace('_', '-')}" for name in options} | set(of_tests)
 
 
-def test_a_rehearsal_cannot_become_the_documents_results(tmp_path: Path) -> None:
-    results = documents.load_results()
-    results["verdict"]["not_evidence"] = ["2 of at least 100 epochs"]
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    with pytest.raises(InputError, match="this is none"):
-        documents.take_over(str(tmp_path))
+def of_a_rehearsal(results: Scope) -> None:
+    results["verdict"]["shortfalls"] = [{"key": "epochs", "have": 2, "least": 100}]
+
+
+def of_other_data(results: Scope) -> None:
+    results["provenance"]["parameters"]["data"]["data"] = "elsewhere"
+
+
+def of_code_that_is_not_committed(results: Scope) -> None:
+    results["provenance"]["code"] += "-dirty"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(of_a_rehearsal, "this is none"), (of_other_data, "this is none"), (of_code_that_is_not_committed, "commit them")],
+)
+def test_what_the_documents_cannot_quote_is_not_taken_over(
+    tmp_path: Path, change: Callable[[Scope], None], why: str
+) -> None:
+    out, target = tmp_path / "out", tmp_path / "sample"
+    shutil.copytree(documents.SAMPLE_RUN, out)
+    results = json.loads((out / "results.json").read_text(encoding="utf8"))
+    change(results)
+    (out / "results.json").write_text(json.dumps(results), encoding="utf8")
+    with pytest.raises(InputError, match=why):
+        documents.take_over(str(out), target)
+    assert not target.exists()
+
+
+def test_taking_over_copies_what_evidence_reads_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, target = tmp_path / "out", tmp_path / "sample"
+    shutil.copytree(documents.SAMPLE_RUN, out)
+    (out / "stages" / "dataset.h5").write_bytes(b"large")
+    (out / "checkpoints").mkdir()
+    target.mkdir()
+    (target / "older.parquet").write_bytes(b"older")
+    documents.take_over(str(out), target)
+    files = {path.relative_to(target) for path in target.rglob("*")}
+    assert files == {path.relative_to(documents.SAMPLE_RUN) for path in documents.SAMPLE_RUN.rglob("*")}
+    monkeypatch.setattr(documents, "LARGEST", 1000)
+    with pytest.raises(InputError, match="at most 1,000"):
+        documents.take_over(str(out), tmp_path / "other")
 
 
 def write_checkpoint(path: Path, conditioning: Conditioning) -> None:
@@ -166,8 +205,9 @@ def write_checkpoint(path: Path, conditioning: Conditioning) -> None:
 
 def write_klt_rfsq(path: Path) -> None:
     dataset = make_dataset()
-    model = KltRFSQ.fit(fitting_chunks(dataset), dataset.layout, dataset.normaliser)
-    save_klt_rfsq(path, fit_variable_length(model, fitting_chunks(dataset), [60.0]))
+    chunks = fitting_chunks(Fitting(dataset))
+    model = KltRFSQ.fit(chunks, dataset.layout, dataset.normaliser)
+    save_klt_rfsq(path, fit_variable_length(model, chunks, [60.0]))
 
 
 INTEGRATION = "INTEGRATION_TO_PHASE2.md"
@@ -182,7 +222,7 @@ def fill(folder: Path) -> None:
     for name, conditioning in CHECKPOINTS.items():
         write_checkpoint(folder / name, conditioning)
     write_klt_rfsq(folder / "klt_rfsq.npz")
-    shutil.copyfile(documents.RESULTS, folder / "results.json")
+    shutil.copyfile(documents.SAMPLE_RUN / "results.json", folder / "results.json")
     export_tokens(folder / "rfsq_robust_scale_best.pt", folder / "tokens", "sample", DataConfig(num_episodes=8))
 
 
@@ -249,7 +289,7 @@ def check_option_b(scope: Scope) -> None:
 
 
 def check_option_c(scope: Scope) -> None:
-    assert scope["decision"]["title"] == documents.load_results()["recommendation"]["title"]
+    assert scope["decision"] == Evidence(documents.SAMPLE_RUN).results["recommendation"]
 
 
 def check_layernorm(scope: Scope) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import Array, exact_demos, random_demos, scaled, walks
-from reading import about, assert_plain, said, said_of
+from reading import about, assert_plain, card_of, said, said_of
 from writers import write_lerobot_v2, write_libero
 
 from workbook.common.paths import SAMPLE, OutputFolder
-from workbook.common.stages import read_stage, write_stage
+from workbook.common.stages import write_stage
 from workbook.data.card import describe
 from workbook.data.dataset import DataConfig, prepare_dataset
 from workbook.data.episodes import Episode
-from workbook.data.layout import LIBERO, ActionLayout
+from workbook.data.layout import LIBERO
 from workbook.data.plausibility import fills_the_range
+from workbook.evaluation.evidence import Evidence
 from workbook.report.text.data import remarks
 
 # Other units and poses
@@ -36,11 +37,7 @@ def test_a_normalised_file_is_said(tmp_path: Path, dtype: type, constant: bool) 
     for actions in recorded.values():
         actions[:, 4] *= not constant
     demos = {key: actions.astype(dtype) for key, actions in min_max_normalised(recorded).items()}
-    assert about("normalised", said_of(tmp_path, demos)) == [
-        "Every motion dimension that moves reaches exactly -1 and 1: these actions look normalised, clipped before, or "
-        "given by keys. If normalised, errors in mm and degrees are wrong, and decoded actions have to be brought back "
-        "to the controller's units."
-    ]
+    assert len(about("look normalised", said_of(tmp_path, demos))) == 1
 
 
 def test_a_file_that_is_clipped_here_is_not_called_normalised(tmp_path: Path) -> None:
@@ -82,10 +79,7 @@ def test_cumulated_deltas_look_like_poses(tmp_path: Path, sample: list[Episode])
     for number, one in enumerate(sample):
         poses[f"demo_{number}"] = one.actions.copy()
         poses[f"demo_{number}"][:, :3] = np.cumsum(one.actions[:, :3] * 0.05 / 3, axis=0) + 0.001
-    assert about("poses", said_of(tmp_path, poses)) == [
-        "Positions creep from step to step and are hardly ever zero: they look like poses, or heavily smoothed, "
-        "and not like commanded deltas. LIBERO's controller takes deltas; errors in mm and drift would be wrong."
-    ]
+    assert len(about("look like poses", said_of(tmp_path, poses))) == 1
 
 
 @pytest.mark.parametrize("recordings", ["sample", "spacemouse", "human_teleop"])
@@ -102,8 +96,7 @@ def test_real_recordings_raise_no_false_alarm(request: pytest.FixtureRequest, re
 
 def test_recordings_without_rotation_are_named(human_teleop: Path) -> None:
     [sentence] = about("rotation is exactly zero", said(human_teleop))
-    assert sentence.startswith("Your rotation is exactly zero in 96% of the steps of 1 of 5 files (164740_")
-    assert "safe_demo.hdf5): a codec fitted to them has hardly seen any rotation" in sentence
+    assert "96% of the steps of 1 of 5 files (164740_" in sentence
 
 
 def test_one_file_of_three_without_rotation_is_said(tmp_path: Path) -> None:
@@ -111,10 +104,7 @@ def test_one_file_of_three_without_rotation_is_said(tmp_path: Path) -> None:
         demos = {key: actions * ([1] * 3 + [number != 1] * 3 + [1]) for key, actions in walks(number).items()}
         write_libero(tmp_path / f"{number}.hdf5", demos)
     [sentence] = about("Your ", said(tmp_path))
-    assert sentence == (
-        "Your rotation is exactly zero in 100% of the steps of 1 of 3 files (1.hdf5): a codec fitted to them has "
-        "hardly seen any rotation, and its error on a task with rotation is not known from here."
-    )
+    assert "Your rotation is exactly zero in 100% of the steps of 1 of 3 files (1.hdf5)" in sentence
 
 
 def test_of_several_files_without_rotation_the_least_share_is_said_and_not_rounded_up(tmp_path: Path) -> None:
@@ -127,9 +117,7 @@ def test_of_several_files_without_rotation_the_least_share_is_said_and_not_round
             demos["demo_0"][:2, 3] = 0.1
         write_libero(tmp_path / f"{number}.hdf5", demos)
     [sentence] = about("Your ", said(tmp_path))
-    assert sentence.startswith(
-        "Your rotation is exactly zero in at least 96% of the steps of 2 of 3 files (1.hdf5, ...): "
-    )
+    assert "at least 96% of the steps of 2 of 3 files (1.hdf5, ...): " in sentence
 
 
 def test_where_files_say_nothing_tasks_without_rotation_are_named(tmp_path: Path) -> None:
@@ -137,12 +125,12 @@ def test_where_files_say_nothing_tasks_without_rotation_are_named(tmp_path: Path
         (task, actions * [1, 1, 1, *[task == "put the bowl on the plate"] * 3, 1]) for task, actions in exact_demos()
     ]
     [sentence] = about("Your ", said(write_lerobot_v2(tmp_path, demos)))
-    assert sentence.startswith("Your rotation is exactly zero in 100% of the steps of 1 of 2 tasks (open the drawer): ")
+    assert "100% of the steps of 1 of 2 tasks (open the drawer): " in sentence
 
 
 def test_where_every_file_is_without_position_none_is_singled_out(tmp_path: Path) -> None:
     [sentence] = about("Your ", said_of(tmp_path, scaled([0.0] * 3 + [1.0] * 4)))
-    assert sentence.startswith("Your position is exactly zero in 100% of the steps: a codec fitted to them")
+    assert "Your position is exactly zero in 100% of the steps: " in sentence
 
 
 def test_dimensions_that_never_move_are_named(tmp_path: Path) -> None:
@@ -150,41 +138,29 @@ def test_dimensions_that_never_move_are_named(tmp_path: Path) -> None:
     assert about("never move", said_of(tmp_path, demos)) == ["These dimensions never move: y, yaw."]
 
 
-def test_the_remarks_name_a_dimension_that_never_moves(tmp_path: Path) -> None:
-    demos = walks(0)
-    for actions in demos.values():
-        actions[:, 3] = 0.0
-    card = describe(prepare_dataset(write_libero(tmp_path / "a.hdf5", demos)))
-    assert card["constant_dimensions"] == ["roll"]
-    assert "These dimensions never move: roll." in remarks(card)
-    assert np.isnan(card["lattice_share"]).tolist() == [False, False, False, True, False, False, True]
-
-
 # Control rates
 
 
 @pytest.mark.parametrize(
-    ("rates", "listed", "sentence"),
+    ("rates", "listed", "words"),
     [
-        ((None, None), [], "No control rate is said; LIBERO's 20 steps a second are taken."),
+        ((None, None), [], "No control rate"),
         ((20, 20), [20.0], None),
         ((None, 20), [20.0], None),
-        ((10, 10), [10.0], "Recorded at 10 steps a second; LIBERO's controller runs at 20."),
-        (
-            (20, 12.5),
-            [12.5, 20.0],
-            "Recorded at different rates, 12.5, 20 steps a second: the same delta means different speeds.",
-        ),
+        ((10, 10), [10.0], "at 10 steps"),
+        ((20, 12.5), [12.5, 20.0], "different rates, 12.5, 20 steps"),
     ],
 )
 def test_control_rates_are_said(
-    tmp_path: Path, rates: tuple[float | None, ...], listed: list[float], sentence: str | None
+    tmp_path: Path, rates: tuple[float | None, ...], listed: list[float], words: str | None
 ) -> None:
     for number, rate in enumerate(rates):
         write_libero(tmp_path / f"{number}.hdf5", walks(number), control_freq=rate)
-    card = describe(prepare_dataset(tmp_path))
-    assert card["control_rates_hz"] == listed
-    assert about("steps a second", remarks(card)) == ([sentence] if sentence else [])
+    card = card_of(prepare_dataset(tmp_path))
+    assert card.data["control_rates_hz"] == listed
+    found = about("steps a second", remarks(card))
+    assert len(found) == (words is not None)
+    assert not words or words in found[0]
 
 
 # Other layouts, recordings at rest, and cards in files
@@ -207,25 +183,16 @@ def test_of_recordings_at_rest_all_sentences_are_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["libero", "joint:7", "joint:3 position:3 gripper:1"])
-def test_a_card_in_a_file_gives_the_same_remarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+def test_a_card_in_files_gives_the_same_remarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
     monkeypatch.delenv("WORKBOOK_PREFIX", raising=False)
     out = OutputFolder.at(str(tmp_path / "out"))
-    demos = scaled([1.0, 0.0, 1.0, 2.0, 2.0, 2.0, 1.0]) | {"demo_9": walks(0)["demo_0"] * [1, 0, 1, 2, 2, 2, 1]}
-    card = describe(prepare_dataset(write_libero(tmp_path / "a.hdf5", demos), DataConfig(layout=layout)))
-    json.dumps(card)
-    write_stage(out, "data", {"layout": layout}, card)
-    read = read_stage(out, "data")
+    demos = scaled([1.0, 0.0, 1.0, 0.0, 2.0, 2.0, 1.0]) | {"demo_9": walks(0)["demo_0"] * [1, 0, 1, 0, 2, 2, 1]}
+    prepared = prepare_dataset(write_libero(tmp_path / "a.hdf5", demos), DataConfig(layout=layout))
+    card = card_of(prepared)
+    write_stage(out, "data", {"layout": layout}, *describe(prepared))
+    read = Evidence(out.root)
+    assert read.data == card.data
+    for name in ("dimensions", "tasks", "episodes"):
+        pd.testing.assert_frame_equal(read.table(name), card.table(name), check_exact=True)
     assert remarks(read) == remarks(card)
-    assert read["layout"] == ActionLayout.parse(layout).spec
-    assert len(read["copies"]) == 1
-    assert list(read) == list(card)
-
-
-def test_a_card_read_back_gives_the_same_remarks(tmp_path: Path, out: OutputFolder) -> None:
-    demos = walks(0)
-    for actions in demos.values():
-        actions[:, 3] = 0.0
-    card = describe(prepare_dataset(write_libero(tmp_path / "a.hdf5", demos)))
-    write_stage(out, "data", {}, card)
-    assert read_stage(out, "data")["lattice_share"][3] is None
-    assert remarks(read_stage(out, "data")) == remarks(card)
+    assert len(about("there twice", remarks(read))) == 1

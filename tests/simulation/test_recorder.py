@@ -19,7 +19,7 @@ from kernels import LOOSE_MM, TOUCHED_NOTHING_MM, on_recorded_kernels
 
 from workbook.common.paths import REPOSITORY, SAMPLE
 from workbook.data.sources.read import read_recordings
-from workbook.report.tables.sample import recordings_table
+from workbook.report.tables.data import recordings_table
 from workbook.simulation.recorder import plans, record
 from workbook.simulation.recorder.controller import on_lattice
 from workbook.simulation.recorder.demo_file import TAG, Kept, Recorded

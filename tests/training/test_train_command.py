@@ -64,7 +64,9 @@ class TestTheGuidesCommand:
         assert re.search(r"training 'layernorm': +\d+%.*\d+/12 \[\d\d:\d\d<\d\d:\d\d.*validation MSE \d", done.stderr)
 
     def test_says_that_layernorm_does_not_decode(self, done: subprocess.CompletedProcess[str]) -> None:
-        found = re.search(r"validation MSE ([\d.e-]+) from forward, ([\d.e-]+) from the tokens alone", done.stdout)
+        found = re.search(
+            r"validation MSE ([\d.e-]+) with encoder statistics, ([\d.e-]+) from tokens only", done.stdout
+        )
         assert found
         assert float(found[2]) > 10 * float(found[1])
         assert "LayerNorm's own decoder cannot read its tokens" in done.stdout

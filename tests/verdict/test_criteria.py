@@ -1,279 +1,242 @@
-"""Criteria and verdict follow from the numbers: flip one number, and the word flips."""
+"""Criteria and words follow from the rows: flip one number, and the word flips."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from copy import deepcopy
-from typing import Any
 
+import pandas as pd
 import pytest
-from evidence import Evidence, bits, estimate, judged, passing_comparison, some_residuals
+from made_rows import MadeUp, made_evidence, model_rows, passing_scores, rows, training_values, with_rows
 
 from workbook.common import targets
-from workbook.common.threshold import Threshold
-from workbook.evaluation.score import cheaper_rounding
-from workbook.verdict.criteria import Criterion, as_json, evaluate, shortfalls
-from workbook.verdict.findings import against
+from workbook.common.intervals import Estimate
+from workbook.evaluation.score import ENCODER, Scores
+from workbook.verdict.criteria import JUDGED, Criterion, cheaper_rounding, evaluate, shortfalls, word_of
+
+GUIDES, DEPLOYABLE = JUDGED
+SCORES = passing_scores()
+NAIVE_MSE = 0.02  # of these
 
 
-def word_of(verdict: Evidence, model: str) -> str:
-    return next(part["word"] for part in verdict["parts"] if part["model"] == model)
+def decoding_models() -> pd.DataFrame:
+    return model_rows().assign(decode_error=0.0)
 
 
-def sentence_of(verdict: Evidence, model: str) -> str:
-    return next(part["sentence"] for part in verdict["parts"] if part["model"] == model)
+def passing(**parts: object) -> MadeUp:
+    """Every criterion is met, of both codecs."""
+    return made_evidence(**{"scores": SCORES, "models": decoding_models()} | parts)
 
 
-def find(criteria: list[Criterion], model: str, key: str) -> Criterion:
-    return next(criterion for criterion in criteria if (criterion.model, criterion.key) == (model, key))
+def with_error(codec: str, mse: float, decoding: str = "tokens", spread: float = 0.0) -> MadeUp:
+    return passing(scores=with_rows(SCORES, rows(codec, mse, decoding=decoding, spread=spread)))
 
 
-class TestJudge:
-    @pytest.mark.parametrize(
-        ("low", "mean", "high", "status"),
-        [
-            (0.1, 0.2, 0.3, "met"),
-            (0.6, 0.7, 0.8, "unmet"),
-            (0.4, 0.45, 0.6, "not shown"),
-            (0.4, 0.55, 0.6, "not shown"),
-            (None, 0.1, None, "not shown"),
-            (None, None, None, "not run"),
-        ],
-    )
-    def test_by_the_whole_interval(
-        self, low: float | None, mean: float | None, high: float | None, status: str
-    ) -> None:
-        assert Threshold.below(0.5).judge({"low": low, "mean": mean, "high": high}) == status
+def with_gain(codec: str, gain: float, decoding: str = "tokens") -> MadeUp:
+    return with_error(codec, (1 - gain) * NAIVE_MSE, decoding)
 
-    def test_works_in_the_other_direction(self) -> None:
-        assert Threshold.above(0.5).judge(estimate(0.6, 0.05)) == "met"
-        assert Threshold.above(0.5).judge(estimate(0.4, 0.05)) == "unmet"
+
+def with_overhead(codec: str, value: float) -> MadeUp:
+    return passing(training=training_values(overhead=Estimate(value, value, value, (value,) * 60)))
+
+
+def with_models(codec: str, column: str, value: object) -> MadeUp:
+    """One model of the codec differs, that of the last seed."""
+    models = decoding_models()
+    models.loc[models[models.codec == codec].index[-1], column] = value
+    return passing(models=models)
+
+
+def left_open(codec: str) -> MadeUp:
+    """The gain is 35 %, and its interval reaches below 30 %."""
+    wide = rows(codec, 0.65 * 0.01, spread=1.8)
+    return passing(scores=with_rows(SCORES, rows("naive", 0.01), wide))
+
+
+def first_episode(scores: Scores) -> Scores:
+    return Scores(scores.rows.groupby(["codec", "setting", "decoding", "seed"], as_index=False).head(1))
+
+
+def find(run: MadeUp, codec: str, key: str) -> Criterion:
+    return next(criterion for criterion in evaluate(run) if (criterion.codec, criterion.key) == (codec, key))
+
+
+def word(run: MadeUp, codec: str) -> str:
+    return word_of(evaluate(run), codec, shortfalls(run))
+
+
+def other(codec: str) -> str:
+    return DEPLOYABLE if codec == GUIDES else GUIDES
 
 
 class TestCriteria:
     def test_thresholds_are_the_guides(self) -> None:
         assert (targets.MSE_BELOW, targets.IMPROVEMENT_ABOVE, targets.OVERHEAD_UP_TO) == (0.012, 0.30, 0.05)
-        criteria = evaluate(passing_comparison())
-        assert find(criteria, "layernorm", "mse_tokens").threshold == "< 0.012"
-        assert find(criteria, "layernorm", "improvement_tokens").threshold == "> 30%"
-        assert find(criteria, "layernorm", "overhead").threshold == "<= 5%"
+        for codec in JUDGED:
+            by_key = {
+                criterion.key: criterion.threshold for criterion in evaluate(passing()) if criterion.codec == codec
+            }
+            for decoding in ("tokens", "encoder"):
+                assert by_key[f"mse_{decoding}"].high == 0.012
+                assert not by_key[f"mse_{decoding}"].meets(0.012)
+                assert by_key[f"improvement_{decoding}"].low == 0.30
+                assert not by_key[f"improvement_{decoding}"].meets(0.30)
+            assert by_key["overhead"].meets(0.05)
+            assert by_key["decodes"].meets(0.0)
 
     @pytest.mark.parametrize(
-        ("key", "field", "good", "bad"),
+        ("key", "change", "good", "bad"),
         [
-            ("mse_tokens", "token_mse", 0.0119, 0.0121),
-            ("mse_forward", "forward_mse", 0.0119, 0.0121),
-            ("improvement_tokens", "improvement_tokens", 0.301, 0.299),
-            ("improvement_forward", "improvement_forward", 0.301, 0.299),
-            ("overhead", "overhead", 0.049, 0.051),
+            ("mse_tokens", with_error, 0.0119, 0.0121),
+            ("mse_encoder", lambda codec, value: with_error(codec, value, ENCODER), 0.0119, 0.0121),
+            ("improvement_tokens", with_gain, 0.301, 0.299),
+            ("improvement_encoder", lambda codec, value: with_gain(codec, value, ENCODER), 0.301, 0.299),
+            ("overhead", with_overhead, 0.05, 0.051),
         ],
     )
-    @pytest.mark.parametrize("model", ["layernorm", "scale"])
-    def test_the_status_turns_at_the_threshold(self, model: str, key: str, field: str, good: float, bad: float) -> None:
-        for value, status in ((good, "met"), (bad, "unmet")):
-            comparison = passing_comparison()
-            comparison["models"][model][field] = estimate(value)
-            assert find(evaluate(comparison), model, key).status == status
-
-    def test_the_thresholds_themselves_are_not_enough(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["scale"] |= {"token_mse": estimate(0.012), "improvement_tokens": estimate(0.30)}
-        criteria = evaluate(comparison)
-        assert find(criteria, "scale", "mse_tokens").status == "unmet"
-        assert find(criteria, "scale", "improvement_tokens").status == "unmet"
+    @pytest.mark.parametrize("codec", JUDGED)
+    def test_the_status_turns_at_the_threshold(
+        self, codec: str, key: str, change: Callable[[str, float], MadeUp], good: float, bad: float
+    ) -> None:
+        assert find(change(codec, good), codec, key).status == "met"
+        assert find(change(codec, bad), codec, key).status == "unmet"
 
     def test_say_what_was_measured(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["scale"]["token_mse"] = estimate(0.005, 0.001)
-        criterion = find(evaluate(comparison), "scale", "mse_tokens")
-        assert criterion.measured == 0.005
-        assert criterion.interval == pytest.approx((0.004, 0.006))
-        assert (criterion.n, criterion.n_of) == (28, "test episodes x 5 seeds")
-        assert find(evaluate(comparison), "scale", "overhead").n == 60
+        run = with_error(DEPLOYABLE, 0.005, spread=1.0)
+        criterion, estimate = find(run, DEPLOYABLE, "mse_tokens"), run.scores.estimate("mse", DEPLOYABLE)
+        assert criterion.measured == pytest.approx(0.005)
+        assert criterion.interval == (estimate.low, estimate.high)
+        assert criterion.interval is not None
+        assert criterion.interval[0] < 0.0048 < 0.0052 < criterion.interval[1]
+        assert (criterion.n, criterion.of) == (28, "episodes")
+        overhead = find(run, DEPLOYABLE, "overhead")
+        assert (overhead.n, overhead.of, overhead.measured, overhead.interval) == (60, "rounds", 0.02, (0.01, 0.03))
 
-    def test_the_smallest_decode_error_is_one_too_many(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["scale"]["decode_error"] = 1e-7
-        assert find(evaluate(comparison), "scale", "decodes").status == "unmet"
+    def test_overhead_is_that_of_the_codecs_own_conditioning(self) -> None:
+        training = training_values()
+        training["conditionings"]["scale"]["overhead"] = Estimate(0.5, 0.4, 0.6).as_json()
+        run = passing(training=training)
+        assert [find(run, codec, "overhead").status for codec in JUDGED] == ["met", "unmet"]
+
+    def test_the_smallest_decode_error_of_one_seed_is_one_too_many(self) -> None:
+        criterion = find(with_models(DEPLOYABLE, "decode_error", 1e-7), DEPLOYABLE, "decodes")
+        assert (criterion.status, criterion.measured, criterion.n, criterion.of) == ("unmet", 1e-7, 5, "seeds")
 
     def test_one_checkpoint_that_differs_is_one_too_many(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["scale"]["checkpoints"]["loaded_and_identical"] = 4
-        criterion = find(evaluate(comparison), "scale", "checkpoint")
+        criterion = find(with_models(DEPLOYABLE, "loaded_identical", False), DEPLOYABLE, "checkpoints")
         assert (criterion.status, criterion.measured, criterion.n) == ("unmet", 4, 5)
 
-    def test_forward_and_overhead_do_not_decide(self) -> None:
-        required = {criterion.key for criterion in evaluate(passing_comparison()) if criterion.required}
-        assert required == {"decodes", "mse_tokens", "improvement_tokens", "checkpoint"}
+    def test_without_an_interval_nothing_is_shown(self) -> None:
+        run = passing(scores=first_episode(SCORES))
+        criterion = find(run, DEPLOYABLE, "mse_tokens")
+        assert (criterion.status, criterion.interval) == ("not shown", None)
+
+    def test_a_naive_without_error_cannot_be_improved_on(self) -> None:
+        criterion = find(passing(scores=passing_scores(naive=0.0)), DEPLOYABLE, "improvement_tokens")
+        assert (criterion.status, criterion.measured, criterion.interval) == ("not run", None, None)
+
+    def test_encoder_statistics_and_overhead_do_not_decide(self) -> None:
+        required = {criterion.key for criterion in evaluate(passing()) if criterion.required}
+        assert required == {"decodes", "mse_tokens", "improvement_tokens", "checkpoints"}
 
     def test_go_into_json(self) -> None:
-        rows = as_json(evaluate(passing_comparison()))
-        assert len(rows) == 14
-        assert all({"name", "threshold", "measured", "interval", "n", "status"} <= row.keys() for row in rows)
+        written = [criterion.as_json() for criterion in evaluate(passing())]
+        assert len(written) == 14
+        read = json.loads(json.dumps(written, allow_nan=False))
+        assert {row["codec"] for row in read} == set(JUDGED)
+        assert read[1]["threshold"] == {"low": None, "high": 0.012, "inclusive": False}
 
 
-Change = Callable[[Evidence], None]
-
-
-def set_entry(**values: Any) -> Change:
-    def change(entry: Evidence) -> None:
-        entry.update(values)
-
-    return change
-
-
-REQUIRED_FAILURES = {
-    "decodes": set_entry(decode_error=0.5),
-    "mse_tokens": set_entry(token_mse=estimate(0.5)),
-    "improvement_tokens": set_entry(improvement_tokens=estimate(0.1)),
-    "checkpoint": set_entry(checkpoints={"files": ["a"], "loaded_and_identical": 0, "of": 1}),
+REQUIRED_FAILURES: dict[str, Callable[[str], MadeUp]] = {
+    "decodes": lambda codec: with_models(codec, "decode_error", 0.5),
+    "mse_tokens": lambda codec: with_error(codec, 0.5),
+    "improvement_tokens": lambda codec: with_gain(codec, 0.1),
+    "checkpoints": lambda codec: with_models(codec, "loaded_identical", False),
 }
-HARMLESS_FAILURES = {
-    "mse_forward": set_entry(forward_mse=estimate(0.5)),
-    "improvement_forward": set_entry(improvement_forward=estimate(-3.0)),
-    "overhead": set_entry(overhead=estimate(2.0)),
+HARMLESS_FAILURES: dict[str, Callable[[str], MadeUp]] = {
+    "mse_encoder": lambda codec: with_error(codec, 0.5, ENCODER),
+    "improvement_encoder": lambda codec: with_gain(codec, -3.0, ENCODER),
+    "overhead": lambda codec: with_overhead(codec, 2.0),
 }
 
 
-@pytest.mark.parametrize("model", ["layernorm", "scale"])
-class TestVerdict:
-    def test_passes_if_all_is_met(self, model: str) -> None:
-        _, verdict = judged(passing_comparison())
-        assert word_of(verdict, model) == "PASS"
-        assert verdict["not_evidence"] == []
-        assert not verdict["sentence"].startswith("NOT EVIDENCE")
+@pytest.mark.parametrize("codec", JUDGED)
+class TestWord:
+    def test_passes_if_all_is_met(self, codec: str) -> None:
+        assert word(passing(), codec) == "PASS"
 
     @pytest.mark.parametrize("key", REQUIRED_FAILURES)
-    def test_fails_if_one_required_criterion_is_unmet(self, model: str, key: str) -> None:
-        comparison = passing_comparison()
-        REQUIRED_FAILURES[key](comparison["models"][model])
-        criteria, verdict = judged(comparison)
-        assert find(criteria, model, key).status == "unmet"
-        assert word_of(verdict, model) == "FAIL"
-        assert word_of(verdict, "scale" if model == "layernorm" else "layernorm") == "PASS"
+    def test_fails_if_one_required_criterion_is_unmet(self, codec: str, key: str) -> None:
+        run = REQUIRED_FAILURES[key](codec)
+        assert find(run, codec, key).status == "unmet"
+        assert (word(run, codec), word(run, other(codec))) == ("FAIL", "PASS")
 
     @pytest.mark.parametrize("key", HARMLESS_FAILURES)
-    def test_forward_and_overhead_never_change_it(self, model: str, key: str) -> None:
-        comparison = passing_comparison()
-        HARMLESS_FAILURES[key](comparison["models"][model])
-        criteria, verdict = judged(comparison)
-        assert find(criteria, model, key).status == "unmet"
-        assert word_of(verdict, model) == "PASS"
+    def test_encoder_statistics_and_overhead_never_change_it(self, codec: str, key: str) -> None:
+        run = HARMLESS_FAILURES[key](codec)
+        assert find(run, codec, key).status == "unmet"
+        assert word(run, codec) == "PASS"
 
-    @pytest.mark.parametrize("key", HARMLESS_FAILURES)
-    def test_forward_and_overhead_cannot_save_it(self, model: str, key: str) -> None:
-        comparison = passing_comparison()
-        comparison["models"][model]["token_mse"] = estimate(0.5)
-        assert find(evaluate(comparison), model, key).status == "met"
-        assert word_of(judged(comparison)[1], model) == "FAIL"
+    def test_encoder_statistics_and_overhead_cannot_save_it(self, codec: str) -> None:
+        run = with_error(codec, 0.5)
+        assert {find(run, codec, key).status for key in HARMLESS_FAILURES} == {"met"}
+        assert word(run, codec) == "FAIL"
 
-    @pytest.mark.parametrize("around", [0.2, None])
-    def test_is_not_shown_if_the_interval_leaves_it_open(self, model: str, around: float | None) -> None:
-        comparison = passing_comparison()
-        comparison["models"][model]["improvement_tokens"] = estimate(0.35, around)
-        assert word_of(judged(comparison)[1], model) == "NOT SHOWN"
+    def test_is_not_shown_if_the_interval_leaves_it_open(self, codec: str) -> None:
+        run = left_open(codec)
+        assert find(run, codec, "improvement_tokens").status == "not shown"
+        assert word(run, codec) == "NOT SHOWN"
 
-    def test_unmet_outweighs_not_shown(self, model: str) -> None:
-        comparison = passing_comparison()
-        comparison["models"][model]["improvement_tokens"] = estimate(0.35, 0.2)
-        comparison["models"][model]["decode_error"] = 0.1
-        assert word_of(judged(comparison)[1], model) == "FAIL"
+    def test_is_not_shown_without_an_interval(self, codec: str) -> None:
+        assert word(passing(scores=first_episode(SCORES)), codec) == "NOT SHOWN"
 
-    @pytest.mark.parametrize("good", [True, False])
-    def test_a_rehearsal_shows_nothing_whatever_it_measured(self, model: str, good: bool) -> None:
-        comparison = passing_comparison()
-        if not good:
-            comparison["models"][model]["token_mse"] = estimate(0.5)
-        missing = shortfalls(epochs=2, seeds=5, test_episodes=28)
-        _, verdict = judged(comparison, missing)
-        assert word_of(verdict, model) == "NOT SHOWN"
-        assert verdict["word"] == "NOT SHOWN"
-        assert verdict["sentence"].startswith("NOT EVIDENCE (2 of at least 100 epochs): ")
-        assert verdict["not_evidence"] == missing
+    def test_unmet_outweighs_not_shown(self, codec: str) -> None:
+        run = left_open(codec)
+        vars(run)["models"] = with_models(codec, "decode_error", 0.1).models
+        assert word(run, codec) == "FAIL"
 
-
-class TestVerdictWords:
-    def test_the_word_is_that_of_the_guides_proposal(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["layernorm"]["decode_error"] = 0.3
-        _, verdict = judged(comparison)
-        assert verdict["word"] == word_of(verdict, "layernorm") == "FAIL"
-        assert word_of(verdict, "scale") == "PASS"
-
-    def test_says_so_if_tokens_do_not_decode(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["layernorm"] |= {"decode_error": 0.3, "token_mse": estimate(0.2)}
-        sentence = sentence_of(judged(comparison)[1], "layernorm")
-        assert "its own decoder cannot read its tokens" in sentence
-        assert "2,000 times" in sentence
-        assert "refitted to the codes alone reaches 5.0e-4, 70.0% less than naive's" in sentence
-        assert "decode exactly" in sentence_of(judged(comparison)[1], "scale")
-
-    def test_gives_the_gain_and_its_interval(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["scale"]["improvement_tokens"] = estimate(0.8, 0.05)
-        assert "80.0% less than naive's (95 % interval 75.0% to 85.0%)" in sentence_of(judged(comparison)[1], "scale")
-        comparison["models"]["scale"]["improvement_tokens"] = estimate(0.8, None)
-        assert "interval" not in sentence_of(judged(comparison)[1], "scale")
-
-    def test_names_a_cheaper_rounding_only_if_there_is_one(self) -> None:
-        comparison = passing_comparison()
-        assert "equal bins" not in judged(comparison)[1]["sentence"]
-        comparison["baselines"]["bins64"]["token_mse"] = estimate(1e-6)
-        assert "64 equal bins has less error at 336 bits" in sentence_of(judged(comparison)[1], "scale")
-
-    def test_retraining_is_never_judged(self) -> None:
-        _, verdict = judged(passing_comparison())
-        assert verdict["parts"][-1]["word"] == "NOT RUN"
-        assert "NOT RUN" in verdict["sentence"]
-
-    def test_the_sentence_holds_every_part(self) -> None:
-        _, verdict = judged(passing_comparison())
-        for part in verdict["parts"]:
-            assert part["sentence"][1:] in verdict["sentence"]
-            assert f"{part['subject'][1:]}: {part['word']}." in verdict["sentence"]
+    @pytest.mark.parametrize("mse", [1e-4, 0.5])
+    def test_a_rehearsal_shows_nothing_whatever_it_measured(self, codec: str, mse: float) -> None:
+        run = with_error(codec, mse)
+        vars(run)["training"] = training_values(epochs=2)
+        assert word(run, codec) == "NOT SHOWN"
 
 
 class TestShortfalls:
+    def of(self, epochs: int = 100, seeds: int = 5, episodes: int = 10) -> list[tuple[str, int, int]]:
+        comparison = {"test_episodes": episodes}
+        run = made_evidence(
+            scores=SCORES, models=model_rows(seeds), training=training_values(epochs), comparison=comparison
+        )
+        return [(shortfall.key, shortfall.have, shortfall.least) for shortfall in shortfalls(run)]
+
     def test_a_full_run_has_none(self) -> None:
-        assert shortfalls(100, 5, 10) == []
+        assert self.of() == []
 
-    @pytest.mark.parametrize(
-        ("run", "sentence"),
-        [
-            ((99, 5, 10), "99 of at least 100 epochs"),
-            ((100, 4, 10), "4 of at least 5 seeds"),
-            ((100, 5, 9), "9 of at least 10 test episodes"),
-        ],
-    )
-    def test_are_named(self, run: tuple[int, int, int], sentence: str) -> None:
-        assert shortfalls(*run) == [sentence]
+    def test_are_named(self) -> None:
+        assert self.of(epochs=99) == [("epochs", 99, 100)]
+        assert self.of(seeds=4) == [("seeds", 4, 5)]
+        assert self.of(episodes=9) == [("test_episodes", 9, 10)]
+        assert [key for key, _, _ in self.of(1, 2, 3)] == ["epochs", "seeds", "test_episodes"]
 
-    def test_all_stand_in_the_verdict(self) -> None:
-        missing = shortfalls(1, 2, 3)
-        assert len(missing) == 3
-        sentence = judged(passing_comparison(), missing)[1]["sentence"]
-        assert all(shortfall in sentence for shortfall in missing)
+    def test_one_naive_checkpoint_of_the_users_own_is_enough(self) -> None:
+        models = model_rows()
+        given = models[(models.codec != "naive") | (models.seed == 0)]
+        assert shortfalls(made_evidence(scores=SCORES, models=given)) == []
+
+    def test_the_codec_of_fewest_seeds_counts(self) -> None:
+        models = model_rows()
+        fewer = models[(models.codec != "learned_scale") | (models.seed < 3)]
+        assert [(one.key, one.have) for one in shortfalls(made_evidence(scores=SCORES, models=fewer))] == [("seeds", 3)]
 
 
 class TestCheaperRounding:
-    def entry(self, mse: float, per_chunk: float) -> Evidence:
-        return {"token_mse": estimate(mse), "bits": bits(per_chunk)}
-
-    def rounding(self, mse: float, per_chunk: float) -> str | None:
-        baselines = {
-            "bins16": self.entry(0.01, 224),
-            "bins64": self.entry(0.001, 336),
-            "bins256": self.entry(1e-4, 448),
-        }
-        return cheaper_rounding(self.entry(mse, per_chunk), baselines)
-
     @pytest.mark.parametrize(
-        ("mse", "per_chunk", "name"),
+        ("mse", "bits", "setting"),
         [
-            (0.02, 2875, "bins16"),
-            (0.005, 2875, "bins64"),
-            (0.0005, 2875, "bins256"),
+            (0.02, 2875, "bins=16"),
+            (0.005, 2875, "bins=64"),
+            (0.0005, 2875, "bins=256"),
             (1e-5, 2875, None),
             (0.02, 100, None),
             (0.005, 300, None),
@@ -281,15 +244,22 @@ class TestCheaperRounding:
             (0.02, 224, None),
         ],
     )
-    def test_is_the_cheapest_with_less_error_and_fewer_bits(
-        self, mse: float, per_chunk: float, name: str | None
-    ) -> None:
-        assert self.rounding(mse, per_chunk) == name
+    def test_is_the_cheapest_with_less_error_and_fewer_bits(self, mse: float, bits: float, setting: str | None) -> None:
+        roundings = [
+            rows("bins", error, f"bins={count}", bits=cost, seeds=1)
+            for count, error, cost in ((16, 0.01, 224.0), (64, 0.001, 336.0), (256, 1e-4, 448.0))
+        ]
+        scores = with_rows(SCORES, rows(DEPLOYABLE, mse, bits=bits), *roundings)
+        assert cheaper_rounding(scores, DEPLOYABLE) == setting
+
+    def test_is_one_of_the_compared_settings(self) -> None:
+        curve_only = rows("bins", 1e-9, "bins=8", bits=168.0, seeds=1).assign(compared=False)
+        assert cheaper_rounding(with_rows(SCORES, curve_only), DEPLOYABLE) is None
 
 
-def test_judging_changes_no_number() -> None:
-    comparison = passing_comparison()
-    before = deepcopy(comparison)
-    judged(comparison)
-    against(comparison, some_residuals())
-    assert comparison == before
+def test_judging_changes_no_row() -> None:
+    run = passing()
+    scores, models = run.scores.rows.copy(), run.models.copy()
+    evaluate(run)
+    pd.testing.assert_frame_equal(run.scores.rows, scores)
+    pd.testing.assert_frame_equal(run.models, models)

@@ -1,128 +1,167 @@
-"""What the findings say follows from the numbers: for and against, discrepancies, layers."""
+"""What is found follows from the numbers: what speaks against, and discrepancies; and each finding has its sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from evidence import estimate, passing_comparison, residual_entry, says, some_residuals
+from made_rows import LAYERS, MadeUp, layer_rows, made_evidence, model_rows, passing_scores
 
-from workbook.evaluation.layers import discrepancies, layers_enough, majority_share
-from workbook.verdict.findings import against
+from workbook.common.intervals import Estimate
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.layers import Layers
+from workbook.evaluation.score import Scores
+from workbook.report.text.findings import against_text, discrepancies_text
+from workbook.verdict.findings import Finding, against, discrepancies
+
+PLAIN = made_evidence()
+
+
+def values(found: Sequence[Finding], key: str) -> dict[str, Any] | None:
+    """Of the only finding of a kind; None where there is none."""
+    matching = [finding.values for finding in found if finding.key == key]
+    assert len(matching) <= 1
+    return matching[0] if matching else None
+
+
+def with_dead(dead: Mapping[str, Sequence[int]]) -> Evidence:
+    scores = passing_scores()
+    return made_evidence(scores=scores, layers=Layers(layer_rows(dead), scores))
+
+
+def replayed(auc: float, within: float | None) -> MadeUp:
+    """With replays of which an MSE tells the failed ones so well."""
+    mse = SimpleNamespace(auc=Estimate(auc), within=Estimate(within))
+    return made_evidence(replays=SimpleNamespace(played=True, predictors=SimpleNamespace(each={"mse": mse})))
 
 
 class TestAgainst:
     def test_a_rounding_that_is_better(self) -> None:
-        comparison = passing_comparison()
-        assert not says(against(comparison), "equal bins has less error than the fixed-scale")
-        comparison["baselines"]["bins256"]["token_mse"] = estimate(1e-6)
-        assert says(against(comparison), "256 equal bins has less error than the fixed-scale")
+        assert values(against(PLAIN), "cheaper_rounding") is None
+        scores = passing_scores(fixed_scale=0.028)
+        found = values(against(made_evidence(scores=scores)), "cheaper_rounding")
+        assert found == {
+            "codec": "fixed_scale", "bins": 256, "mse": pytest.approx(0.025), "codec_mse": pytest.approx(0.028),
+            "bits": 448.0, "codec_bits": 2875.0,
+        }  # fmt: skip
 
     def test_a_target_that_naive_meets_too(self) -> None:
-        comparison = passing_comparison()
-        assert not says(against(comparison), "tells nothing apart")
-        comparison["models"]["none"]["token_mse"] = estimate(0.004)
-        assert says(against(comparison), "tells nothing apart", "0.004")
+        assert values(against(PLAIN), "naive_meets_the_target") is None
+        found = values(against(made_evidence(scores=passing_scores(naive=0.004))), "naive_meets_the_target")
+        assert found == {"target": 0.012, "mse": pytest.approx(0.004)}
 
     def test_statistics_that_would_have_to_be_sent(self) -> None:
-        comparison = passing_comparison()
-        assert not says(against(comparison), "float16")
-        comparison["models"]["layernorm"]["decode_error"] = 0.4
-        assert says(against(comparison), "float16", "2,048 bits")
+        found = values(against(PLAIN), "needs_statistics")
+        assert found is not None
+        assert (found["side_bits"], found["code_bits"]) == (2048.0, 2875.0)
+        exact = made_evidence(models=model_rows().assign(decode_error=0.0))
+        assert values(against(exact), "needs_statistics") is None
 
     def test_dead_layers_only_if_there_are_some(self) -> None:
-        comparison = passing_comparison()
-        assert not says(against(comparison, some_residuals()), "always send the same code")
-        assert says(against(comparison, some_residuals(dead=[1, 2, 3])), "3 of 4 naive layers always send the same")
-        assert not says(against(comparison), "always send the same code")
+        assert values(against(PLAIN), "dead_layers") is None
+        found = values(against(with_dead({"naive": [1, 2, 3]})), "dead_layers")
+        assert found == {"dead": 3, "layers": LAYERS, "bits": 2875.0, "entropy_bits": 2875.0}
 
     def test_layers_to_spare_only_if_there_are_some(self) -> None:
-        comparison, residuals = passing_comparison(), some_residuals()
-        assert not says(against(comparison, residuals), "harder to predict")
-        residuals["scale"] = residual_entry(enough=1)
-        assert says(against(comparison, residuals), "first 1 of 4 layers", "719 bits", "other 3")
+        assert values(against(PLAIN), "layers_to_spare") is None
+        frame = passing_scores().rows
+        first = (frame.codec == "fixed_scale") & (frame.setting == "layers=1")
+        frame.loc[first, "mse"] = 1.04e-4
+        found = values(against(made_evidence(scores=Scores(frame))), "layers_to_spare")
+        assert found == {"codec": "fixed_scale", "enough": 1, "layers": LAYERS, "bits": 718.75}
 
     def test_zeros_that_are_not_kept(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["scale"]["token_errors"]["zeros_kept"] = estimate(0.123)
-        assert says(against(comparison), "exactly zero", "12.3%")
-        comparison["models"]["scale"]["token_errors"]["zeros_kept"]["mean"] = None
-        assert not says(against(comparison), "exactly zero")
+        frame = passing_scores().rows
+        frame.loc[frame.codec == "fixed_scale", "zeros_kept"] = 0.123
+        found = values(against(made_evidence(scores=Scores(frame))), "zeros")
+        assert found == {"codec": "fixed_scale", "kept": pytest.approx(0.123), "naive_kept": 0.5, "turns": True}
+        without = made_evidence(scores=Scores(frame.assign(zeros_kept=np.nan)))
+        assert values(against(without), "zeros") is None
 
-    def test_always_says_what_was_not_measured(self) -> None:
-        assert says(against(passing_comparison()), "success itself was not measured")
+    def test_says_what_replays_say_of_mse_and_else_that_there_were_none(self) -> None:
+        blind = {"drifts": True, "pairs": None, "within_codec": None}
+        assert values(against(PLAIN), "blind_mse") == blind
+        played = {"drifts": True, "pairs": 0.82, "within_codec": 0.7}
+        assert values(against(replayed(0.82, 0.7)), "blind_mse") == played
+        still = made_evidence(scores=Scores(passing_scores().rows.assign(drift_mm=np.nan)))
+        assert values(against(still), "blind_mse") == blind | {"drifts": False}
 
 
 class TestDiscrepancies:
-    def naive_ranges(self, std: Sequence[float]) -> list[str]:
-        sentences = discrepancies(passing_comparison(), some_residuals(std=std))
-        return [sentence for sentence in sentences if "naive residual" in sentence]
+    def ranges(self, std: Sequence[float]) -> list[dict[str, Any]]:
+        """Of a naive residual that has these values; the last is what the last layer leaves."""
+        scores, rows = passing_scores(), layer_rows(layers=len(std) - 1)
+        rows.loc[rows.codec == "naive", "residual_std"] = np.tile(std, rows.seed.nunique())
+        # Prefixes are of the scores' layers, and nothing here is said of them.
+        found = discrepancies(made_evidence(scores=scores, layers=Fewer(rows, scores)))
+        return [finding.values for finding in found if finding.key == "residual_range"]
 
-    def test_as_measured_inside_the_guides_range(self) -> None:
-        coarse, fine = self.naive_ranges([0.4, 0.3, 0.2, 0.005, 0.004, 0.003])
-        assert ": as measured" in coarse
-        assert ": as measured" in fine
-
-    def test_not_as_measured_outside(self) -> None:
-        coarse, fine = self.naive_ranges([0.9, 0.8, 0.7, 0.1, 0.09, 0.08])
-        assert ": not as measured" in coarse
-        assert "0.700 to 0.900" in coarse
-        assert ": not as measured" in fine
-
-    def test_in_part(self) -> None:
-        coarse, _ = self.naive_ranges([0.4, 0.3, 0.05, 0.005, 0.004])
-        assert ": in part as measured" in coarse
-
-    def test_what_the_last_layer_leaves_enters_none(self) -> None:
-        _, fine = self.naive_ranges([0.4, 0.3, 0.2, 0.005, 9.0])
-        assert ": as measured" in fine
-
-    def test_layers_that_the_model_does_not_have(self) -> None:
-        _, fine = self.naive_ranges([0.4, 0.3, 0.2, 0.005])
-        assert "no such layers" in fine
-
-    def test_the_stop_of_naive_only_if_it_stops(self) -> None:
-        comparison = passing_comparison()
-        assert not says(discrepancies(comparison, some_residuals()), "it stops")
-        found = discrepancies(comparison, some_residuals(dead=[1, 2, 3]))
-        assert says(found, "it stops", "3 of 4 layers (L1-L3)")
-        assert says(found, "82.5% token accuracy", "30.0%")
-
-    def test_layers_that_are_not_in_a_row_are_listed(self) -> None:
-        assert says(discrepancies(passing_comparison(), some_residuals(dead=[1, 3])), "(L1, L3)")
-
-    def test_the_guides_mse_stands_beside_the_measured_one(self) -> None:
-        comparison = passing_comparison()
-        comparison["models"]["layernorm"]["token_mse"] = estimate(0.77)
-        sentence = discrepancies(comparison, some_residuals())[0]
-        for figure in ("0.0182", "0.0101", "0.02 and 1.0e-4", "90.0% less", "0.77"):
-            assert figure in sentence
-
-
-class TestLayers:
     @pytest.mark.parametrize(
-        ("prefix_mse", "enough"),
+        ("std", "agreements"),
         [
-            ([1.0, 0.5, 0.1], 3),
-            ([1.0, 0.104, 0.1], 2),
-            ([1.0, 0.106, 0.1], 3),
-            ([0.1, 0.1, 0.1], 1),
-            ([0.05, 0.5, 0.1], 1),
-            ([0.3], 1),
-            ([0.5, 0.0, 0.0], 2),
+            ([0.4, 0.3, 0.2, 0.005, 0.004, 0.003], ["all", "all"]),
+            ([0.9, 0.8, 0.7, 0.1, 0.09, 0.08], ["none", "none"]),
+            ([0.4, 0.3, 0.05, 0.005, 0.004], ["some", "all"]),
+            ([0.4, 0.3, 0.2, 0.005, 9.0], ["all", "all"]),  # what the last layer leaves enters none
+            ([0.4, 0.3, 0.2, 0.005], ["all", None]),  # the model has no such layers
         ],
     )
-    def test_enough(self, prefix_mse: list[float], enough: int) -> None:
-        assert layers_enough(prefix_mse) == enough
+    def test_the_guides_ranges(self, std: Sequence[float], agreements: list[str | None]) -> None:
+        assert [found["agreement"] for found in self.ranges(std)] == agreements
 
-    def test_majority_share_by_hand(self) -> None:
-        codes = np.zeros((4, 2, 2), dtype=np.int64)
-        codes[:, 0, 1] = [1, 1, 1, 2]
-        codes[:, 1, 1] = [0, 1, 2, 3]
-        assert majority_share(codes) == pytest.approx([1.0, (0.75 + 0.25) / 2])
+    def test_ranges_that_were_measured(self) -> None:
+        assert self.ranges([0.9, 0.8, 0.7, 0.1])[0]["measured"] == pytest.approx([0.7, 0.9])
 
-    def test_the_most_common_code_is_taken_place_by_place(self) -> None:
-        codes = np.zeros((4, 2, 1), dtype=np.int64)
-        codes[:, 1] = 5
-        assert majority_share(codes) == pytest.approx([1.0])
+    def test_the_stop_of_naive_only_if_it_stops(self) -> None:
+        assert values(discrepancies(PLAIN), "naive_stops") is None
+        found = discrepancies(with_dead({"naive": [1, 2, 3]}))
+        assert values(found, "naive_stops") == {"dead": [1, 2, 3], "layers": LAYERS, "std": pytest.approx(0.1)}
+        assert values(found, "majority") == {"naive": pytest.approx(0.825), "fixed": pytest.approx(0.3)}
+
+    def test_the_guides_mse_stands_beside_the_measured_one(self) -> None:
+        frame = passing_scores().rows
+        frame.loc[(frame.codec == "layernorm") & (frame.decoding == "tokens"), "mse"] = 0.77
+        frame.loc[(frame.codec == "layernorm") & (frame.decoding == "encoder"), "mse"] = 0.002
+        found = values(discrepancies(made_evidence(scores=Scores(frame))), "errors")
+        assert found is not None
+        measured = [found[key] for key in ("naive", "encoder", "gain", "tokens")]
+        assert measured == pytest.approx([0.02, 0.002, 0.9, 0.77])
+
+    def test_layers_that_are_alive_and_needed(self) -> None:
+        found = discrepancies(with_dead({"fixed_scale": [3]}))
+        alive = {f.values["codec"]: f.values["live"] for f in found if f.key == "layers_alive"}
+        assert alive == {"layernorm": 4, "fixed_scale": 3}
+
+
+class Fewer(Layers):
+    """Layers of which nothing is asked but what enters them."""
+
+    def enough(self, codec: str) -> int:
+        return self.count
+
+
+class TestWords:
+    """Each finding has its sentence, with the figures that it rests on."""
+
+    def test_against(self) -> None:
+        scores = passing_scores(naive=0.011, fixed_scale=0.028)
+        run = made_evidence(scores=scores, layers=Layers(layer_rows({"naive": [1, 2, 3]}), scores))
+        found = against_text(run)
+        assert len(found) == len(against(run))
+        for figure in ("2,048 bits", "below 0.012", "256 equal bins", "3 of 4 naive layers", "50.0%", "not measured"):
+            assert [sentence for sentence in found if figure in sentence], figure
+
+    def test_of_replays(self) -> None:
+        assert against_text(replayed(0.82, 0.7))[-1].endswith("in 82% of pairs, and of one codec's in 70%.")
+        assert against_text(replayed(0.82, None))[-1].endswith("in 82% of pairs.")
+
+    @pytest.mark.parametrize(("dead", "span"), [([1, 2, 3], "(L1-L3)"), ([1, 3], "(L1, L3)"), ([2], "(L2)")])
+    def test_discrepancies(self, dead: list[int], span: str) -> None:
+        run = with_dead({"naive": dead})
+        found = discrepancies_text(run)
+        assert len(found) == len(discrepancies(run))
+        for figure in ("0.0182", f"{len(dead)} of {LAYERS} layers {span}", "30.0%", "L3-L7", "within 5%"):
+            assert [sentence for sentence in found if figure in sentence], figure

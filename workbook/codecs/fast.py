@@ -17,6 +17,9 @@ from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
 
 VOCABULARY = 1024  # FAST's
+SCALES = (0.1, 200.0)  # between which the scale of a rate is looked for
+MOST_TRIES = 12
+RATE_TOLERANCE = 0.01
 FIRST_SYMBOL = 0x4E00  # of a run of characters without special meaning, one for each rounded coefficient
 
 
@@ -106,3 +109,19 @@ def quantile_normaliser(actions: Array) -> Normaliser:
     """FAST's own: the 1st and 99th percentile of (T, A) train actions to -1 and 1."""
     low, high = np.quantile(actions, [0.01, 0.99], axis=0)
     return Normaliser(low, high)
+
+
+def fit_fast_at(train: Array, validation: Array, normaliser: Normaliser, bits: float) -> FastCodec:
+    """FAST-style tokens, fitted on train chunks, at the scale at which a validation chunk costs about so many bits.
+
+    On chunks that its merges were fitted to, it would seem to need fewer than it does on others.
+    """
+    low, high = SCALES
+    for _ in range(MOST_TRIES):
+        scale = float(np.sqrt(low * high))
+        codec = FastCodec.fit(train, normaliser, scale)
+        spent = codec.bits(codec.encode(validation))
+        if abs(spent - bits) < RATE_TOLERANCE * bits:
+            break
+        low, high = (scale, high) if spent < bits else (low, scale)
+    return codec

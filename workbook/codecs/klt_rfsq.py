@@ -414,6 +414,11 @@ def choice_bits(stack: Stack) -> Array:
     return np.tile(header + ends(stack) * np.log2(BRANCHES), ORDERS)
 
 
+def codes_at(model: KltRFSQ, rate: float) -> int:
+    """How many residual codes of a fixed length fit into a rate in bits."""
+    return min(max(0, int((rate - model.gripper_bits) / np.log2(BRANCHES))), len(model.residual_codes))
+
+
 def fit_variable_length(model: KltRFSQ, train: Array, rates: Sequence[float]) -> list[VariableLength]:
     """One codec for each mean rate in bits, at the multiplier that gives it on (N, C, A) train chunks."""
     evenly = np.linspace(0, len(train) - 1, min(len(train), MULTIPLIER_CHUNKS)).astype(int)

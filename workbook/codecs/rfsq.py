@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, load_checkpoint
-from workbook.codecs.protocol import SIDE_BITS, Tokens
+from workbook.codecs.protocol import SIDE_BITS, Tokens, code_entropy
 from workbook.common.array import Array
 from workbook.data.chunks import Chunks, Normaliser
+
+DEAD_BELOW_BITS = 0.01  # mean entropy of a layer's codes; below it the layer says nothing
+ENOUGH_WITHIN = 0.05  # the first prefix whose MSE is within 5 % of all layers' is enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +162,34 @@ def first_layers(tokens: Tokens, count: int) -> Tokens:
     """The tokens of the first `count` RFSQ layers: codes (N, C, H, K) -> (N, C, H, count), side likewise."""
     side = None if tokens.side is None else tokens.side[..., :count, :]
     return replace(tokens, codes=tokens.codes[..., :count], side=side)
+
+
+def dead_layers(codecs: Sequence[RFSQCodec], chunks: Array, valid: NDArray[np.bool_]) -> list[int]:
+    """Layers whose codes carry next to nothing, whatever the seed."""
+    entropy = np.array([code_entropy(Tokens(codec.encode(chunks).codes), valid).mean(axis=0) for codec in codecs])
+    return [k for k in range(entropy.shape[1]) if entropy[:, k].max() < DEAD_BELOW_BITS]
+
+
+def live_layers(codecs: Sequence[RFSQCodec], chunks: Array, valid: NDArray[np.bool_]) -> int:
+    """How many first layers there are up to the last one that says something; one at least."""
+    dead = dead_layers(codecs, chunks, valid)
+    return 1 + max((k for k in range(codecs[0].model.rfsq.num_layers) if k not in dead), default=0)
+
+
+def layers_enough(codecs: Sequence[RFSQCodec], chunks: Array, valid: NDArray[np.bool_]) -> int:
+    """The fewest first layers whose MSE, the mean over seeds, is within 5 % of that of all layers."""
+    return enough([_mse(codecs, chunks, valid, k + 1) for k in range(codecs[0].model.rfsq.num_layers)])
+
+
+def enough(prefix_mse: Sequence[float]) -> int:
+    """The fewest first layers whose MSE is within 5 % of that of all layers."""
+    return next(k + 1 for k, mse in enumerate(prefix_mse) if mse <= prefix_mse[-1] * (1 + ENOUGH_WITHIN))
+
+
+def _mse(codecs: Sequence[RFSQCodec], chunks: Array, valid: NDArray[np.bool_], layers: int) -> float:
+    first = [replace(codec, statistics="sent", layers=layers) for codec in codecs]
+    errors = [(codec.decode(codec.encode(chunks)) - chunks) / codec.normaliser.half_width for codec in first]
+    return float(np.mean([(error[valid] ** 2).mean() for error in errors]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,11 @@ class OutputFolder:
         return self.root / "stages"
 
     @property
+    def tables(self) -> Path:
+        """Tidy tables of what pages show, besides the rows of scores, policies and replays."""
+        return self.root / "tables"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -52,7 +52,7 @@ def collect() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "command": os.environ.get(COMMAND_VARIABLE, "notebooks run by hand"),
+        "command": os.environ.get(COMMAND_VARIABLE, ""),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -6,8 +6,13 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from workbook.common import provenance
 from workbook.common.errors import InputError
@@ -18,12 +23,10 @@ STAGES = {
     "data": "01_data",
     "training": "02_train_robust",
     "comparison": "03_compare",
-    "rates": "03_compare",
-    "option_b": "03_compare",
-    "residuals": "04_residual_analysis",
-    "phase2": "04_residual_analysis",
+    "policy": "04_residual_analysis",
     "replay": "05_replay",
 }
+ROWS = ("scores", "probe", "replays")  # what lies beside results.json; all other tables lie in tables/
 OPTIONAL = "replay"  # the only one that results.json can do without: it needs a simulator
 
 
@@ -34,23 +37,64 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf8")
 
 
-def write_stage(out: OutputFolder, name: str, parameters: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
-    """Write a stage file, tied to the stage before it by that file's hash; returns the content.
+def write_stage(
+    out: OutputFolder,
+    name: str,
+    parameters: dict[str, Any],
+    content: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame] | None = None,
+) -> dict[str, Any]:
+    """Write a stage: its tables as parquet, and its file, tied to the stage before and to the tables by their hashes.
 
-    Results and reports of an earlier run go, for they no longer follow from what lies beside them.
+    Results and reports of an earlier run go, for they no longer follow from what lies beside them. Returns the content.
     """
     out.results.unlink(missing_ok=True)
     shutil.rmtree(out.reports, ignore_errors=True)
     before = _stage_before(name)
+    files = {table: write_table(out, table, rows) for table, rows in (tables or {}).items()}
     document = {
         "stage": name,
         "made_from": None if before is None else _hash(stage_path(out, before)),
+        "tables": files,
         "parameters": parameters,
         "provenance": provenance.collect(),
         "content": content,
     }
     write_json(stage_path(out, name), document)
     return content
+
+
+def table_path(out: OutputFolder, name: str) -> Path:
+    return (out.root if name in ROWS else out.tables) / f"{name}.parquet"
+
+
+def write_table(out: OutputFolder, name: str, rows: pd.DataFrame) -> str:
+    """Write a table whole or not at all; returns its hash.
+
+    Figures are stored with their bytes apart, which packs random mantissas a third smaller.
+    """
+    path = table_path(out, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures = [column for column in rows if rows[column].dtype.kind == "f"]
+    with replacing(path) as temporary:
+        pq.write_table(
+            pa.Table.from_pandas(rows, preserve_index=False), temporary, compression="zstd", compression_level=19,
+            use_dictionary=[column for column in rows if column not in figures],
+            column_encoding=dict.fromkeys(figures, "BYTE_STREAM_SPLIT"),
+        )  # fmt: skip
+    return _hash(path)
+
+
+def read_table(out: OutputFolder, name: str) -> pd.DataFrame:
+    """A table, as the stage that names it wrote it.
+
+    Raises:
+        InputError: no stage names it, or one of the stages up to it is missing, changed or older than the one before.
+    """
+    for stage in STAGES:
+        if stage_path(out, stage).exists() and name in read_document(out, stage).get("tables", {}):
+            return pd.read_parquet(table_path(out, name))
+    raise InputError(f"{table_path(out, name)}: no notebook has written it; run ./run_all.sh --out {out.root} first")
 
 
 def read_stage(out: OutputFolder, name: str) -> dict[str, Any]:
@@ -76,6 +120,10 @@ def read_document(out: OutputFolder, name: str) -> dict[str, Any]:
         read_document(out, before)
         if document["made_from"] != _hash(stage_path(out, before)):
             raise InputError(f"{path}: was made before the newest run of {STAGES[before]}; run {STAGES[name]} again")
+    for table, wanted in document.get("tables", {}).items():
+        file = table_path(out, table)
+        if not file.is_file() or _hash(file) != wanted:
+            raise InputError(f"{file}: not there, or not as {STAGES[name]} wrote it; run {STAGES[name]} again")
     return document
 
 

@@ -9,9 +9,10 @@ from html import escape
 
 @dataclass(frozen=True)
 class Html:
-    """A piece of HTML that a notebook shows."""
+    """A piece of HTML that a notebook shows, and what a document says in its stead, if it does."""
 
     html: str = field(repr=False)
+    markdown: str = field(default="", repr=False)
 
     def _repr_html_(self) -> str:
         return self.html

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
@@ -101,12 +100,11 @@ def live_line(work: OutputFolder, label: str) -> Iterator[None]:
     print(f"{label}: {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
 
 
-def say(target: OutputFolder, verdict: dict[str, Any], seconds: float) -> None:
-    rehearsal = [f"NOT EVIDENCE: this run has {'; '.join(verdict['not_evidence'])}."] if verdict["not_evidence"] else []
+def say(target: OutputFolder, verdict: list[str], seconds: float) -> None:
+    """The verdict's lines, and where everything is."""
     lines = [
         "",
-        *rehearsal,
-        *(f"{part['word']:<9}  {part['subject']}: {part['sentence']}" for part in verdict["parts"]),
+        *verdict,
         "",
         f"report       {target.reports / 'index.html'}",
         f"results      {target.results}",

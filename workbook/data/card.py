@@ -1,24 +1,36 @@
-"""The data card: what a data set holds, and how far it is from what LIBERO publishes of its own."""
+"""The data card: what a data set holds, and how far it is from what LIBERO publishes of its own.
+
+Values that are no rows, and these tables:
+
+    dimensions  a row for each dimension of an action: its statistics in the units of the recording, `clipped_steps` and
+                the `largest` value before clipping, shares of exact zeros and of values on LIBERO's lattice, what the
+                normaliser maps to -1 (`low`) and 1 (`high`), and, where the layout is LIBERO's, `published_...`
+                statistics and how far from them (`distance`); NaN where there is none
+    tasks       task | episodes, steps
+    episodes    episode, task, part | steps
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from workbook.common.array import Array
 from workbook.data import plausibility
-from workbook.data.cleaning import Clipping, noop_steps, noops_are_known
+from workbook.data.cleaning import noop_steps, noops_are_known
 from workbook.data.dataset import Dataset, Prepared
 from workbook.data.episodes import Episode, by_group
 from workbook.data.layout import DELTAS, ActionLayout
 
 ALL_SUITES = "all_suites"
+PUBLISHED = ("mean", "std", "min", "max", "q01", "q99")
+DISTANCES = ("std_ratio", "mean_shift", "outside")
 
 
 @cache
@@ -76,13 +88,13 @@ def autocorrelation(episodes: list[Array], longest: int = LONGEST_LAG) -> Array:
     return np.where(known, covariance / np.where(moves, covariance[0], 1), np.nan)
 
 
-def describe(prepared: Prepared) -> dict[str, Any]:
-    """The data card: origin, counts, what was changed on loading, ranges, plausibility, split and normaliser."""
+def describe(prepared: Prepared) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """The data card: values (origin, counts, changes on loading, plausibility, split), and its tables by name."""
     dataset, changes = prepared.dataset, prepared.changes
     layout = dataset.layout
     episodes = [episode.actions for episode in dataset.episodes]
     actions = np.concatenate(episodes)
-    return {
+    values = {
         "origin": asdict(prepared.origin) | {"notes": list(prepared.origin.notes)},
         "dataset_sha256": dataset.sha256,
         "layout": layout.spec,
@@ -90,42 +102,75 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "episodes": len(episodes),
         "episodes_read": prepared.episodes_read,
         "steps": len(actions),
-        "tasks": dict(Counter(episode.task for episode in dataset.episodes)),
         "files": len({episode.source for episode in dataset.episodes}),
-        "lengths": [len(episode) for episode in episodes],
-        "statistics": _statistics(actions),
-        "copies": list(changes.copies),
+        "copies": list(map(list, changes.copies)),
         "grippers": [asdict(reading) for reading in changes.grippers],
         "noops_dropped": changes.noops_dropped,
-        "clipping": _clipping(changes.clipping),
+        "clipped": {
+            "steps": changes.clipping.steps_any,
+            "share": changes.clipping.steps_any / changes.clipping.total_steps,
+        },
         "lattice": plausibility.lattice_of(actions, layout),
-        "lattice_share": plausibility.lattice_share(actions, layout).tolist(),
         "fills_the_range": plausibility.fills_the_range(actions, layout),
         "never_negative": bool((actions[:, layout.indices(*DELTAS)] >= 0).all()),
         "looks_absolute": plausibility.looks_absolute(episodes, layout),
-        "zero_share": (actions == 0).mean(axis=0).tolist(),
         "still": _still(dataset.episodes, layout),
         "idle_share": _idle_share(episodes, layout),
-        "constant_dimensions": [
-            name for name, spread in zip(layout.names, np.ptp(actions, axis=0), strict=True) if spread == 0
-        ],
-        "published": distance(actions) if layout.is_libero else None,
+        "nearest_suite": distance(actions)["nearest_suite"] if layout.is_libero else None,
         "split": {name: len(positions) for name, positions in dataset.split.parts().items()},
+        "normalised": {name: _normalised_range(dataset, name) for name in ("train", "test")},
         "chunks": _chunks(dataset),
-        "normaliser": {"low": dataset.normaliser.low.tolist(), "high": dataset.normaliser.high.tolist()},
     }
+    table = _episodes(dataset)
+    tasks = table.groupby("task", sort=False).steps.agg(episodes="count", steps="sum").reset_index()
+    return values, {"dimensions": _dimensions(prepared, actions), "tasks": tasks, "episodes": table}
 
 
-def _statistics(actions: Array) -> dict[str, list[float]]:
+def _dimensions(prepared: Prepared, actions: Array) -> pd.DataFrame:
+    layout, normaliser = prepared.dataset.layout, prepared.dataset.normaliser
     low, high = np.quantile(actions, [0.01, 0.99], axis=0)
-    return {
-        "mean": actions.mean(axis=0).tolist(),
-        "std": actions.std(axis=0).tolist(),
-        "min": actions.min(axis=0).tolist(),
-        "max": actions.max(axis=0).tolist(),
-        "q01": low.tolist(),
-        "q99": high.tolist(),
-    }
+    table = pd.DataFrame({
+        "dimension": layout.names,
+        "mean": actions.mean(axis=0),
+        "std": actions.std(axis=0),
+        "min": actions.min(axis=0),
+        "max": actions.max(axis=0),
+        "q01": low,
+        "q99": high,
+        "clipped_steps": prepared.changes.clipping.steps,
+        "largest": prepared.changes.clipping.largest,
+        "zero_share": (actions == 0).mean(axis=0),
+        "lattice_share": plausibility.lattice_share(actions, layout),
+        "constant": np.ptp(actions, axis=0) == 0,
+        "low": normaliser.low,
+        "high": normaliser.high,
+    })  # fmt: skip
+    return pd.concat([table, _against_published(actions, layout)], axis=1)
+
+
+def _against_published(actions: Array, layout: ActionLayout) -> pd.DataFrame:
+    """LIBERO's statistics of each dimension, and the distance of those that are motion; NaN for other layouts."""
+    pooled, found = published_statistics()[ALL_SUITES], {}
+    if layout.is_libero:
+        found = {f"published_{key}": pooled[key] for key in PUBLISHED}
+        found |= {key: [*values, np.nan] for key, values in distance(actions).items() if key in DISTANCES}
+    columns = [*(f"published_{key}" for key in PUBLISHED), *DISTANCES]
+    return pd.DataFrame(found, index=range(layout.dim), columns=columns, dtype=float)
+
+
+def _episodes(dataset: Dataset) -> pd.DataFrame:
+    parts = {position: name for name, positions in dataset.split.parts().items() for position in positions}
+    return pd.DataFrame([
+        {"episode": episode.place, "task": episode.task, "part": parts[position], "steps": len(episode.actions)}
+        for position, episode in enumerate(dataset.episodes)
+    ])  # fmt: skip
+
+
+def _normalised_range(dataset: Dataset, part: str) -> list[float]:
+    """Least and greatest value of the chunks of a part, which for held-out ones may lie outside [-1, 1]."""
+    chunks = dataset.train_chunks() if part == "train" else dataset.held_out_chunks(part)
+    values = dataset.normaliser.normalise(chunks.actions)
+    return [float(values.min()), float(values.max())]
 
 
 def _idle_share(episodes: list[Array], layout: ActionLayout) -> float | None:
@@ -133,15 +178,6 @@ def _idle_share(episodes: list[Array], layout: ActionLayout) -> float | None:
     if not noops_are_known(layout):
         return None
     return float(np.concatenate([noop_steps(episode, layout) for episode in episodes]).mean())
-
-
-def _clipping(clipping: Clipping) -> dict[str, Any]:
-    return {
-        "steps": clipping.steps.tolist(),
-        "largest": clipping.largest.tolist(),
-        "steps_any": clipping.steps_any,
-        "share_any": clipping.steps_any / clipping.total_steps,
-    }
 
 
 def _still(episodes: tuple[Episode, ...], layout: ActionLayout) -> list[dict[str, Any]]:

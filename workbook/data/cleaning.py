@@ -204,17 +204,20 @@ class Clipping:
     total_steps: int
 
 
+Copy = tuple[str, str]  # where a recording lies that is left out, and where the same one that is kept
+
+
 @dataclass(frozen=True, eq=False)
 class Changes:
     """Everything that differs from what lies in the files. noops_dropped: steps, None where none were to be dropped."""
 
-    copies: tuple[str, ...]
+    copies: tuple[Copy, ...]
     grippers: tuple[GripperReading, ...]
     noops_dropped: int | None
     clipping: Clipping
 
 
-def leave_out_copies(episodes: list[Episode]) -> tuple[list[Episode], tuple[str, ...]]:
+def leave_out_copies(episodes: list[Episode]) -> tuple[list[Episode], tuple[Copy, ...]]:
     """Keep the first of equal recordings, or a held-out episode could be trained on; the others are named."""
     first: dict[bytes, Episode] = {}
     copies = []
@@ -222,7 +225,7 @@ def leave_out_copies(episodes: list[Episode]) -> tuple[list[Episode], tuple[str,
         digest = hashlib.sha256(repr(episode.actions.shape).encode() + episode.actions.tobytes()).digest()
         original = first.setdefault(digest, episode)
         if original is not episode:
-            copies.append(f"{episode.place} is the same recording as {original.place}")
+            copies.append((episode.place, original.place))
     return list(first.values()), tuple(copies)
 
 

@@ -17,6 +17,7 @@ from workbook.common.stages import stage_path
 from workbook.data.chunks import Chunks, Normaliser, check_cut, cut_chunks
 from workbook.data.cleaning import (
     Changes,
+    Copy,
     check_actions,
     check_lengths,
     check_noops,
@@ -151,7 +152,7 @@ def prepare_dataset(
 
 
 def _to_one_convention(
-    episodes: list[Episode], layout: ActionLayout, config: DataConfig, copies: tuple[str, ...]
+    episodes: list[Episode], layout: ActionLayout, config: DataConfig, copies: tuple[Copy, ...]
 ) -> tuple[list[Episode], Changes]:
     episodes, grippers = unify_grippers(episodes, layout, config.gripper_open)
     dropped = None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workbook.common.note import Note
+
 CONTROL_RATE_HZ = 20.0  # LIBERO's; taken where nothing says another
 FASTEST_HZ = 1e6
 
@@ -72,7 +74,7 @@ class Origin:
     kind: str
     name: str
     revision: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

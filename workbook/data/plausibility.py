@@ -16,8 +16,8 @@ LEVELS_EACH_WAY = 350  # steps of a lattice that a SpaceMouse reaches
 # the steps of a later one may divide those of an earlier.
 LATTICES: dict[str, tuple[float, float]] = {
     "LIBERO's SpaceMouse": (0.9375 / 350, 0.375 / 350),
-    "a SpaceMouse at robosuite's default sensitivity": (1.5 / 350, 0.5625 / 350),
-    "LIBERO's SpaceMouse in metres and radians": (0.9375 / 350 * 0.05, 0.375 / 350 * 0.5),
+    "robosuite": (1.5 / 350, 0.5625 / 350),
+    "libero_metres": (0.9375 / 350 * 0.05, 0.375 / 350 * 0.5),
 }
 LIBERO_LATTICE = next(iter(LATTICES))
 # A position changes by a small part of its range in a step, a delta by much of it; hardly any pose is exactly zero.

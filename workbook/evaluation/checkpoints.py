@@ -13,32 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rfsq_robust import Checkpoint, CheckpointError, load_checkpoint
-from workbook.codecs.rfsq import RFSQCodec, load_codec
+from workbook.codecs.rfsq import DEAD_BELOW_BITS, RFSQCodec, load_codec
 from workbook.common import targets, terminal
 from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_improvement
+from workbook.common.note import Note, note
 from workbook.common.paths import expand
 from workbook.data.chunks import Chunks, Normaliser, join_chunks
 from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
 from workbook.data.layout import ActionLayout
-from workbook.evaluation.layers import analyse_model
-from workbook.evaluation.metrics import Metric, summarise
-from workbook.evaluation.score import HeldOut
+from workbook.evaluation.layers import of_codec
+from workbook.evaluation.score import ENCODER, HeldOut, estimate_of, score, values_of
 
 Evidence = dict[str, Any]
-Metrics = dict[str, dict[str, Metric]]  # way of decoding -> metrics
+Ways = dict[str, pd.DataFrame]  # way of decoding -> rows
 
 # Errors that make sense of chunks drawn here and there; those that build up along an episode do not.
-ERRORS = {
-    "position_mm": "position error, mm a step",
-    "rotation_deg": "rotation error, degrees a step",
-    "joint_length": "joint error, its length in their own units",
-    "gripper_abs": "gripper error, mean absolute",
-    "gripper_error_rate": "gripper on the wrong side, share of steps",
-    "max_abs": "largest error, units of an action",
-}
+ERRORS = ("position_mm", "rotation_deg", "joint_length", "gripper_abs", "gripper_error_rate", "max_abs")
 OF_NO_MATTER = ("chunk_len", "stride")  # to which episodes are held out
 SAMPLING_SEED = 0
 
@@ -106,7 +100,7 @@ def check_json_file(file: str, config: ComparisonConfig) -> Path:
 
 
 def compare_checkpoints(config: ComparisonConfig) -> Evidence:
-    """All figures: 'scored', 'models' (naive, robust), 'improvement', 'verdict', 'targets' and 'remarks'.
+    """All figures: 'scored', 'models' (naive, robust), 'improvement', 'verdict', 'targets', and notes as 'remarks'.
 
     Errors are in the units of the data set's normaliser for both models, each of which uses its own.
 
@@ -124,12 +118,10 @@ def compare_checkpoints(config: ComparisonConfig) -> Evidence:
     test = draw(whole, config.num_samples)
     subjects = {"naive": naive, "robust": robust}
     codecs = {role: load_codec(expand(subject.file), dataset.normaliser) for role, subject in subjects.items()}
-    metrics = {role: _decode(codec, test) for role, codec in codecs.items()}
-    mse = {role: {way: _mse(found) for way, found in metrics[role].items()} for role in codecs}
+    ways = {role: _score(codec, test) for role, codec in codecs.items()}
+    mse = {role: {way: estimate_of(rows, "mse").as_json() for way, rows in ways[role].items()} for role in codecs}
     # Naive has no statistics to send: its tokens are all that it sends.
-    pairs = {
-        way: (metrics["naive"].get(way, metrics["naive"]["tokens"]), found) for way, found in metrics["robust"].items()
-    }
+    pairs = {way: (ways["naive"].get(way, ways["naive"]["tokens"]), rows) for way, rows in ways["robust"].items()}
     improvement = {way: _improvement(*pair) for way, pair in pairs.items()}
     return {
         "scored": _scored(config, prepared, data_config, whole, test),
@@ -138,7 +130,7 @@ def compare_checkpoints(config: ComparisonConfig) -> Evidence:
                 "file": subject.file,
                 **subject.checkpoint.model.config,
                 "mse": mse[role],
-                **_figures(codecs[role], test, metrics[role]["tokens"]),
+                **_figures(codecs[role], test, ways[role]),
             }
             for role, subject in subjects.items()
         },
@@ -216,9 +208,10 @@ def draw(whole: HeldOut, count: int) -> HeldOut:
     kept = np.arange(total)
     if count < total:
         kept = np.sort(np.random.default_rng(SAMPLING_SEED).choice(total, count, replace=False))
-    _, owner = np.unique(whole.chunks.episode[kept], return_inverse=True)  # episodes without a chunk go
+    left, owner = np.unique(whole.chunks.episode[kept], return_inverse=True)  # episodes without a chunk go
     chunks = Chunks(whole.chunks.actions[kept], whole.chunks.valid[kept], owner)
-    return replace(whole, chunks=chunks, episodes=join_chunks(chunks, chunks.actions))
+    parts = zip(left, join_chunks(chunks, chunks.actions), strict=True)
+    return replace(whole, chunks=chunks, episodes=[replace(whole.episodes[at], actions=part) for at, part in parts])
 
 
 def _scored(
@@ -237,118 +230,93 @@ def _scored(
     }
 
 
-def _decode(codec: RFSQCodec, test: HeldOut) -> Metrics:
-    """Metrics of each way that there is for this model."""
-    chunks = test.chunks.actions
-    decoded = {"forward": codec.forward(chunks), "tokens": codec.decode(codec.encode(chunks))}
+def _score(codec: RFSQCodec, test: HeldOut) -> Ways:
+    """Rows of each way of decoding that there is for this model."""
+    ways = {"forward": score(codec, test, ENCODER), "tokens": score(codec, test)}
     if codec.model.conditioning == "layernorm":
-        sent = replace(codec, statistics="sent")
-        decoded["statistics_sent"] = sent.decode(sent.encode(chunks))
-    return {way: test.measure(actions) for way, actions in decoded.items()}
+        ways["statistics_sent"] = score(replace(codec, statistics="sent"), test)
+    return ways
 
 
-def _mse(metrics: dict[str, Metric]) -> Evidence:
-    return summarise([{"mse": metrics["mse"]}])["mse"].as_json()
+def _improvement(naive: pd.DataFrame, robust: pd.DataFrame) -> Evidence:
+    (baseline, weights), (candidate, _) = (values_of(rows, "mse") for rows in (naive, robust))
+    return estimate_improvement(baseline, candidate, weights).as_json()
 
 
-def _improvement(naive: dict[str, Metric], robust: dict[str, Metric]) -> Evidence:
-    baseline, candidate = (metrics["mse"].values[None] for metrics in (naive, robust))
-    return estimate_improvement(baseline, candidate, naive["mse"].weights).as_json()
-
-
-def _figures(codec: RFSQCodec, test: HeldOut, from_tokens: dict[str, Metric]) -> Evidence:
+def _figures(codec: RFSQCodec, test: HeldOut, ways: Ways) -> Evidence:
     """Bits; 'coarse', the error of L0-L2; 'fine', what L3-L7 get and are worth; errors from tokens alone.
 
     Where the model has no such layers, coarse or fine are None.
     """
-    chunks, analysis = test.chunks.actions, analyse_model([codec], test)
-    prefix, bits = analysis["prefix_mse"], {"tokens": codec.bits(codec.encode(chunks))}
-    if codec.model.conditioning == "layernorm":
-        sent = replace(codec, statistics="sent")
-        bits["statistics_sent"] = sent.bits(sent.encode(chunks))
-    coarse, count = None, len(targets.COARSE_LAYERS)
-    if len(prefix) >= count:
-        first = replace(codec, layers=count)
-        alone = test.measure(first.decode(first.encode(chunks)))
-        coarse = {"with_statistics": prefix[count - 1], "tokens": _mse(alone)}
-    errors = summarise([{name: from_tokens[name] for name in ERRORS}])
+    layers, coarse, count = codec.model.rfsq.num_layers, None, len(targets.COARSE_LAYERS)
+    prefix = [
+        estimate_of(score(replace(codec, statistics="sent", layers=k), test), "mse").as_json()
+        for k in range(1, layers + 1)
+    ]
+    if layers >= count:
+        alone = score(replace(codec, layers=count), test)
+        coarse = {"with_statistics": prefix[count - 1], "tokens": estimate_of(alone, "mse").as_json()}
     return {
-        "bits_per_chunk": bits,
+        "bits_per_chunk": {way: float(rows.bits.iloc[0]) for way, rows in ways.items() if way != "forward"},
         "coarse": coarse,
-        "fine": _fine_figures(analysis),
-        "errors": {name: estimate.as_json() for name, estimate in errors.items()},
+        "fine": _fine_figures(of_codec(codec, test), prefix),
+        "errors": {name: estimate_of(ways["tokens"], name).as_json() for name in ERRORS},
     }
 
 
-def _fine_figures(analysis: Evidence) -> Evidence | None:
-    prefix = analysis["prefix_mse"]
+def _fine_figures(rows: pd.DataFrame, prefix: Sequence[Evidence]) -> Evidence | None:
     layers = [k for k in targets.FINE_LAYERS if k < len(prefix)]
     if not layers:
         return None
     before, after = prefix[layers[0] - 1], prefix[layers[-1]]
     return {
         "layers": layers,
-        "residual_std": [analysis["residual_std"][0][k] for k in layers],
+        "residual_std": [float(rows.residual_std[k]) for k in layers],
         "mse_before": before,
         "mse_after": after,
         "mse_taken_away": before["mean"] - after["mean"],
-        "constant_layers": [k for k in layers if k in analysis["dead_layers"]],
+        "constant_layers": [k for k in layers if rows.entropy_bits[k] < DEAD_BELOW_BITS],
     }
 
 
-def _doubts(subjects: Sequence[Subject], data: str, config: DataConfig, dataset: Dataset) -> list[str]:
+def _doubts(subjects: Sequence[Subject], data: str, config: DataConfig, dataset: Dataset) -> list[Note]:
     doubts = [_doubt(subject, data, config, dataset.sha256) for subject in subjects]
-    return [doubt for doubt in doubts if doubt] or [
-        "Neither model was trained on the episodes scored: both files name these data and this split."
-    ]
+    return [doubt for doubt in doubts if doubt] or [note("held_out")]
 
 
-def _doubt(subject: Subject, data: str, config: DataConfig, sha256: str) -> str | None:
+def _doubt(subject: Subject, data: str, config: DataConfig, sha256: str) -> Note | None:
     """Why the episodes scored may not be held out for a model; None where its file says that they are."""
     file, seed, theirs = subject.file, config.split_seed, subject.checkpoint.provenance.get("dataset_sha256")
-    unknown = "it is not known whether it was trained on the episodes scored."
     if theirs is not None and theirs != sha256:
-        read = f"was trained on other actions (SHA-256 {str(theirs)[:12]}) than were read here ({sha256[:12]})"
-        return f"{file}: {read}; {unknown}"
+        return note("other_actions", file=file, theirs=str(theirs), ours=sha256)
     if subject.trained_on is None:
         if theirs is None:
-            return (
-                f"{file}: does not say what it was trained on; {data} with split seed {seed} is assumed, and {unknown}"
-            )
-        return (
-            f"{file}: was trained on the actions read here, but does not say with which split; seed {seed} is assumed."
-        )
+            return note("data_not_said", file=file, data=data, seed=seed)
+        return note("split_not_said", file=file, seed=seed)
     known = asdict(subject.trained_on[1]) | {"data": subject.trained_on[0]}
     ours = asdict(config) | {"data": data}
     # The same actions are the same whatever they are called; which of them were held out is then the seed's matter.
     names = [name for name in ours if name not in OF_NO_MATTER] if theirs is None else ["split_seed"]
-    differing = [f"{name} {known[name]!r} (here {ours[name]!r})" for name in names if known[name] != ours[name]]
-    if not differing:
-        return None
-    return f"{file}: was trained with {', '.join(differing)}; it may have been trained on episodes scored here."
+    differing = {name: [known[name], ours[name]] for name in names if known[name] != ours[name]}
+    return note("trained_otherwise", file=file, differing=differing) if differing else None
 
 
-def _normaliser_remarks(subjects: Sequence[Subject], normaliser: Normaliser) -> list[str]:
+def _normaliser_remarks(subjects: Sequence[Subject], normaliser: Normaliser) -> list[Note]:
     remarks = []
     for subject in subjects:
         bounds = subject.checkpoint.normalization
         if bounds is None:
-            remarks.append(f"{subject.file}: carries no normaliser; that of the data set is used.")
+            remarks.append(note("no_normaliser", file=subject.file))
         elif not all(
             np.allclose(bounds[name].double().numpy(), ours, rtol=1e-6, atol=1e-9)
             for name, ours in (("min", normaliser.low), ("max", normaliser.high))
         ):
-            remarks.append(
-                f"{subject.file}: has a normaliser that is not the data set's; errors are in the data set's units, so "
-                "they are not those of its training."
-            )
+            remarks.append(note("other_normaliser", file=subject.file))
     return remarks
 
 
-def _size_remarks(naive: Subject, robust: Subject) -> list[str]:
+def _size_remarks(naive: Subject, robust: Subject) -> list[Note]:
     ours, theirs = (subject.checkpoint.model.config for subject in (naive, robust))
-    names = [name for name in ("hidden_dim", "num_layers", "num_levels") if ours[name] != theirs[name]]
-    if not names:
-        return []
-    sizes = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in names)
-    return [f"The models are not of equal size ({sizes}), so part of the difference may be the size's."]
+    names = ("hidden_dim", "num_layers", "num_levels")
+    sizes = {name: [ours[name], theirs[name]] for name in names if ours[name] != theirs[name]}
+    return [note("unequal_sizes", sizes=sizes)] if sizes else []

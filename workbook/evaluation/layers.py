@@ -1,64 +1,56 @@
-"""The evidence of 04_residual_analysis: what each RFSQ layer gets, says and is worth."""
+"""What each RFSQ layer gets, says and is worth.
+
+Rows: codec, seed, layer | residual_std (of what enters it, in latent units), entropy_bits (mean of its codes),
+majority_share (`majority_share`). One row more, of the layer after the last, has the std of what is left over.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from rfsq_robust import CONDITIONINGS
+from rfsq_robust import Conditioning
+from workbook.codecs.catalogue import CONDITIONED
 from workbook.codecs.protocol import Tokens, code_entropy
-from workbook.codecs.rfsq import RFSQCodec, first_layers
-from workbook.common import targets
+from workbook.codecs.rfsq import DEAD_BELOW_BITS, RFSQCodec, enough
 from workbook.common.array import Array
-from workbook.common.paths import OutputFolder
-from workbook.common.wording import less_or_more, number
-from workbook.data.dataset import Dataset
-from workbook.evaluation.metrics import summarise
-from workbook.evaluation.score import HeldOut, load_codecs
+from workbook.common.intervals import Estimate
+from workbook.evaluation.score import HeldOut, Scores
 
-DEAD_BELOW_BITS = 0.01  # mean entropy of a layer's codes; below it the layer says nothing
-ENOUGH_WITHIN = 0.05  # the first prefix whose MSE is within 5 % of all layers' is enough
+WITH_STATISTICS = {"layernorm": "layernorm_sent"}  # without them no prefix of these tokens would mean anything
 
 
-def analyse(out: OutputFolder, dataset: Dataset, training: dict[str, Any]) -> dict[str, Any]:
-    """Content of the residuals stage: conditioning -> per-layer figures, each with one row a seed."""
-    test = HeldOut.of(dataset)
-    codecs = load_codecs(out, training, dataset)
-    return {name: analyse_model(codecs[name], test) for name in CONDITIONINGS}
+def layer_rows(rfsq: Mapping[Conditioning, Sequence[RFSQCodec]], seeds: Sequence[int], test: HeldOut) -> pd.DataFrame:
+    """Rows of every conditioning's models on held-out episodes."""
+    frames = []
+    for conditioning, codecs in rfsq.items():
+        named = seeds if len(codecs) == len(seeds) else range(len(codecs))
+        for codec, seed in zip(codecs, named, strict=True):
+            frames.append(of_codec(codec, test).assign(codec=CONDITIONED[conditioning], seed=seed))
+    return pd.concat(frames, ignore_index=True)
 
 
-def analyse_model(codecs: list[RFSQCodec], test: HeldOut) -> dict[str, Any]:
-    """Per-layer figures of one conditioning on held-out episodes."""
+def of_codec(codec: RFSQCodec, test: HeldOut) -> pd.DataFrame:
+    """The rows of one model, without its name and seed."""
     chunks, valid = test.chunks.actions, test.chunks.valid
-    prefixes = [_prefix_metrics(codec, test) for codec in codecs]
-    layers = len(prefixes[0])
-    prefix_mse = [summarise([{"mse": seed[k]["mse"]} for seed in prefixes])["mse"].as_json() for k in range(layers)]
-    tokens = [codec.encode(chunks) for codec in codecs]
-    entropy = np.array([code_entropy(Tokens(seed.codes), valid).mean(axis=0) for seed in tokens])
-    return {
-        "residual_std": np.array([codec.residual_std(chunks[valid]) for codec in codecs]).tolist(),
-        "entropy": entropy.tolist(),
-        "entropy_max": float(np.log2(codecs[0].model.rfsq.num_levels)),
-        "majority_share": np.array([majority_share(seed.codes[valid]) for seed in tokens]).tolist(),
-        "dead_layers": [k for k in range(layers) if entropy[:, k].max() < DEAD_BELOW_BITS],
-        "prefix_mse": prefix_mse,
-        "prefix_needs_statistics": codecs[0].model.conditioning == "layernorm",
-        "layers_enough": layers_enough([prefix["mean"] for prefix in prefix_mse]),
-    }
-
-
-def _prefix_metrics(codec: RFSQCodec, test: HeldOut) -> list[Any]:
-    """Metrics after 1, 2, ... K layers; `layernorm` gets its statistics, or no prefix would mean anything."""
-    with_statistics = RFSQCodec(codec.name, codec.model, codec.normaliser, "sent")
-    tokens = with_statistics.encode(test.chunks.actions)
-    layers = tokens.codes.shape[-1]
-    return [test.measure(with_statistics.decode(first_layers(tokens, k + 1))) for k in range(layers)]
+    std = codec.residual_std(chunks[valid])
+    codes = codec.encode(chunks).codes
+    entropy = code_entropy(Tokens(codes), valid).mean(axis=0)
+    nothing = [np.nan]
+    return pd.DataFrame({
+        "layer": range(len(std)),
+        "residual_std": std,
+        "entropy_bits": [*entropy, *nothing],
+        "majority_share": [*majority_share(codes[valid]), *nothing],
+    })  # fmt: skip
 
 
 def majority_share(codes: NDArray[np.int64]) -> Array:
-    """Share of each layer's codes that equal the most common code at their place: (steps, H, K) -> (K,).
+    """Share of each layer's codes that are of the majority class at their place: (steps, H, K) -> (K,).
 
     What a policy scores as token accuracy if it always answers with the most common code.
     """
@@ -66,65 +58,36 @@ def majority_share(codes: NDArray[np.int64]) -> Array:
     return shares.max(axis=0).mean(axis=0)
 
 
-def layers_enough(prefix_mse: list[float]) -> int:
-    """The fewest first layers whose MSE is within 5 % of that of all layers."""
-    return next(k + 1 for k, mse in enumerate(prefix_mse) if mse <= prefix_mse[-1] * (1 + ENOUGH_WITHIN))
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The rows, with the errors of every prefix, and what follows from them."""
 
+    rows: pd.DataFrame
+    scores: Scores
 
-def discrepancies(comparison: dict[str, Any], residuals: dict[str, Any]) -> list[str]:
-    """Where the guide's account and the measurement part ways, in sentences; agreement is said too."""
-    std = {name: np.mean(entry["residual_std"], axis=0) for name, entry in residuals.items()}
-    majority = {name: np.mean(entry["majority_share"], axis=0) for name, entry in residuals.items()}
-    sentences = [_error_sentence(comparison["models"])]
-    sentences += [_range_sentence(std["none"], layers, span) for layers, span in targets.EXPECTED_NAIVE_STD.items()]
-    dead, layers = residuals["none"]["dead_layers"], len(residuals["none"]["prefix_mse"])
-    if dead:
-        sentences.append(
-            f"The naive quantizer does not fade, it stops: {len(dead)} of {layers} layers ({_span(dead)}) always send "
-            f"the same code. The residual after layer 0 lies within half a grid step, so every later layer rounds it "
-            f"to the same value, and its std stays at {std['none'][1]:.3f}."
-        )
-        sentences.append(
-            f"A policy that always answers with the most common code would score {majority['none'].mean():.1%} token "
-            f"accuracy on naive tokens and {majority['scale'].mean():.1%} on those of 'scale': token accuracy cannot "
-            "compare the two."
-        )
-    for name in ("layernorm", "scale"):
-        entry = residuals[name]
-        live = layers - len(entry["dead_layers"])
-        sentences.append(
-            f"'{name}' keeps {live} of {layers} layers alive; it needs {entry['layers_enough']} of them to come within "
-            f"{ENOUGH_WITHIN:.0%} of its final MSE."
-        )
-    return sentences
+    @property
+    def count(self) -> int:
+        return int(self.rows.layer.max())
 
+    def per_seed(self, codec: str, column: str) -> Array:
+        """(S, K) of one column, or (S, K + 1) of the residual's std."""
+        rows = self.rows[self.rows.codec == codec]
+        values = rows[column].to_numpy().reshape(rows.seed.nunique(), -1)
+        return values if column == "residual_std" else values[:, :-1]
 
-def _error_sentence(models: dict[str, Any]) -> str:
-    naive, robust = (models[name]["forward_mse"]["mean"] for name in ("none", "layernorm"))
-    gain = models["layernorm"]["improvement_forward"]["mean"]
-    tokens = models["layernorm"]["token_mse"]["mean"]
-    return (
-        f"The guide expects an MSE of {targets.EXPECTED_NAIVE_MSE:g} for naive and {targets.EXPECTED_MSE:g} for "
-        f"LayerNorm, {targets.EXPECTED_IMPROVEMENT:.1%} less. In forward, which is how it measures, they are "
-        f"{number(naive)} and {number(robust)}, {less_or_more(gain)}; from tokens alone LayerNorm's is "
-        f"{number(tokens)}."
-    )
+    def mean(self, codec: str, column: str) -> Array:
+        return self.per_seed(codec, column).mean(axis=0)
 
+    def dead(self, codec: str) -> list[int]:
+        """Layers whose codes carry next to nothing, whatever the seed."""
+        entropy = self.per_seed(codec, "entropy_bits")
+        return [k for k in range(entropy.shape[1]) if entropy[:, k].max() < DEAD_BELOW_BITS]
 
-def _range_sentence(std: Array, layers: tuple[int, ...], span: tuple[float, float]) -> str:
-    measured = std[[k for k in layers if k < len(std) - 1]]
-    name = f"L{layers[0]}-L{layers[-1]}"
-    if not len(measured):
-        return f"The guide speaks of the naive residual in {name}; this model has no such layers."
-    low, high = span
-    inside = [low <= value <= high for value in measured]
-    word = "as measured" if all(inside) else "not as measured" if not any(inside) else "in part as measured"
-    return (
-        f"The guide expects a naive residual std of {low:g} to {high:g} in {name}: {word}, "
-        f"{measured.min():.3f} to {measured.max():.3f}."
-    )
+    def prefix_mse(self, codec: str) -> list[Estimate]:
+        """MSE after 1, 2, ... K layers; LayerNorm's with the statistics sent."""
+        name = WITH_STATISTICS.get(codec, codec)
+        return [self.scores.estimate("mse", name, f"layers={k}") for k in range(1, self.count + 1)]
 
-
-def _span(layers: list[int]) -> str:
-    whole = layers == list(range(layers[0], layers[-1] + 1)) and len(layers) > 1
-    return f"L{layers[0]}-L{layers[-1]}" if whole else ", ".join(f"L{k}" for k in layers)
+    def enough(self, codec: str) -> int:
+        """The fewest first layers whose MSE is within 5 % of that of all layers."""
+        return enough([float(estimate.mean or 0.0) for estimate in self.prefix_mse(codec)])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbook.common.array import Array
-from workbook.common.intervals import Estimate, estimate_mean
 from workbook.data.chunks import Normaliser
 from workbook.data.layout import DELTAS, POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT, ActionLayout, Kind
 
@@ -17,6 +16,24 @@ SWITCH_WINDOW = 8  # steps; a gripper switch not found within it counts as misse
 # replays of the sample fail there. A test holds it to the committed results.
 STAND_IN = "switch_drift_mm"
 ZERO_TOLERANCE = 1e-9  # controller units; far below the lattice step of 1e-3, above float64 rounding
+
+
+LARGEST = "max_abs"  # of which the largest counts, not a mean
+# What an episode's metric weighs in the mean over episodes: its steps where nothing else is said; None: all alike.
+WEIGHTS: dict[str, str | None] = {
+    "gripper_on_time": "switches",
+    "gripper_shift_steps": "switches",
+    "switch_drift_mm": "switch_steps",
+    "zeros_kept": "zeros",
+    LARGEST: None,
+    "drift_mm": None,
+    "drift_deg": None,
+    "peak_drift_mm": None,
+}
+
+
+def weight_of(metric: str) -> str | None:
+    return WEIGHTS.get(metric, "steps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,15 +170,3 @@ def gripper_shifts(original: Array, played: Array) -> Array:
 def _switches(gripper: Array, closing: bool) -> np.ndarray:
     change = np.diff((gripper > 0).astype(int))
     return np.flatnonzero(change == (1 if closing else -1))
-
-
-def summarise(per_seed: Sequence[dict[str, Metric]]) -> dict[str, Estimate]:
-    """Estimates over seeds and episodes; `max_abs` becomes the largest error of all, not a mean."""
-    summary = {}
-    for name, metric in per_seed[0].items():
-        values = np.stack([metrics[name].values for metrics in per_seed])
-        if name == "max_abs":
-            summary[name] = Estimate(float(values.max()), per_seed=tuple(map(float, values.max(axis=1))))
-        else:
-            summary[name] = estimate_mean(values, metric.weights)
-    return summary

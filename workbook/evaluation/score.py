@@ -1,35 +1,51 @@
-"""The evidence of 03_compare: every codec on the held-out test episodes, from its tokens alone."""
+"""The one place that encodes, decodes and measures.
+
+Its rows are tidy: one for each codec, setting, decoding, seed and held-out episode.
+
+    codec, setting      an entry of the catalogue and one of its settings, 'layers=8'
+    decoding            'tokens': from what `encode` returned alone; 'encoder': the model's forward pass, which knows
+                        what the encoder knows; it is the figure that training reports, and no decode
+    compared, measured  whether it stands in the tables of 03_compare, and on the curve of bits and error
+    seed, part          of the model; 'test' or 'validation'
+    task, episode       what was done, and the place of the episode in its recordings
+    bits, side_bits     of a chunk of this episode, and of these the side information; weighed by `chunks`
+    tokens              of a chunk of this episode; weighed by `chunks`
+    entropy_bits        of a chunk if each code were stored at its empirical entropy, over the whole part
+    vocabulary          values of the largest token
+    mse, ...            as in `metrics`, NaN where the data have nothing of the kind; weighed by `metrics.weight_of`
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from rfsq_robust import CONDITIONINGS
-from workbook.codecs.bins import UniformBins
+from workbook.codecs.catalogue import Entry, Fitting, Setting, catalogue
 from workbook.codecs.protocol import Codec, Tokens, entropy_bits
-from workbook.codecs.rfsq import RefittedDecoder, RFSQCodec, load_codec, reconstruction_sha256
 from workbook.common.array import Array
-from workbook.common.intervals import Estimate, estimate_improvement
-from workbook.common.paths import OutputFolder
+from workbook.common.intervals import Estimate, estimate_improvement, estimate_mean
 from workbook.data.chunks import Chunks, Normaliser, join_chunks
 from workbook.data.dataset import Dataset
+from workbook.data.episodes import Episode
 from workbook.data.layout import ActionLayout
-from workbook.evaluation.metrics import Metric, episode_metrics, summarise
+from workbook.evaluation.metrics import LARGEST, Metric, episode_metrics, weight_of
 
-BIN_COUNTS = (16, 64, 256)
-REFITTED = ("none", "layernorm")  # conditionings whose codes are also read by a decoder fitted anew
+KEYS = ("codec", "setting", "decoding", "seed", "part", "task", "episode")
+TOKENS, ENCODER = "tokens", "encoder"
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The held-out episodes, and what errors are measured in."""
+    """The held-out episodes of a part, and what errors are measured in."""
 
+    part: str
     chunks: Chunks
-    episodes: list[Array]
+    episodes: list[Episode]
     layout: ActionLayout
     normaliser: Normaliser
     train_variance: Array
@@ -38,8 +54,9 @@ class HeldOut:
     def of(dataset: Dataset, part: str = "test") -> HeldOut:
         train = np.concatenate([episode.actions for episode in dataset.part("train")])
         return HeldOut(
+            part,
             dataset.held_out_chunks(part),
-            [episode.actions for episode in dataset.part(part)],
+            dataset.part(part),
             dataset.layout,
             dataset.normaliser,
             dataset.normaliser.normalise(train).var(axis=0),
@@ -48,121 +65,174 @@ class HeldOut:
     def measure(self, decoded: Array) -> dict[str, Metric]:
         """Metrics of decoded chunks (N, C, A)."""
         joined = join_chunks(self.chunks, decoded)
-        return episode_metrics(self.episodes, joined, self.layout, self.normaliser, self.train_variance)
+        originals = [episode.actions for episode in self.episodes]
+        return episode_metrics(originals, joined, self.layout, self.normaliser, self.train_variance)
+
+    def rows(self, decoded: Array) -> pd.DataFrame:
+        """The same, a row an episode, with what the metrics are weighed by."""
+        metrics = self.measure(decoded)
+        frame = pd.DataFrame({"task": [e.task for e in self.episodes], "episode": [e.place for e in self.episodes]})
+        frame.insert(0, "part", self.part)
+        for name, metric in metrics.items():
+            frame[name] = np.where(metric.weights > 0, metric.values, np.nan)
+            weight = weight_of(name)
+            if weight is not None and (weight not in frame or not frame[weight].any()):
+                frame[weight] = metric.weights
+        return frame
 
 
-def load_codecs(out: OutputFolder, training: dict[str, Any], dataset: Dataset) -> dict[str, list[RFSQCodec]]:
-    """Conditioning -> one codec a seed, from the checkpoint files that 02_train_robust wrote."""
-    return {
-        name: [load_codec(out.checkpoints / run["file"], dataset.normaliser) for run in entry["runs"]]
-        for name, entry in training["conditionings"].items()
+def score(codec: Codec, test: HeldOut, decoding: str = TOKENS) -> pd.DataFrame:
+    """A row for each held-out episode, from the codec's tokens alone; or, for `encoder`, from its forward pass."""
+    chunks = test.chunks.actions
+    tokens = codec.encode(chunks)
+    decoded = codec.decode(tokens) if decoding == TOKENS else codec.forward(chunks)  # type: ignore[attr-defined]
+    rows = test.rows(decoded)
+    cost = _cost(codec, tokens, test.chunks)
+    return pd.concat([rows.assign(decoding=decoding, seed=0), cost], axis=1)
+
+
+def _cost(codec: Codec, tokens: Tokens, chunks: Chunks) -> pd.DataFrame:
+    """What the tokens of each episode cost a chunk."""
+    rows = []
+    for episode in range(int(chunks.episode.max()) + 1):
+        of_episode = chunks.episode == episode
+        side = None if tokens.side is None else tokens.side[of_episode]
+        part = Tokens(tokens.codes[of_episode], side, tokens.shared_alphabet)
+        bits = codec.bits(part)
+        without = bits if side is None else codec.bits(Tokens(part.codes, None, part.shared_alphabet))
+        rows.append({
+            "chunks": int(of_episode.sum()), "bits": bits, "side_bits": bits - without,
+            "tokens": float(part.lengths.mean()),
+        })  # fmt: skip
+    return pd.DataFrame(rows).assign(entropy_bits=entropy_bits(tokens, chunks.valid), vocabulary=codec.vocabulary)
+
+
+def score_setting(
+    entry: Entry, setting: Setting, fitting: Fitting, test: HeldOut, seeds: Sequence[int], decoding: str = TOKENS
+) -> pd.DataFrame:
+    """Rows of one entry at one setting, with all keys; seeds: of the trained models, in order."""
+    codecs = entry.codecs(fitting, setting)
+    named = list(seeds) if len(codecs) == len(seeds) else list(range(len(codecs)))
+    scored = [score(codec, test, decoding).assign(seed=seed) for codec, seed in zip(codecs, named, strict=True)]
+    uses = {"compared": setting in entry.compared(fitting), "measured": setting in entry.measured(fitting)}
+    frame = pd.concat(scored, ignore_index=True).assign(codec=entry.name, setting=str(setting), **uses)
+    return frame[[*KEYS, *(name for name in frame if name not in KEYS)]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Rows, and the estimates that are computed from them.
+
+    A codec that is given by its name alone stands at its largest setting of layers.
+    """
+
+    rows: pd.DataFrame
+    _estimates: dict[tuple[str, ...], Estimate] = field(default_factory=dict)
+    _costs: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
+
+    @staticmethod
+    def read(path: Path) -> Scores:
+        return Scores(pd.read_parquet(path))
+
+    def of(self, codec: str, setting: str = "", decoding: str = TOKENS) -> pd.DataFrame:
+        """Rows of one codec at one setting.
+
+        Raises:
+            KeyError: there are none.
+        """
+        rows = self._grouped.get((codec, setting or self.setting_of(codec), decoding))
+        if rows is None:
+            raise KeyError(f"no rows of {codec} at {setting or 'any setting'}, decoded from {decoding}")
+        return rows
+
+    def setting_of(self, codec: str) -> str:
+        """The setting that stands for a codec: all layers, or the only one there is."""
+        settings = [setting for name, setting, _ in self._grouped if name == codec]
+        of_layers = [text for text in settings if text.startswith("layers=")]
+        return max(of_layers, key=lambda text: Setting.parse(text)["layers"]) if of_layers else "".join(settings[:1])
+
+    def listed(self, use: str) -> list[tuple[str, str]]:
+        """Codec and setting of what is `compared`, or of what is `measured`, in the order of the catalogue."""
+        return [pair for pair, uses in self._uses.items() if uses[use]]
+
+    @cached_property
+    def _uses(self) -> dict[tuple[str, str], dict[str, bool]]:
+        """Of what was decoded from tokens, in the order of the catalogue."""
+        order = list(catalogue())
+        firsts = {key[:2]: rows.iloc[0] for key, rows in self._grouped.items() if key[2] == TOKENS}
+        listed = sorted(firsts, key=lambda pair: order.index(pair[0]))
+        return {pair: {use: bool(firsts[pair][use]) for use in ("compared", "measured")} for pair in listed}
+
+    def has(self, codec: str, setting: str = "", decoding: str = TOKENS) -> bool:
+        return (codec, setting or self.setting_of(codec), decoding) in self._grouped
+
+    @cached_property
+    def _grouped(self) -> dict[tuple[str, str, str], pd.DataFrame]:
+        grouped = self.rows.groupby(["codec", "setting", "decoding"], sort=False)
+        return {key: frame for key, frame in grouped}  # noqa: C416 - keys are tuples of strings
+
+    @property
+    def settings(self) -> pd.DataFrame:
+        """A row for each codec, setting and decoding: mean bits, side_bits, tokens, entropy_bits, vocabulary, seeds."""
+        return pd.DataFrame(
+            [self.cost(*key) | {"codec": key[0], "setting": key[1], "decoding": key[2]} for key in self._grouped]
+        )
+
+    def cost(self, codec: str, setting: str = "", decoding: str = TOKENS) -> dict[str, float]:
+        """Means over seeds and chunks of what a chunk costs."""
+        key = (codec, setting or self.setting_of(codec), decoding)
+        if key not in self._costs:
+            self._costs[key] = _cost_of(self.of(*key))
+        return self._costs[key]
+
+    def values(self, metric: str, codec: str, setting: str = "", decoding: str = TOKENS) -> tuple[Array, Array]:
+        """(S seeds, E episodes) of one metric, 0 where an episode has none, and the weights (E,)."""
+        return values_of(self.of(codec, setting, decoding), metric)
+
+    def estimate(self, metric: str, codec: str, setting: str = "", decoding: str = TOKENS) -> Estimate:
+        """The weighted mean over seeds and episodes with its interval; of the largest error, the largest."""
+        key = (metric, codec, setting, decoding)
+        if key not in self._estimates:
+            self._estimates[key] = estimate_of(self.of(codec, setting, decoding), metric)
+        return self._estimates[key]
+
+    def improvement(
+        self, codec: str, setting: str = "", decoding: str = TOKENS, over: str = "naive", metric: str = "mse",
+        over_setting: str = "", over_decoding: str = "",
+    ) -> Estimate:  # fmt: skip
+        """The share by which the error is less than another codec's, paired by seed and episode."""
+        key = ("improvement", codec, setting, decoding, over, metric, over_setting, over_decoding)
+        if key not in self._estimates:
+            baseline, weights = self.values(metric, over, over_setting, over_decoding or decoding)
+            values, _ = self.values(metric, codec, setting, decoding)
+            if len(baseline) != len(values):  # one naive checkpoint of the user's own, or one baseline without seeds
+                baseline = baseline.mean(axis=0, keepdims=True)
+            self._estimates[key] = estimate_improvement(baseline, values, weights)
+        return self._estimates[key]
+
+
+def _cost_of(rows: pd.DataFrame) -> dict[str, float]:
+    weighed = {name: float(np.average(rows[name], weights=rows.chunks)) for name in ("bits", "side_bits", "tokens")}
+    return weighed | {
+        "entropy_bits": float(rows.groupby("seed").entropy_bits.first().mean()),
+        "vocabulary": int(rows.vocabulary.iloc[0]),
+        "seeds": int(rows.seed.nunique()),
     }
 
 
-def compare(
-    out: OutputFolder, dataset: Dataset, training: dict[str, Any], on_progress: Callable[[int, int], None]
-) -> dict[str, Any]:
-    """Content of the comparison stage: 'models', one entry a conditioning, and 'baselines'."""
-    test = HeldOut.of(dataset)
-    all_codecs = load_codecs(out, training, dataset)
-    naive_forward, naive_tokens = (_metrics(all_codecs["none"], test, way) for way in (_forward, _from_tokens))
-    models = {}
-    for done, name in enumerate(CONDITIONINGS):
-        on_progress(done, len(CONDITIONINGS))
-        models[name] = _compare_model(all_codecs[name], training["conditionings"], test, naive_forward, naive_tokens)
-        if name in REFITTED:
-            refitted = [RefittedDecoder.fit(codec, dataset.train_chunks()) for codec in all_codecs[name]]
-            metrics = _metrics(refitted, test, _from_tokens)
-            models[name]["refitted"] = _evidence(metrics, refitted, test)
-            models[name]["refitted"]["improvement"] = _improvement(naive_tokens, metrics).as_json()
-    baselines = {}
-    for count in BIN_COUNTS:
-        codec = UniformBins(count, dataset.normaliser)
-        metrics = _metrics([codec], test, _from_tokens)
-        baselines[codec.name] = _evidence(metrics, [codec], test)
-        baselines[codec.name]["improvement"] = _improvement(naive_tokens, metrics).as_json()
-    on_progress(len(CONDITIONINGS), len(CONDITIONINGS))
-    return {
-        "test_episodes": len(test.episodes),
-        "test_steps": int(test.chunks.valid.sum()),
-        "layout": dataset.layout.spec,
-        "models": models,
-        "baselines": baselines,
-    }
+def values_of(rows: pd.DataFrame, metric: str) -> tuple[Array, Array]:
+    """(S, E) of one metric of the rows of one codec, setting and decoding, and the weights (E,)."""
+    seeds = rows.seed.nunique()
+    values = rows[metric].to_numpy().reshape(seeds, -1)
+    weight = weight_of(metric)
+    weights = np.ones(values.shape[1]) if weight is None else rows[weight].to_numpy(float).reshape(seeds, -1)[0]
+    absent = np.isnan(values).all(axis=0)  # where one seed alone has no figure, its model is broken, which must show
+    return np.where(absent, 0.0, values), np.where(absent, 0.0, weights)
 
 
-def _compare_model(
-    codecs: Sequence[RFSQCodec],
-    trained: dict[str, Any],
-    test: HeldOut,
-    naive_forward: list[dict[str, Metric]],
-    naive_tokens: list[dict[str, Metric]],
-) -> dict[str, Any]:
-    conditioning = codecs[0].model.conditioning
-    runs = trained[conditioning]["runs"]
-    forward, tokens = _metrics(codecs, test, _forward), _metrics(codecs, test, _from_tokens)
-    entry = _evidence(tokens, codecs, test)
-    digests = [reconstruction_sha256(codec, test.chunks) for codec in codecs]
-    same = sum(digest == run["reconstruction_sha256"] for digest, run in zip(digests, runs, strict=True))
-    entry |= {
-        "seeds": [run["seed"] for run in runs],
-        "forward_mse": summarise(forward)["mse"].as_json(),
-        "forward_errors": {name: estimate.as_json() for name, estimate in summarise(forward).items()},
-        "improvement_forward": _improvement(naive_forward, forward).as_json(),
-        "improvement_tokens": _improvement(naive_tokens, tokens).as_json(),
-        "decode_error": max(codec.decode_error(test.chunks.actions) for codec in codecs),
-        "checkpoints": {"files": [run["file"] for run in runs], "loaded_and_identical": same, "of": len(runs)},
-        "checkpoint_bytes": max(run["bytes"] for run in runs),
-        "train_seconds": [run["seconds"] for run in runs],
-        "overhead": trained[conditioning]["overhead"],
-    }
-    if conditioning == "layernorm":
-        sent = [RFSQCodec("layernorm, statistics sent", c.model, c.normaliser, "sent") for c in codecs]
-        metrics = _metrics(sent, test, _from_tokens)
-        entry["with_statistics"] = _evidence(metrics, sent, test)
-        entry["with_statistics"]["improvement"] = _improvement(naive_tokens, metrics).as_json()
-    return entry
-
-
-def _evidence(metrics: list[dict[str, Metric]], codecs: Sequence[Codec], test: HeldOut) -> dict[str, Any]:
-    """Errors from tokens alone, and the bits that they cost, entropy as the mean over seeds."""
-    summary = {name: estimate.as_json() for name, estimate in summarise(metrics).items()}
-    tokens = [codec.encode(test.chunks.actions) for codec in codecs]
-    bits = codecs[0].bits(tokens[0])
-    side = 0.0 if tokens[0].side is None else bits - codecs[0].bits(Tokens(tokens[0].codes))
-    entropy = float(np.mean([entropy_bits(seed, test.chunks.valid) for seed in tokens]))
-    return {
-        "token_mse": summary["mse"],
-        "token_errors": summary,
-        "bits": {"per_chunk": bits, "side": side, "entropy": entropy},
-    }
-
-
-def cheaper_rounding(entry: dict[str, Any], baselines: dict[str, Any]) -> str | None:
-    """The name of the cheapest plain rounding that has both less error and fewer bits than this entry, if any."""
-    better = [
-        (baseline["bits"]["per_chunk"], name)
-        for name, baseline in baselines.items()
-        if baseline["token_mse"]["mean"] < entry["token_mse"]["mean"]
-        and baseline["bits"]["per_chunk"] < entry["bits"]["per_chunk"]
-    ]
-    return min(better)[1] if better else None
-
-
-def _forward(codec: RFSQCodec, chunks: Array) -> Array:
-    return codec.forward(chunks)
-
-
-def _from_tokens(codec: Codec, chunks: Array) -> Array:
-    return codec.decode(codec.encode(chunks))
-
-
-def _metrics(codecs: Sequence[Any], test: HeldOut, way: Callable[[Any, Array], Array]) -> list[dict[str, Metric]]:
-    return [test.measure(way(codec, test.chunks.actions)) for codec in codecs]
-
-
-def _improvement(naive: list[dict[str, Metric]], candidate: list[dict[str, Metric]]) -> Estimate:
-    baseline, values = (np.stack([metrics["mse"].values for metrics in group]) for group in (naive, candidate))
-    if len(baseline) != len(values):  # one naive checkpoint of the user's own, or one baseline without seeds
-        baseline = baseline.mean(axis=0, keepdims=True)
-    return estimate_improvement(baseline, values, candidate[0]["mse"].weights)
+def estimate_of(rows: pd.DataFrame, metric: str) -> Estimate:
+    """As `Scores.estimate`, of rows of one codec, setting and decoding."""
+    values, weights = values_of(rows, metric)
+    if metric == LARGEST:
+        return Estimate(float(values.max()), per_seed=tuple(map(float, values.max(axis=1))))
+    return estimate_mean(values, weights)

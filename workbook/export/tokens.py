@@ -39,6 +39,7 @@ import torch
 from numpy.typing import NDArray
 
 from rfsq_robust import Checkpoint, CheckpointError, load_checkpoint
+from workbook.codecs.catalogue import COARSE_LAYERS
 from workbook.codecs.protocol import NOT_SENT
 from workbook.codecs.rfsq import normaliser_of
 from workbook.common import provenance, terminal
@@ -48,7 +49,6 @@ from workbook.data.chunks import cut_chunks
 from workbook.data.dataset import LABELS, DataConfig, Dataset, Prepared, prepare_dataset
 from workbook.data.layout import ActionLayout
 from workbook.data.sources import DATA_KINDS
-from workbook.evaluation.policy.probe import COARSE_LAYERS
 
 HDF5_FILE, PARQUET_FILE = "tokens.h5", "tokens.parquet"
 METADATA_KEY = "rfsq_tokens"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from rfsq_robust import (
@@ -20,7 +21,8 @@ from rfsq_robust import (
     load_checkpoint,
     save_checkpoint,
 )
-from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE
+from workbook.codecs.catalogue import CONDITIONED, Fitting, Unit
+from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE, load_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.common import provenance
 from workbook.common.errors import InputError
@@ -237,7 +239,7 @@ def train_variants(
     naive_checkpoint: str = "",
     on_progress: OnProgress | None = None,
     unfinished: str = "",
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Train every conditioning with seeds 0..seeds-1, save their checkpoints, and time a step of each.
 
     naive_checkpoint: a file that takes the place of the trained naive models; "" trains them.
@@ -245,7 +247,7 @@ def train_variants(
     `out`.
 
     Returns:
-        The content of the training stage.
+        The content of the training stage, and its table `training`: codec, seed, epoch | validation_mse.
 
     Raises:
         InputError: no seeds, an unknown device, or an unusable naive checkpoint.
@@ -271,7 +273,7 @@ def train_variants(
         runs[model.job.conditioning].append(_save_trained(out, dataset, config, model))
     remove_resume_states(in_training)
     steps = measure_step_seconds(config, CONDITIONINGS, data.to(chosen))
-    return {
+    values = {
         "config": asdict(config),
         "device": chosen,
         "naive_checkpoint": Path(naive_checkpoint).name if given else None,
@@ -284,6 +286,39 @@ def train_variants(
         },
         "best": {name: _copy_best(out, runs[name], file) for name, file in BEST_FILES.items()},
     }
+    return values, {"training": _curves(trained)}
+
+
+def _curves(trained: Sequence[TrainedModel]) -> pd.DataFrame:
+    """Validation MSE of every epoch, models in the order of conditionings."""
+    in_order = sorted(trained, key=lambda model: (CONDITIONINGS.index(model.job.conditioning), model.job.seed))
+    rows = [
+        (CONDITIONED[model.job.conditioning], model.job.seed, epoch, mse)
+        for model in in_order
+        for epoch, mse in enumerate(model.curve, start=1)
+    ]
+    return pd.DataFrame(rows, columns=["codec", "seed", "epoch", "validation_mse"])
+
+
+def load_rfsq(out: OutputFolder, training: dict[str, Any], dataset: Dataset) -> dict[Conditioning, list[RFSQCodec]]:
+    """Conditioning -> one codec a seed, from the checkpoint files that 02_train_robust wrote."""
+    return {
+        name: [load_codec(out.checkpoints / run["file"], dataset.normaliser) for run in entry["runs"]]
+        for name, entry in training["conditionings"].items()
+    }
+
+
+def retrained_name(position: int) -> str:
+    """File of the naive model at a position with its retrained decoder, in the folder of seeds."""
+    return f"none_seed{position}_retrained.pt"
+
+
+def load_fitting(out: OutputFolder, training: dict[str, Any], dataset: Dataset, full: bool = False) -> Fitting:
+    """What codecs are made from, of a finished 03_compare, without the networks that were trained there alone."""
+    rfsq = load_rfsq(out, training, dataset)
+    files = [out.seeds / retrained_name(position) for position in range(len(rfsq["none"]))]
+    decoders: dict[Unit, list[ActionRFSQAE]] = {"step": [load_codec(file, dataset.normaliser).model for file in files]}
+    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=load_klt_rfsq(out.checkpoints / KLT_FILE), full=full)
 
 
 def train_all(
@@ -330,7 +365,6 @@ def _save_trained(out: OutputFolder, dataset: Dataset, config: TrainConfig, trai
         "seed": job.seed,
         "epoch": trained.epoch,
         "mse": trained.mse,
-        "curve": list(trained.curve),
         "seconds": trained.seconds,
     } | _describe_file(out, path, dataset, trained.model)
 
@@ -339,7 +373,7 @@ def _save_given(out: OutputFolder, dataset: Dataset, given: Checkpoint, file: st
     path = out.seeds / "none_given.pt"
     origin = {"given": Path(file).name, "given_sha256": provenance.sha256_of(expand(file))}
     _save(path, dataset, Checkpoint(given.model, given.epoch, given.mse, given.normalization, origin))
-    unknown: dict[str, Any] = {"seed": None, "epoch": given.epoch, "mse": given.mse, "curve": [], "seconds": None}
+    unknown: dict[str, Any] = {"seed": None, "epoch": given.epoch, "mse": given.mse, "seconds": None}
     return unknown | _describe_file(out, path, dataset, given.model)
 
 

@@ -16,8 +16,6 @@ from workbook.common.errors import InputError
 from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
 from workbook.common.paths import OutputFolder, locked
 from workbook.common.stages import write_json
-from workbook.common.table import Table
-from workbook.common.wording import number
 from workbook.data.dataset import prepare_dataset
 from workbook.training.runs import FOLDER_OPTION, TrainingRun, check_seeds, run_training
 from workbook.training.trainer import Job, choose_device
@@ -104,15 +102,6 @@ def _spread(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [outcome[key] for outcome in outcomes]
         spread[key] = {"mean": float(np.mean(values)), "least": min(values), "greatest": max(values)}
     return spread
-
-
-def sweep_table(results: dict[str, Any]) -> Table:
-    keys = ("validation_mse", "validation_mse_tokens")
-    rows = []
-    for name, spread in results["conditionings"].items():
-        ends = [(number(spread[key][end]) for end in ("mean", "least", "greatest")) for key in keys]
-        rows.append([name, str(len(spread["seeds"])), *("{} ({} to {})".format(*each) for each in ends)])
-    return Table(["conditioning", "seeds", "validation MSE from forward (range)", "from tokens alone (range)"], rows)
 
 
 def write_results(results: dict[str, Any], folder: str) -> Path:

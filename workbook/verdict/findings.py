@@ -1,85 +1,148 @@
-"""What speaks against the robust RFSQ, and what qualifies the result: sentences computed from the evidence."""
+"""What speaks against the robust RFSQ, and where the guide's account and the measurement part ways, as values."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from workbook.codecs.catalogue import Setting
+from workbook.codecs.rfsq import ENOUGH_WITHIN
 from workbook.common import targets
-from workbook.common.wording import equal_bins, number
-from workbook.evaluation.score import cheaper_rounding
-from workbook.verdict.criteria import DEPLOYABLE_MODEL, GUIDE_MODEL, MODEL_TITLES
-from workbook.verdict.success import mse_and_success
+from workbook.common.array import Array
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.layers import WITH_STATISTICS, Layers
+from workbook.evaluation.score import ENCODER, Scores
+from workbook.verdict.criteria import DEPLOYABLE, GUIDES, NAIVE, cheaper_rounding
 
-Evidence = dict[str, Any]
-ORIENTATION = " The controller holds an orientation on an exact zero and resets it on a small value."
+COMPARED_FOR = (NAIVE, DEPLOYABLE)  # codecs that plain rounding is held against
 
 
-def against(comparison: Evidence, residuals: Evidence | None = None, replay: Evidence | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Finding:
+    """What was found, by its name, and the figures that it rests on."""
+
+    key: str
+    values: dict[str, Any]
+
+    @staticmethod
+    def of(key: str, **values: Any) -> Finding:
+        return Finding(key, values)
+
+
+def against(run: Evidence) -> list[Finding]:
     """Failures first, then what the figures do not say."""
-    models, baselines = comparison["models"], comparison["baselines"]
-    found = []
-    proposal, naive = models[GUIDE_MODEL], models["none"]
-    if proposal["decode_error"] > 0:
-        sent = proposal["with_statistics"]
-        found.append(
-            f"The {MODEL_TITLES[GUIDE_MODEL]} needs the mean and std of every vector of every layer to decode. Sent as "
-            f"float16 they cost {sent['bits']['side']:,.0f} bits a chunk besides the "
-            f"{proposal['bits']['per_chunk']:,.0f} of the codes; the MSE is then {number(sent['token_mse']['mean'])}."
+    scores, layers = run.scores, run.layers
+    return [
+        *_statistics(run),
+        *_met_by_naive(scores),
+        *(finding for codec in COMPARED_FOR for finding in _cheaper(scores, codec)),
+        *_layers_to_spare(scores, layers),
+        *_zeros(scores),
+        _blind_mse(run),
+    ]
+
+
+def _statistics(run: Evidence) -> Iterator[Finding]:
+    if run.models.decode_error[run.models.codec == GUIDES].any():
+        sent = WITH_STATISTICS[GUIDES]
+        yield Finding.of(
+            "needs_statistics",
+            codec=GUIDES,
+            side_bits=run.scores.cost(sent)["side_bits"],
+            code_bits=run.scores.cost(GUIDES)["bits"],
+            mse=run.scores.estimate("mse", sent).mean,
         )
-    if naive["token_mse"]["mean"] < targets.MSE_BELOW:
-        found.append(
-            f"The target of an MSE below {targets.MSE_BELOW:g} tells nothing apart here: naive meets it too, with "
-            f"{number(naive['token_mse']['mean'])}."
+
+
+def _met_by_naive(scores: Scores) -> Iterator[Finding]:
+    mse = scores.estimate("mse", NAIVE).mean
+    if mse is not None and targets.LOW_MSE.meets(mse):
+        yield Finding.of("naive_meets_the_target", target=targets.MSE_BELOW, mse=mse)
+
+
+def _cheaper(scores: Scores, codec: str) -> Iterator[Finding]:
+    """The cheapest plain rounding that has less error than this codec."""
+    setting = cheaper_rounding(scores, codec)
+    if setting is not None:
+        yield Finding.of(
+            "cheaper_rounding",
+            codec=codec,
+            bins=Setting.parse(setting).count("bins"),
+            mse=scores.estimate("mse", "bins", setting).mean,
+            codec_mse=scores.estimate("mse", codec).mean,
+            bits=scores.cost("bins", setting)["bits"],
+            codec_bits=scores.cost(codec)["bits"],
         )
-    found += [_cheaper(MODEL_TITLES[name], models[name], baselines) for name in ("none", DEPLOYABLE_MODEL)]
-    if residuals:
-        found += _layers_to_spare(models, residuals)
-    kept = {name: models[name]["token_errors"]["zeros_kept"]["mean"] for name in ("none", DEPLOYABLE_MODEL)}
-    turns = models[DEPLOYABLE_MODEL]["token_errors"]["rotation_deg"]["mean"] is not None
-    if kept[DEPLOYABLE_MODEL] is not None:
-        found.append(
-            f"Of the motion commands that are exactly zero, the {MODEL_TITLES[DEPLOYABLE_MODEL]} gives back "
-            f"{kept[DEPLOYABLE_MODEL]:.1%} as exactly zero, naive {kept['none']:.1%}.{ORIENTATION if turns else ''}"
-        )
-    drift = models[DEPLOYABLE_MODEL]["token_errors"]["drift_mm"]["mean"]
-    told = mse_and_success(replay) if replay else ""
-    beside = "" if drift is None else "The drift of the accumulated motion stands beside it; "
-    found.append(
-        "Mean squared error is blind to error that accumulates. "
-        f"{told or beside + ('success' if beside else 'Success') + ' itself was not measured.'}"
-    )
-    return [sentence for sentence in found if sentence]
 
 
-def _cheaper(title: str, entry: Evidence, baselines: Evidence) -> str:
-    """The cheapest plain rounding that has less error than this model."""
-    name = cheaper_rounding(entry, baselines)
-    if name is None:
-        return ""
-    bits = baselines[name]["bits"]["per_chunk"]
-    mine = entry["bits"]["per_chunk"]
-    return (
-        f"{equal_bins(name).capitalize()} has less error than the {title} "
-        f"({number(baselines[name]['token_mse']['mean'])} against {number(entry['token_mse']['mean'])}) at "
-        f"{bits:,.0f} bits a chunk instead of {mine:,.0f}."
-    )
-
-
-def _layers_to_spare(models: Evidence, residuals: Evidence) -> list[str]:
-    found = []
-    dead = residuals["none"]["dead_layers"]
-    layers = len(residuals["none"]["prefix_mse"])
+def _layers_to_spare(scores: Scores, layers: Layers) -> Iterator[Finding]:
+    dead, enough = layers.dead(NAIVE), layers.enough(DEPLOYABLE)
     if dead:
-        found.append(
-            f"{len(dead)} of {layers} naive layers always send the same code: naive pays "
-            f"{models['none']['bits']['per_chunk']:,.0f} bits a chunk for {models['none']['bits']['entropy']:,.0f} "
-            "bits of entropy, so naive at this setting is a weak opponent."
+        cost = scores.cost(NAIVE)
+        spent = {name: cost[name] for name in ("bits", "entropy_bits")}
+        yield Finding.of("dead_layers", dead=len(dead), layers=layers.count, **spent)
+    if enough < layers.count:
+        bits = scores.cost(DEPLOYABLE, f"layers={enough}")["bits"]
+        yield Finding.of("layers_to_spare", codec=DEPLOYABLE, enough=enough, layers=layers.count, bits=bits)
+
+
+def _zeros(scores: Scores) -> Iterator[Finding]:
+    kept, of_naive = (scores.estimate("zeros_kept", codec).mean for codec in (DEPLOYABLE, NAIVE))
+    if kept is not None:
+        turns = scores.estimate("rotation_deg", DEPLOYABLE).mean is not None
+        yield Finding.of("zeros", codec=DEPLOYABLE, kept=kept, naive_kept=of_naive, turns=turns)
+
+
+def _blind_mse(run: Evidence) -> Finding:
+    """In which share of pairs the failed of two replays has the larger MSE, and the same within one codec's."""
+    of_mse = run.replays.predictors.each.get("mse") if run.replays.played else None
+    return Finding.of(
+        "blind_mse",
+        drifts=run.scores.estimate("drift_mm", DEPLOYABLE).mean is not None,
+        pairs=of_mse and of_mse.auc.mean,
+        within_codec=of_mse and of_mse.within.mean,
+    )
+
+
+def discrepancies(run: Evidence) -> list[Finding]:
+    """Where the guide's account and the measurement part ways; agreement is said too."""
+    scores, layers = run.scores, run.layers
+    std = layers.mean(NAIVE, "residual_std")
+    found = [
+        Finding.of(
+            "errors",
+            expected_naive=targets.EXPECTED_NAIVE_MSE,
+            expected=targets.EXPECTED_MSE,
+            expected_gain=targets.EXPECTED_IMPROVEMENT,
+            naive=scores.estimate("mse", NAIVE, decoding=ENCODER).mean,
+            encoder=scores.estimate("mse", GUIDES, decoding=ENCODER).mean,
+            gain=scores.improvement(GUIDES, decoding=ENCODER).mean,
+            tokens=scores.estimate("mse", GUIDES).mean,
         )
-    enough = residuals[DEPLOYABLE_MODEL]["layers_enough"]
-    if enough < layers:
-        bits = models[DEPLOYABLE_MODEL]["bits"]["per_chunk"] * enough / layers
-        found.append(
-            f"The first {enough} of {layers} layers of the {MODEL_TITLES[DEPLOYABLE_MODEL]} reach its MSE to within "
-            f"5 %, with {bits:,.0f} bits a chunk: the other {layers - enough} add tokens and hardly any accuracy."
-        )
+    ]
+    found += [_range(std[:-1], span, expected) for span, expected in targets.EXPECTED_NAIVE_STD.items()]
+    dead = layers.dead(NAIVE)
+    if dead:
+        shares = [float(layers.mean(codec, "majority_share").mean()) for codec in (NAIVE, DEPLOYABLE)]
+        found.append(Finding.of("naive_stops", dead=dead, layers=layers.count, std=float(std[1])))
+        found.append(Finding.of("majority", naive=shares[0], fixed=shares[1]))
+    for codec in (GUIDES, DEPLOYABLE):
+        live, enough = layers.count - len(layers.dead(codec)), layers.enough(codec)
+        values = {"codec": codec, "live": live, "layers": layers.count, "enough": enough, "within": ENOUGH_WITHIN}
+        found.append(Finding("layers_alive", values))
     return found
+
+
+def _range(std: Array, layers: tuple[int, ...], expected: tuple[float, float]) -> Finding:
+    """How many of some layers get a naive residual that the guide expects; std: of what enters each layer, (K,)."""
+    measured = std[[k for k in layers if k < len(std)]]
+    agreement: Literal["all", "some", "none"] | None = None
+    ends = None
+    if len(measured):
+        inside = [expected[0] <= value <= expected[1] for value in measured]
+        agreement = "all" if all(inside) else "some" if any(inside) else "none"
+        ends = [float(measured.min()), float(measured.max())]
+    return Finding.of(
+        "residual_range", layers=list(layers), expected=list(expected), agreement=agreement, measured=ends
+    )

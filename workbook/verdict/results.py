@@ -1,7 +1,9 @@
-"""results.json: the stages put together, in the form that the report and the documents read."""
+"""results.json: what was decided, as values. Rows stay in the tables, and words in the report."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -9,91 +11,65 @@ from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import OPTIONAL, STAGES, read_document, read_optional, write_json
-from workbook.evaluation.layers import discrepancies
-from workbook.verdict import criteria as criteria_module
+from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.verdict.claims import guide_claims
-from workbook.verdict.criteria import Criterion
-from workbook.verdict.findings import against
-from workbook.verdict.recommendation import options, recommend
-from workbook.verdict.success import NOT_ASKED_FOR, OUT_OF_DATE, verdict_part
-
-TRAINING_FIGURES = (
-    "config", "device", "naive_checkpoint", "naive_normaliser_assumed", "total_seconds", "resumed", "best",
-)  # fmt: skip
+from workbook.verdict.criteria import GUIDES, JUDGED, Shortfall, evaluate, shortfalls, word_of
+from workbook.verdict.recommendation import recommend
+from workbook.verdict.success import success_word
 
 
-def judge_comparison(training: dict[str, Any], comparison: dict[str, Any]) -> tuple[list[Criterion], dict[str, Any]]:
-    """Criteria and verdict of a training and its comparison."""
-    judged = criteria_module.evaluate(comparison)
-    return judged, criteria_module.decide(judged, comparison, missing_evidence(training, comparison))
-
-
-def missing_evidence(training: dict[str, Any], comparison: dict[str, Any]) -> list[str]:
-    """What keeps a run from being evidence."""
-    seeds = min(len(comparison["models"][name]["seeds"]) for name in comparison["models"] if name != "none")
-    return criteria_module.shortfalls(training["config"]["epochs"], seeds, comparison["test_episodes"])
-
-
-def short_of_batches(rates: dict[str, Any], phase2: dict[str, Any]) -> list[str]:
-    """What else keeps the recommendation from being evidence; rates: the parameters of that stage."""
-    wanted = [(phase2["config"]["steps"], targets.EVIDENCE_POLICY_STEPS, "batches of the policies")]
-    if not rates["full"]:
-        wanted.append((rates["baseline_steps"], targets.EVIDENCE_BASELINE_STEPS, "batches of the field's quantizers"))
-    return [f"{have} of at least {least} {name}" for have, least, name in wanted if have < least]
-
-
-def _seconds_between(first: dict[str, Any], last: dict[str, Any]) -> float:
-    """From when the first stage was written to when the last was."""
-    started, ended = (datetime.fromisoformat(document["provenance"]["written"]) for document in (first, last))
-    return (ended - started).total_seconds()
-
-
-def assemble(out: OutputFolder) -> dict[str, Any]:
-    """Write results.json from the stages, the replay among them where there is one, and return it.
+def assemble(run: Evidence) -> dict[str, Any]:
+    """Decide from the tables of a run, the replays among them where there are any, and write results.json.
 
     Raises:
         InputError: a stage is missing or older than the one it was made from.
     """
-    documents = {name: read_document(out, name) for name in STAGES if name != OPTIONAL}
-    try:
-        replayed = read_optional(out)
-        replay = NOT_ASKED_FOR if replayed is None else replayed["content"]
-    except InputError:
-        replayed, replay = None, OUT_OF_DATE
-    content = {name: document["content"] for name, document in documents.items()}
-    training, comparison, residuals = (content[name] for name in ("training", "comparison", "residuals"))
-    rates, option_b, phase2 = (content[name] for name in ("rates", "option_b", "phase2"))
-    missing = missing_evidence(training, comparison) + short_of_batches(documents["rates"]["parameters"], phase2)
-    recommendation = recommend(comparison, rates, option_b, phase2, missing)
-    judged = criteria_module.evaluate(comparison)
-    verdict = criteria_module.decide(judged, comparison, missing, recommendation, verdict_part(replay, missing))
+    documents = {name: read_document(run.out, name) for name in STAGES if name != OPTIONAL}
+    with suppress(InputError):  # a replay that is older than the other stages counts as none
+        replay = read_optional(run.out)
+        documents |= {} if replay is None else {OPTIONAL: replay}
+    missing = [*shortfalls(run), *short_of_batches(documents)]
+    criteria = evaluate(run)
+    recommendation = recommend(run, missing).as_json()
     results = {
-        "verdict": verdict,
-        "recommendation": recommendation,
-        "criteria": criteria_module.as_json(judged),
-        "guide_claims": guide_claims(training, comparison, residuals, option_b, phase2, replay),
-        "models": {name: entry | residuals[name] for name, entry in comparison["models"].items()},
-        "baselines": comparison["baselines"],
-        **rates,
-        "option_b": option_b,
-        "phase2_probe": phase2,
-        "replay": replay,
-        "against": against(comparison, residuals, replay),
-        "options": options(recommendation, option_b, phase2),
-        "discrepancies": discrepancies(comparison, residuals),
-        "data": content["data"],
-        "test": {"episodes": comparison["test_episodes"], "steps": comparison["test_steps"]},
-        "training": {name: training[name] for name in TRAINING_FIGURES},
-        "provenance": documents["phase2"]["provenance"]
-        | {
-            "data": "{name} ({kind})".format(**content["data"]["origin"]),
-            "dataset_sha256": content["data"]["dataset_sha256"],
-            "seeds": comparison["models"]["scale"]["seeds"],
-            "device": training["device"],
-            "parameters": {name: document["parameters"] for name, document in documents.items()}
-            | ({} if replayed is None else {OPTIONAL: replayed["parameters"]}),
-            "run_seconds": _seconds_between(documents["data"], documents["phase2"]),
+        "schema": SCHEMA,
+        "verdict": {
+            "word": word_of(criteria, GUIDES, missing),
+            "parts": [
+                *({"key": codec, "word": word_of(criteria, codec, missing)} for codec in JUDGED),
+                {"key": "retraining", "word": recommendation["words"]["A"]},
+                {"key": "success", "word": success_word(run.replays, missing)},
+            ],
+            "shortfalls": [asdict(shortfall) for shortfall in missing],
         },
+        "criteria": [criterion.as_json() for criterion in criteria],
+        "recommendation": recommendation,
+        "claims": [claim.as_json() for claim in guide_claims(run)],
+        "provenance": _provenance(run.out, documents),
     }
-    write_json(out.results, results)
+    write_json(run.out.results, results)
     return results
+
+
+def short_of_batches(documents: dict[str, Any]) -> list[Shortfall]:
+    """What else keeps the recommendation from being evidence."""
+    comparison, policy = documents["comparison"]["parameters"], documents["policy"]
+    steps = policy["content"]["config"]["steps"]
+    wanted = [Shortfall("policy_steps", steps, targets.EVIDENCE_POLICY_STEPS)]
+    if not comparison["full"]:
+        least = targets.EVIDENCE_BASELINE_STEPS
+        wanted.append(Shortfall("baseline_steps", comparison["baseline_steps"], least))
+    return [each for each in wanted if each.have < each.least]
+
+
+def _provenance(out: OutputFolder, documents: dict[str, Any]) -> dict[str, Any]:
+    data, training = documents["data"]["content"], documents["training"]["content"]
+    started, ended = (datetime.fromisoformat(documents[name]["provenance"]["written"]) for name in ("data", "policy"))
+    return documents["policy"]["provenance"] | {
+        "data": "{name} ({kind})".format(**data["origin"]),
+        "dataset_sha256": data["dataset_sha256"],
+        "seeds": [run["seed"] for run in training["conditionings"]["scale"]["runs"]],
+        "device": training["device"],
+        "parameters": {name: document["parameters"] for name, document in documents.items()},
+        "run_seconds": (ended - started).total_seconds(),
+    }

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from made_up import Array, exact_demos, numbered
-from reading import about, assert_same, notes, rate_of, read
+from reading import about, assert_same, card_of, notes, rate_of, read
 from writers import Demos, write_chunk_file, write_libero_folder
 
-from workbook.data.card import describe
+from workbook.common.note import note
 from workbook.data.dataset import Prepared, prepare_dataset
 from workbook.data.episodes import Episode
 from workbook.data.plausibility import LIBERO_LATTICE
@@ -121,15 +121,17 @@ def test_the_normalised_sample_comes_back(whole_chunks: Sample, normalised: Prep
 def test_the_normalised_sample_has_its_exact_zeros(whole_chunks: Sample, normalised: Prepared) -> None:
     for one, other in zip(normalised.dataset.episodes, whole_chunks.prepared.dataset.episodes, strict=True):
         np.testing.assert_array_equal(one.actions == 0, other.actions == 0)
-    card, expected = describe(normalised), describe(whole_chunks.prepared)
-    assert card["zero_share"] == expected["zero_share"]
-    assert min(card["zero_share"][:6]) > 0.03
-    assert (card["idle_share"], card["still"]) == (expected["idle_share"], expected["still"])
+    found, expected = card_of(normalised), card_of(whole_chunks.prepared)
+    shares = [run.table("dimensions").zero_share for run in (found, expected)]
+    np.testing.assert_array_equal(*shares)
+    assert shares[0][:6].min() > 0.03
+    for key in ("idle_share", "still"):
+        assert found.data[key] == expected.data[key]
 
 
 def test_the_normalised_sample_lies_on_its_lattice(whole_chunks: Sample, normalised: Prepared) -> None:
-    card, expected = describe(normalised), describe(whole_chunks.prepared)
-    assert card["lattice"] == LIBERO_LATTICE
+    card, expected = card_of(normalised), card_of(whole_chunks.prepared)
+    assert card.data["lattice"] == LIBERO_LATTICE
     assert about("lattice", remarks(card)) == about("lattice", remarks(expected))
     assert about("lattice", remarks(card))[0].endswith(
         "position 100.0%, rotation 100.0%: recorded, or rounded, as LIBERO's are."
@@ -177,12 +179,8 @@ def test_without_episodes_blocks_of_160_steps_are_held_together_and_it_is_said(
         np.testing.assert_array_equal(
             np.concatenate([episode.actions for episode in read(tmp_path / "a.pt")]), actions.reshape(-1, 7)
         )
-    assert read_recordings(tmp_path / "a.pt").origin.notes[1] == (
-        f"The file does not say which episode a chunk is of (metadata 'episode_index' would), so blocks of {block} "
-        "neighbouring chunks are held together as if each were an episode. Where a block ends inside an episode, one "
-        "part may be trained on and the next held out; if the chunks were shuffled, that holds for every episode, and "
-        "held-out errors are too small. Drift, gripper switches and autocorrelation run over blocks, not episodes."
-    )
+    assert read_recordings(tmp_path / "a.pt").origin.notes[1] == note("episodes_not_said", block=block)
+    assert f"so blocks of {block} neighbouring chunks are held together" in notes(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("count", [1, 19, 20, 39])

@@ -18,16 +18,17 @@ import pytest
 from fake_hub import COMMIT, FakeHub, serving
 from hub_fixtures import DATA, DEMOS, FILES, NEXT_COMMIT, OWNER_NAME, PINNED, file_path, in_another_process, refusal
 from made_up import random_demos
-from reading import assert_same_episodes
+from reading import assert_same_episodes, card_of, notes
 from writers import lerobot_table, write_lerobot_v2, write_lerobot_v3, write_parquet
 
 from workbook import run
-from workbook.data.card import describe
+from workbook.common.note import note
 from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import Recordings
 from workbook.data.sources import mirror as mirrors
 from workbook.data.sources.mirror import CACHE_VARIABLE, MARKER, NEWEST
 from workbook.data.sources.read import read_recordings
+from workbook.report.text import words
 from workbook.report.text.data import remarks
 
 THE_QUESTION = [f"GET /api/datasets/{OWNER_NAME}"]
@@ -68,16 +69,15 @@ def test_the_note_on_what_was_fetched_is_right(tmp_path: Path, monkeypatch: pyte
     folder = write_lerobot_v3(tmp_path / "remote", random_demos(12, steps=150), image_bytes=BYTES_OF_AN_IMAGE)
     with serving({OWNER_NAME: folder}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        (note,) = read_recordings(DATA).origin.notes
-        read, total = re.fullmatch(r"Fetched without images: about (\S+) MB of (\S+) MB of data files\.", note).groups()
+        said = notes(DATA)
+        read, total = re.fullmatch(r"Fetched without images: about (\S+) MB of (\S+) MB of data files\.", said).groups()
     assert float(read) * 1e6 == pytest.approx(hub.bytes_sent, rel=0.25)
     assert total == f"{size_of(folder / 'data') / 1e6:.3g}"
 
 
 def test_a_note_never_says_that_more_was_fetched_than_there_is(hub: FakeHub) -> None:
-    (note,) = read_recordings(DATA).origin.notes
-    read, total = (float(word) for word in note.split() if word[0].isdigit())
-    assert read <= total
+    [fetched] = read_recordings(DATA).origin.notes
+    assert fetched["values"]["read"] <= fetched["values"]["total"]
 
 
 def test_no_video_is_asked_for(hub: FakeHub) -> None:
@@ -197,10 +197,11 @@ def test_of_several_earlier_revisions_the_newest_is_used(
 def assert_earlier_was_used(first: Recordings, second: Recordings) -> None:
     assert_same_episodes(first, second)
     assert first.origin.name == second.origin.name
-    *notes, last = second.origin.notes
-    assert tuple(notes) == first.origin.notes
+    *others, last = second.origin.notes
+    assert tuple(others) == first.origin.notes
     commit = first.origin.name.rpartition("@")[2]
-    assert last == f"The hub could not be asked for a newer revision; {commit[:12]}, fetched earlier, was used."
+    assert last == note("hub_not_asked", used=commit)
+    assert words("data").of_note(last).endswith(f"for a newer revision; {commit[:12]}, fetched earlier, was used.")
 
 
 def test_without_connection_a_branch_is_refused_though_its_commit_may_be_here(
@@ -241,7 +242,7 @@ def test_switched_off_the_earlier_revision_is_used_and_without_one_it_is_refused
     read_recordings(DATA)
     hub.forget()
     code = """
-print(read_recordings("hf://test/data").origin.notes[-1])
+print(read_recordings("hf://test/data").origin.notes[-1]["values"]["used"])
 print(read_recordings("hf://test/data@0123456789abcdef0123456789abcdef01234567").origin.name)
 for name in ("hf://test/other", "libero_spatial"):
     try:
@@ -251,7 +252,7 @@ for name in ("hf://test/other", "libero_spatial"):
 """
     done = in_another_process(code, HF_HUB_OFFLINE="1")
     assert done.stdout.splitlines() == [
-        "The hub could not be asked for a newer revision; 0123456789ab, fetched earlier, was used.",
+        COMMIT,
         PINNED,
         "hf://test/other: the hub is switched off by HF_HUB_OFFLINE, and this was not fetched earlier",
         "hf://lerobot/libero: the hub is switched off by HF_HUB_OFFLINE, and this was not fetched earlier",
@@ -276,7 +277,7 @@ def test_a_mirror_that_is_finished_is_the_one_that_is_found(tmp_path: Path) -> N
     finished = mirrors.finish(tmp_path / COMMIT, 1_234_567, 89_000_000)
     assert finished == mirrors.whole(tmp_path / COMMIT)
     assert (finished.folder, finished.revision) == (tmp_path / COMMIT, COMMIT)
-    assert finished.notes == ("Fetched without images: about 1.23 MB of 89 MB of data files.",)
+    assert finished.notes == (note("fetched", read=1_234_567, total=89_000_000),)
 
 
 # Pinned
@@ -323,13 +324,14 @@ def test_the_runner_pins_and_the_notebooks_read_what_it_fetched(hub: FakeHub, tm
     assert named == PINNED
     publish_next(hub, tmp_path)
     hub.forget()
-    card = describe(prepare_dataset(named))
+    card = card_of(prepare_dataset(named))
+    origin = card.data["origin"]
     assert hub.requests == []
-    assert card["origin"]["name"] == PINNED
-    assert (card["origin"]["kind"], card["origin"]["revision"]) == ("LeRobot v3.0, from the hub", COMMIT)
-    assert remarks(card)[0].endswith(f" `--data {PINNED}` reads the same again.")
-    assert card["origin"]["notes"][0].startswith("Fetched without images: ")
-    assert card["episodes"] == 16
+    assert origin["name"] == PINNED
+    assert (origin["kind"], origin["revision"]) == ("LeRobot v3.0, from the hub", COMMIT)
+    assert f"`--data {PINNED}`" in remarks(card)[0]
+    assert remarks(card)[1].startswith("Fetched without images: ")
+    assert card.data["episodes"] == 16
 
 
 def test_the_mirror_is_found_from_another_folder(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

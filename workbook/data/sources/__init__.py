@@ -1,4 +1,4 @@
-"""Readers, one a format, that all yield the same table of episodes; `recordings` chooses among them."""
+"""Readers, one a format, that all yield the same table of episodes; `read` chooses among them."""
 
 DATA_KINDS = (
     "'sample'; a LIBERO HDF5 file or a folder of them; the folder of a LeRobot data set, v2 or v3; a .pt file of "

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
+from workbook.common.note import Note, note
 from workbook.data.episodes import Episode, control_rate
 from workbook.data.sources.files import check_is_file, one_line
 
@@ -36,7 +37,7 @@ PLAIN_ARRAYS: list[Any] = [
 EPISODE_KEYS = ("episode", "episode_index")
 
 
-def read_file(path: Path) -> tuple[list[Episode], list[str]]:
+def read_file(path: Path) -> tuple[list[Episode], list[Note]]:
     """Episodes in the units of the 'normalization' that the file carries, and what to know of them.
 
     The file: {'actions': (N, C, A), 'normalization': {'min': (A,), 'max': (A,)}, 'metadata': {'episode_index': (N,),
@@ -118,12 +119,9 @@ def _holds_numbers(tensor: torch.Tensor) -> bool:
     return plain and tensor.device.type == "cpu" and (tensor.dtype.is_floating_point or tensor.dtype in INTEGERS)
 
 
-def _denormalise(path: Path, chunks: NDArray[np.float64], bounds: Any) -> tuple[NDArray[np.float64], list[str]]:
+def _denormalise(path: Path, chunks: NDArray[np.float64], bounds: Any) -> tuple[NDArray[np.float64], list[Note]]:
     if bounds is None:
-        return chunks, [
-            "The file carries no 'normalization': its values are taken as they are. If they were normalised, errors in "
-            "mm and degrees are wrong."
-        ]
+        return chunks, [note("without_normalization")]
     if not isinstance(bounds, Mapping) or not {"min", "max"} <= set(bounds):
         raise InputError(f"{path}: 'normalization' has no 'min' and 'max'; save it again with both")
     low, high = (_bound(path, bounds[end], end, chunks.shape[2]) for end in ("min", "max"))
@@ -132,7 +130,7 @@ def _denormalise(path: Path, chunks: NDArray[np.float64], bounds: Any) -> tuple[
     raw = (chunks + 1) / 2 * (high - low) + low
     # A float32 chunk seldom holds the value that stands for exactly 0, which the controller treats apart.
     raw[np.abs(raw) <= NEARLY_ZERO * (high - low)] = 0.0
-    return raw, ["Normalised chunks, brought back to controller units with the 'normalization' in the file."]
+    return raw, [note("brought_back")]
 
 
 def _bound(path: Path, value: Any, end: str, width: int) -> NDArray[np.float64]:
@@ -145,7 +143,7 @@ def _bound(path: Path, value: Any, end: str, width: int) -> NDArray[np.float64]:
     return np.broadcast_to(bound.ravel(), (width,))
 
 
-def _owners(path: Path, count: int, length: int, metadata: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[str]]:
+def _owners(path: Path, count: int, length: int, metadata: Mapping[str, Any]) -> tuple[NDArray[np.int64], list[Note]]:
     """Which episode each chunk is of: (N,)."""
     key = next((key for key in EPISODE_KEYS if metadata.get(key) is not None), None)
     if key is not None:
@@ -157,12 +155,7 @@ def _owners(path: Path, count: int, length: int, metadata: Mapping[str, Any]) ->
         return numbers.astype(np.int64), []
     block = max(1, STEPS_OF_A_BLOCK // length)
     last = max(count // block - 1, 0)  # takes what is left over, too
-    return np.minimum(np.arange(count) // block, last), [
-        f"The file does not say which episode a chunk is of (metadata 'episode_index' would), so blocks of {block} "
-        "neighbouring chunks are held together as if each were an episode. Where a block ends inside an episode, one "
-        "part may be trained on and the next held out; if the chunks were shuffled, that holds for every episode, and "
-        "held-out errors are too small. Drift, gripper switches and autocorrelation run over blocks, not episodes."
-    ]
+    return np.minimum(np.arange(count) // block, last), [note("episodes_not_said", block=block)]
 
 
 def _refuse_overlap(path: Path, chunks: NDArray[np.float64]) -> None:

@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import logging
 
 from workbook.common.errors import InputError
+from workbook.common.note import note
 from workbook.data.sources import lerobot, mirror
 from workbook.data.sources.files import one_line
 from workbook.data.sources.mirror import Mirror
@@ -76,7 +77,7 @@ def fetch(repository: str, revision: str = "", on_progress: OnProgress | None = 
         earlier = mirror.newest(cache) if not revision and _is_no_answer(error) else None
         if earlier is None:
             _refuse(f"hf://{repository}{'@' + revision if revision else ''}", error)
-        return Mirror(earlier.folder, earlier.revision, (*earlier.notes, _unreached(earlier)))
+        return Mirror(earlier.folder, earlier.revision, (*earlier.notes, note("hub_not_asked", used=earlier.revision)))
     found = mirror.whole(cache / commit) or _mirror(repository, commit, cache / commit, on_progress)
     if not revision:
         mirror.store(cache / mirror.NEWEST, commit.encode())
@@ -198,10 +199,6 @@ def _endpoint() -> str | None:
 
 def _is_commit(revision: str) -> bool:
     return len(revision) == 40 and all(letter in "0123456789abcdef" for letter in revision)
-
-
-def _unreached(found: Mirror) -> str:
-    return f"The hub could not be asked for a newer revision; {found.revision[:12]}, fetched earlier, was used."
 
 
 def _is_no_answer(error: Exception) -> bool:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
+from workbook.common.note import Note, note
 from workbook.data.episodes import CONTROL_RATE_HZ, Episode, control_rate
 from workbook.data.sources.files import check_is_file, files_below, one_line, or_refuse
 from workbook.data.sources.libero_suites import is_libero_task
@@ -32,7 +33,7 @@ def is_dataset(folder: Path) -> bool:
     return (folder / INFO).exists()
 
 
-def read_folder(folder: Path) -> tuple[list[Episode], str, list[str]]:
+def read_folder(folder: Path) -> tuple[list[Episode], str, list[Note]]:
     """Episodes in order of `episode_index`, steps in order of `frame_index`; the version; and what to know of them.
 
     Raises:
@@ -129,18 +130,15 @@ def _read_rows(path: Path, place: str) -> _Rows:
     return or_refuse(place, read, OTHERWISE)
 
 
-def _control_rate(info: dict[str, Any], tasks: dict[int, str]) -> tuple[float | None, list[str]]:
+def _control_rate(info: dict[str, Any], tasks: dict[int, str]) -> tuple[float | None, list[Note]]:
     """Steps a second. LIBERO's conversions say 10 fps, which is the label of the conversion: its control rate is 20."""
     rate = control_rate(info.get("fps"))
     if tasks and rate not in (None, CONTROL_RATE_HZ) and all(map(is_libero_task, tasks.values())):
-        return CONTROL_RATE_HZ, [
-            f"The data set says {rate:g} steps a second; its tasks are LIBERO's, so LIBERO's control rate of "
-            f"{CONTROL_RATE_HZ:g} is taken."
-        ]
+        return CONTROL_RATE_HZ, [note("liberos_rate", said=rate, taken=CONTROL_RATE_HZ)]
     return rate, []
 
 
-def _missing(info: dict[str, Any], episodes: list[Episode]) -> list[str]:
+def _missing(info: dict[str, Any], episodes: list[Episode]) -> list[Note]:
     """What is said of episodes that are not there.
 
     Raises:
@@ -148,7 +146,7 @@ def _missing(info: dict[str, Any], episodes: list[Episode]) -> list[str]:
     """
     promised = info.get("total_episodes")
     if isinstance(promised, int) and promised != len(episodes):
-        return [f"{INFO} promises {promised:,} episodes; {len(episodes):,} are there."]
+        return [note("episodes_missing", file=INFO, promised=promised, found=len(episodes))]
     steps, found = info.get("total_frames"), sum(len(episode.actions) for episode in episodes)
     if isinstance(promised, int) and isinstance(steps, int) and steps != found:
         raise InputError(

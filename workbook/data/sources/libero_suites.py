@@ -7,13 +7,11 @@ from functools import cache
 from pathlib import Path
 
 from workbook.common.errors import InputError
+from workbook.common.note import Note, note
 from workbook.data.episodes import Episode
 
 REPOSITORY = "lerobot/libero"  # LeRobot v3, the images in separate video files
-FILTERED = (
-    f"{REPOSITORY} is published as OpenVLA's version of the four suites: 1,693 demonstrations, without failed ones and "
-    "without no-op steps."
-)
+FILTERED = note("filtered", repository=REPOSITORY)
 ALL = "libero"
 
 
@@ -32,7 +30,7 @@ def is_libero_task(task: str) -> bool:
     return any(_plain(task) in tasks for tasks in _suites().values())
 
 
-def select(episodes: list[Episode], suite: str, place: str) -> tuple[list[Episode], list[str]]:
+def select(episodes: list[Episode], suite: str, place: str) -> tuple[list[Episode], list[Note]]:
     """The episodes of a suite's tasks, and what to know of them.
 
     Raises:
@@ -44,7 +42,8 @@ def select(episodes: list[Episode], suite: str, place: str) -> tuple[list[Episod
     if not chosen:
         raise InputError(f"{place}: holds no task of {suite}; its tasks may be named otherwise: give hf://{REPOSITORY}")
     lacking = len(wanted) - len(found)
-    return chosen, [f"{lacking} of the {len(wanted)} tasks of {suite} are not in {place}."] if lacking else []
+    notes = [note("tasks_lacking", lacking=lacking, of=len(wanted), suite=suite, place=place)] if lacking else []
+    return chosen, notes
 
 
 def _plain(task: str) -> str:

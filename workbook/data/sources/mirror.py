@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbook.common.errors import InputError
+from workbook.common.note import Note, note
 from workbook.common.paths import expand, replacing
 
 CACHE_VARIABLE = "WORKBOOK_CACHE"
@@ -29,7 +30,7 @@ class Mirror:
 
     folder: Path
     revision: str
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def cache_of(repository: str) -> Path:
@@ -50,8 +51,7 @@ def whole(folder: Path) -> Mirror | None:
 
 
 def _mirror(folder: Path, marker: dict[str, Any]) -> Mirror:
-    read, total = (f"{marker[name] / 1e6:.3g} MB" for name in ("read", "total"))
-    return Mirror(folder, folder.name, (f"Fetched without images: about {read} of {total} of data files.",))
+    return Mirror(folder, folder.name, (note("fetched", read=marker["read"], total=marker["total"]),))
 
 
 def newest(cache: Path) -> Mirror | None:

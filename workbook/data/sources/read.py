@@ -17,7 +17,6 @@ from workbook.data.sources import (
     chunk_file,
     lerobot,
     libero_hdf5,
-    libero_hdf5 as libero_starts,
     libero_suites,
 )
 
@@ -45,7 +44,7 @@ def read_recordings(data: str | Path, on_progress: OnProgress | None = None) -> 
 def read_recorded_starts(data: str | Path, episodes: Sequence[Episode]) -> list[Start | None]:
     """Where episodes that `data` yielded began in the simulator; None for each that does not say it."""
     text = str(data)
-    return libero_starts.read_starts(SAMPLE if text == "sample" else expand(text), episodes)
+    return libero_hdf5.read_starts(SAMPLE if text == "sample" else expand(text), episodes)
 
 
 def _plain(episode: Episode) -> Episode:
@@ -73,9 +72,8 @@ def _read_hub(name: str, on_progress: OnProgress | None) -> Recordings:
     repository, _, revision = name.partition("@")
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", repository):
         raise InputError(f"hf://{name}: is not a data set's name; write hf://owner/name or hf://owner/name@revision")
-    from workbook.data.sources import (
-        hub,  # only here: its package takes a second, and warns in notebooks without widgets
-    )
+    # Only here: its package takes a second, and warns in notebooks without widgets.
+    from workbook.data.sources import hub
 
     mirror = hub.fetch(repository, revision, on_progress)
     pinned = f"{HUB_PREFIX}{repository}@{mirror.revision}"

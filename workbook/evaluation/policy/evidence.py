@@ -1,218 +1,248 @@
-"""The figures of Phase 2 in miniature: errors with intervals, accuracy by layer, agreement, and paired differences."""
+"""What follows from small policies' predictions: errors, choices made on the validation part, and paired differences.
+
+probe.parquet, a row for each held-out episode:
+
+    codec, setting      whose tokens are predicted; 'regression' predicts actions without tokens
+    rule                how predictions become actions (`network.RULES`); 'regression', or 'codec': true tokens decoded
+    decoder             'own', or the entry that reads the tokens in its stead
+    layers              of tokens that were decoded, coarse to fine
+    training_set_size   train episodes that the policy has seen, 0 where there is none
+    seed, part, task, episode
+    mse, ...            errors of the decoded action, `steps` their weight; of the validation part and of fewer than
+                        all layers the mse alone
+
+tables/policy_tokens.parquet, of the test part: codec, setting, rule, training_set_size, seed, layer | accuracy,
+cross_entropy_bits of a chunk, majority_share and entropy_bits of a token.
+tables/draft.parquet: codec, setting, rule, seed, layer | agreement of draft and main model, as a share.
+tables/policies.parquet: codec, setting | layers, tokens_per_chunk, weights of the network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 
-from workbook.codecs.protocol import Tokens, code_entropy
-from workbook.codecs.token_spaces import TokenSpace
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement
-from workbook.evaluation.layers import majority_share
-from workbook.evaluation.metrics import Metric, summarise
-from workbook.evaluation.policy.network import RULES
-from workbook.evaluation.score import HeldOut
+from workbook.common.paths import OutputFolder
+from workbook.evaluation.policy.network import RULES, PolicyConfig
+from workbook.evaluation.score import estimate_of, values_of
 
 SAME_WITHIN = 0.05  # errors this near to each other count as equal
-Scores = dict[str, Metric]
+OWN = "own"  # a codec's own decoder
+CODEC, REGRESSION_RULE = "codec", "regression"  # rows that no decode rule has made
+RETRAINED = "naive_by_retrained"
+GROUPED = ["codec", "setting", "rule", "decoder", "layers", "training_set_size", "part"]
+
+
+class PredictedCodec(NamedTuple):
+    """A codec at the setting at which its tokens are predicted."""
+
+    codec: str
+    setting: str
+
+
+REGRESSION = PredictedCodec("regression", "")
+NAIVE, FIXED_SCALE = "naive", "fixed_scale"
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """What is predicted: a codec's tokens, with a space for each seed, or none for regression; alternatives are other
-    decoders of the same tokens.
-    """
+class PolicyEvidence:
+    """The rows, and what is computed from them; where no training-set size is named, of policies trained on all."""
 
-    title: str
-    spaces: Sequence[TokenSpace]
-    alternatives: Mapping[str, Sequence[TokenSpace]]
+    rows: pd.DataFrame
+    tokens: pd.DataFrame
+    draft: pd.DataFrame
+    policies: pd.DataFrame
+    config: PolicyConfig
+    _estimates: dict[tuple[object, ...], Estimate] = field(default_factory=dict)
 
-    def space(self, seed: int) -> TokenSpace:
-        return self.spaces[seed % len(self.spaces)]
+    @cached_property
+    def codecs(self) -> list[PredictedCodec]:
+        """In the order of the catalogue."""
+        return [PredictedCodec(*pair) for pair in zip(self.policies.codec, self.policies.setting, strict=True)]
 
+    @property
+    def drafted(self) -> list[PredictedCodec]:
+        """Those whose coarse layers a draft model predicts."""
+        return [PredictedCodec(*pair) for pair in dict.fromkeys(zip(self.draft.codec, self.draft.setting, strict=True))]
 
-@dataclass(frozen=True)
-class Job:
-    """One policy to train. subject: key of `Shared.subjects`, "" for regression; draft: on the coarse layers alone."""
+    def decoders(self, codec: PredictedCodec) -> list[str]:
+        """Its own, and the entries that read its tokens."""
+        return list(
+            dict.fromkeys(decoder for name, setting, _, decoder, *_ in self._grouped if (name, setting) == codec)
+        )
 
-    subject: str
-    episodes: int
-    seed: int
-    draft: bool = False
+    def of(self, codec: str) -> PredictedCodec:
+        """A codec by its name, at the first of its settings."""
+        return next(each for each in self.codecs if each.codec == codec)
 
+    @cached_property
+    def training_set_sizes(self) -> list[int]:
+        return sorted(set(self.rows.training_set_size[self.rows.codec == REGRESSION.codec]))
 
-@dataclass(frozen=True, eq=False)
-class Predicted:
-    """What a policy's predictions are worth.
+    @property
+    def most(self) -> int:
+        return self.training_set_sizes[-1]
 
-    scores: (part, rule, first layers that are decoded, 0 for all) -> metrics of the decoded predicted actions;
-    tokens: of the test part, rule -> (N, G, S) a layer; bits: rule -> the demonstrator's tokens of a chunk, mean of
-    each layer; weights: how many the network has.
-    """
+    @property
+    def seeds(self) -> int:
+        return int(self._of(REGRESSION, REGRESSION_RULE).seed.nunique())
 
-    scores: dict[tuple[str, str, int], Scores]
-    tokens: dict[str, list[np.ndarray]]
-    bits: dict[str, list[float]]
-    weights: int = 0
+    def layers(self, codec: PredictedCodec) -> int:
+        return int(self._policies.loc[codec, "layers"])
 
+    def tokens_per_chunk(self, codec: PredictedCodec) -> int:
+        return int(self._policies.loc[codec, "tokens_per_chunk"])
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """The figures of the probe from what all policies predicted."""
+    def weights(self, codec: PredictedCodec) -> int:
+        return int(self._policies.loc[codec, "weights"])
 
-    test: HeldOut
-    subjects: Mapping[str, Subject]
-    found: Mapping[Job, Predicted]
-    amounts: Sequence[int]
-    seeds: int
+    @cached_property
+    def _policies(self) -> pd.DataFrame:
+        return self.policies.set_index(["codec", "setting"])
 
-    def _per_seed(self, subject: str, amount: int, rule: str, layers: int = 0, part: str = "test") -> list[Scores]:
-        jobs = (Job(subject, amount, seed) for seed in range(self.seeds))
-        return [self.found[job].scores[part, rule, layers] for job in jobs]
+    @cached_property
+    def _grouped(self) -> dict[tuple[Any, ...], pd.DataFrame]:
+        grouped = self.rows.groupby(GROUPED, sort=False)
+        return {key: frame for key, frame in grouped}  # noqa: C416 - keys are tuples
 
-    def errors(self, subject: str, amount: int, rule: str) -> dict[str, Any]:
-        """Errors of the decoded predicted actions, and the validation MSE, by which choices are made."""
-        summary = summarise(self._per_seed(subject, amount, rule))
-        return {
-            "errors": {name: estimate.as_json() for name, estimate in summary.items()},
-            "validation_mse": self._validation_mse(subject, amount, rule),
-        }
+    def _of(
+        self, codec: PredictedCodec, rule: str, size: int | None = None, layers: int | None = None,
+        decoder: str = OWN, part: str = "test",
+    ) -> pd.DataFrame:  # fmt: skip
+        if layers is None:
+            layers = 0 if codec == REGRESSION else self.layers(codec)
+        size = 0 if rule == CODEC else size or self.most
+        return self._grouped[(*codec, rule, decoder, layers, size, part)]
 
-    def _validation_mse(self, subject: str, amount: int, rule: str, layers: int = 0) -> float:
-        metrics = [scores["mse"] for scores in self._per_seed(subject, amount, rule, layers, "validation")]
-        return float(np.mean([metric.values @ metric.weights / metric.weights.sum() for metric in metrics]))
+    def error(
+        self, codec: PredictedCodec, rule: str, size: int | None = None, layers: int | None = None,
+        decoder: str = OWN, metric: str = "mse",
+    ) -> Estimate:  # fmt: skip
+        """Error of the decoded predicted actions on the test part."""
+        return self._once(
+            ("error", codec, rule, size, layers, decoder, metric),
+            lambda: estimate_of(self._of(codec, rule, size, layers, decoder), metric),
+        )
 
-    def of_subject(self, key: str) -> dict[str, Any]:
-        subject = self.subjects[key]
-        truths = [space.tokens(self.test.chunks.actions) for space in subject.spaces]
-        codec = [self.test.measure(s.decode(t)) for s, t in zip(subject.spaces, truths, strict=True)]
-        most = self.amounts[-1]
-        rule = self.best_rule(key)
-        return {
-            "title": subject.title,
-            "layers": len(subject.spaces[0].sizes),
-            "weights": self.found[Job(key, most, 0)].weights,
-            "tokens_per_chunk": self._tokens_per_chunk(key),
-            "codec_mse": summarise([{"mse": metrics["mse"]} for metrics in codec])["mse"].as_json(),
-            "majority": np.mean([[_majority(layer) for layer in truth] for truth in truths], axis=0).tolist(),
-            "entropy": np.mean([[_entropy(layer) for layer in truth] for truth in truths], axis=0).tolist(),
-            "best_rule": rule,
-            "layers_to_keep": self.layers_to_keep(key, rule),
-            "by_amount": {str(amount): self._by_rule(key, truths, amount) for amount in self.amounts},
-            "by_layers": {
-                rule: [
-                    summarise([{"mse": s["mse"]} for s in self._per_seed(key, most, rule, shown)])["mse"].as_json()
-                    for shown in self._prefixes(key)
-                ]
-                for rule in RULES
-            },
-        }
+    def best_error(self, codec: PredictedCodec, size: int | None = None) -> Estimate:
+        """The MSE at the codec's best rule."""
+        return self.error(codec, self.best_rule(codec), size)
 
-    def _prefixes(self, key: str) -> list[int]:
-        """The numbers of first layers that were decoded, all of them as 0, coarse to fine."""
-        return [*range(1, len(self.subjects[key].spaces[0].sizes)), 0]
+    def regression(self, size: int | None = None, metric: str = "mse") -> Estimate:
+        """Error of the policy without tokens."""
+        return self.error(REGRESSION, REGRESSION_RULE, size, metric=metric)
 
-    def _by_rule(self, key: str, truths: Sequence[list[np.ndarray]], amount: int) -> dict[str, Any]:
-        rows: dict[str, Any] = {}
-        for rule in RULES:
-            rows[rule] = self.errors(key, amount, rule)
-            if rule != "expected":
-                rows[rule] |= self._of_tokens(key, truths, amount, rule)
-        for name in self.subjects[key].alternatives:
-            rows |= {f"{rule}, {name}": self.errors(key, amount, f"{rule}, {name}") for rule in RULES}
-        return rows
+    def codec_mse(self, codec: PredictedCodec) -> Estimate:
+        """What the codec itself makes of the true tokens of as many layers."""
+        return self.error(codec, CODEC)
 
-    def _of_tokens(self, key: str, truths: Sequence[list[np.ndarray]], amount: int, rule: str) -> dict[str, Any]:
-        predicted = [self.found[Job(key, amount, seed)] for seed in range(self.seeds)]
-        accuracy = [
-            [float(np.mean(a == b)) for a, b in zip(each.tokens[rule], truths[seed % len(truths)], strict=True)]
-            for seed, each in enumerate(predicted)
-        ]
-        return {
-            "accuracy": np.mean(accuracy, axis=0).tolist(),
-            "accuracy_per_seed": accuracy,
-            "bits_per_layer": np.mean([each.bits[rule] for each in predicted], axis=0).tolist(),
-            "bits_per_chunk": [float(np.sum(each.bits[rule])) for each in predicted],
-        }
+    def validation_mse(self, codec: PredictedCodec, rule: str, layers: int | None = None) -> float:
+        """By which choices are made."""
+        values, weights = values_of(self._of(codec, rule, layers=layers, part="validation"), "mse")
+        return float((values @ weights / weights.sum()).mean())
 
-    def best_rule(self, key: str) -> str:
-        """The rule of least validation MSE, with all training data; of equal ones the simplest."""
-        return min(RULES, key=lambda rule: self._validation_mse(key, self.amounts[-1], rule))
+    def best_rule(self, codec: PredictedCodec) -> str:
+        """The rule of least validation MSE; of equal ones the simplest."""
+        return min(RULES, key=lambda rule: self.validation_mse(codec, rule))
 
-    def layers_to_keep(self, key: str, rule: str) -> int:
-        """The fewest first layers whose validation MSE, predicted and decoded, is within 5 % of the least."""
-        found = [self._validation_mse(key, self.amounts[-1], rule, shown) for shown in self._prefixes(key)]
+    def layers_to_keep(self, codec: PredictedCodec, rule: str = "") -> int:
+        """The fewest first layers whose validation MSE, predicted and decoded by a rule, is within 5 % of the least."""
+        rule = rule or self.best_rule(codec)
+        found = [self.validation_mse(codec, rule, count + 1) for count in range(self.layers(codec))]
         return next(k + 1 for k, mse in enumerate(found) if mse <= min(found) * (1 + SAME_WITHIN))
 
-    def new_codec(self) -> str:
+    @cached_property
+    def new_codec(self) -> PredictedCodec:
         """The codec to take where tokens are made anew: that of fewest tokens a chunk of those whose policy, at its
         best rule, is within 5 % of the least validation MSE.
         """
-        found = {
-            key: self._validation_mse(key, self.amounts[-1], self.best_rule(key))
-            for key in self.subjects
-            if key != "naive"
+        new = [codec for codec in self.codecs if codec.codec != NAIVE]
+        found = {codec: self.validation_mse(codec, self.best_rule(codec)) for codec in new}
+        near = [codec for codec, mse in found.items() if mse <= min(found.values()) * (1 + SAME_WITHIN)]
+        return min(near, key=self.tokens_per_chunk)
+
+    def accuracy(self, codec: str, rule: str) -> list[float]:
+        """Share of a codec's tokens that are predicted right, layer by layer."""
+        return self.of_layers(self.of(codec), "accuracy", rule)
+
+    def majority(self, codec: str) -> list[float]:
+        """The same if the answer is always the most common token at its place."""
+        return self.of_layers(self.of(codec), "majority_share")
+
+    def of_layers(
+        self, codec: PredictedCodec, column: str, rule: str = RULES[0], size: int | None = None
+    ) -> list[float]:
+        """Mean over seeds of a column of the tokens, layer by layer."""
+        rows = self.tokens[(self.tokens.rule == rule) & (self.tokens.training_set_size == (size or self.most))]
+        return _by_layer(rows, codec, column)
+
+    def agreement(self, codec: PredictedCodec, rule: str) -> list[float]:
+        """Share of the coarse tokens on which draft and main agree, layer by layer, the mean over seeds."""
+        return _by_layer(self.draft[self.draft.rule == rule], codec, "agreement")
+
+    def less(
+        self, baseline: PredictedCodec, rule: str, candidate: PredictedCodec, candidate_rule: str, decoder: str = OWN
+    ) -> Estimate:
+        """The share by which the candidate's MSE is less, paired by seed and episode; decoder: of the candidate."""
+
+        def paired() -> Estimate:
+            over, weights = values_of(self._of(baseline, rule), "mse")
+            under, _ = values_of(self._of(candidate, candidate_rule, decoder=decoder), "mse")
+            return estimate_improvement(over, under, weights)
+
+        return self._once(("less", baseline, rule, candidate, candidate_rule, decoder), paired)
+
+    def contrasts(self) -> dict[str, Estimate]:
+        """Paired differences that decisions hang on, by what is held against what; each codec at its best rule, where
+        none is named.
+        """
+        naive, new, scale = self.of(NAIVE), self.new_codec, self.of(FIXED_SCALE)
+        best = {codec: self.best_rule(codec) for codec in (naive, new, scale)}
+        return {
+            "new_for_naive": self.less(naive, best[naive], new, best[new]),
+            "new_rule": self.less(new, RULES[0], new, best[new]),
+            "retrained_decoder": self.less(naive, best[naive], naive, best[naive], RETRAINED),
+            "naive_rule": self.less(naive, RULES[0], naive, best[naive]),
+            "codec_share": self._codec_share(naive, best[naive]),
+            "regression_for_naive": self.less(naive, best[naive], REGRESSION, REGRESSION_RULE),
+            "fixed_scale_for_naive": self.less(naive, best[naive], scale, best[scale]),
+            **{f"fixed_scale_for_naive_{rule}": self.less(naive, rule, scale, rule) for rule in RULES},
         }
-        near = [key for key, mse in found.items() if mse <= min(found.values()) * (1 + SAME_WITHIN)]
-        return min(near, key=self._tokens_per_chunk)
 
-    def _tokens_per_chunk(self, key: str) -> int:
-        space = self.subjects[key].spaces[0]
-        return space.groups * sum(places for places, _ in space.sizes)
+    def _codec_share(self, codec: PredictedCodec, rule: str) -> Estimate:
+        """The share of the policy's MSE that the codec itself makes."""
 
-    def agreement(self, key: str) -> dict[str, Any]:
-        """Share of the coarse tokens on which draft and main agree, layer by layer: mean, and of each seed."""
-        shares: dict[str, list[list[float]]] = {rule: [] for rule in RULES if rule != "expected"}
-        for seed in range(self.seeds):
-            main, draft = (self.found[Job(key, self.amounts[-1], seed, draft=which)] for which in (False, True))
-            for rule, per_seed in shares.items():
-                pairs = zip(draft.tokens[rule], main.tokens[rule], strict=False)
-                per_seed.append([float(np.mean(a == b)) for a, b in pairs])
-        return {rule: {"mean": np.mean(each, axis=0).tolist(), "per_seed": each} for rule, each in shares.items()}
+        def paired() -> Estimate:
+            policy, weights = values_of(self._of(codec, rule), "mse")
+            own, _ = values_of(self._of(codec, CODEC), "mse")
+            return estimate_improvement(policy, policy - own, weights)
 
-    def contrasts(self) -> dict[str, Any]:
-        """Paired differences of MSE with all training data, as the share by which the second is less than the first."""
-        most = self.amounts[-1]
-        today = self._mse("naive", "independent")
-        new, best = self.new_codec(), {key: self.best_rule(key) for key in self.subjects}
-        naive, scale = self._mse("naive", best["naive"]), self._mse("scale", best["scale"])
-        codec = [self.test.measure(s.decode(s.tokens(self.test.chunks.actions))) for s in self.subjects["naive"].spaces]
-        codec_mse = np.stack([metrics["mse"].values for metrics in codec])
-        rows = {
-            "new_for_naive": self._less(naive, self._mse(new, best[new])),
-            "new_rule": self._less(self._mse(new, "independent"), self._mse(new, best[new])),
-            "scale_for_naive": self._less(naive, scale),
-            "klt_rfsq_for_naive": self._less(naive, self._mse("klt_rfsq", best["klt_rfsq"])),
-            "retrained_decoder": self._less(naive, self._mse("naive", f"{best['naive']}, retrained")),
-            "naive_rule": self._less(today, naive),
-            "codec_share": self._less(naive, naive - codec_mse),
-            "regression_for_naive": self._less(naive, self._mse("", "regression")),
-        }
-        for rule in ("by_layer", "expected"):
-            rows[f"scale_{rule}"] = self._less(self._mse("scale", "independent"), self._mse("scale", rule))
-        for rule in RULES:
-            rows[f"scale_for_naive_{rule}"] = self._less(self._mse("naive", rule), self._mse("scale", rule))
-        return {"episodes": most, **{name: estimate.as_json() for name, estimate in rows.items()}}
+        return self._once(("codec_share", codec, rule), paired)
 
-    def _mse(self, subject: str, rule: str) -> Array:
-        return np.stack([scores["mse"].values for scores in self._per_seed(subject, self.amounts[-1], rule)])
-
-    def _less(self, baseline: Array, candidate: Array) -> Estimate:
-        return estimate_improvement(
-            baseline, candidate, self._per_seed("", self.amounts[-1], "regression")[0]["mse"].weights
-        )
+    def _once(self, key: tuple[object, ...], make: Callable[[], Estimate]) -> Estimate:
+        if key not in self._estimates:
+            self._estimates[key] = make()
+        return self._estimates[key]
 
 
-def _majority(tokens: np.ndarray) -> float:
-    """Share of the tokens (N, G, S) of a layer that equal the most common one at their place."""
-    return float(majority_share(tokens.reshape(-1, tokens.shape[2], 1))[0])
+def _by_layer(rows: pd.DataFrame, codec: PredictedCodec, column: str) -> list[float]:
+    rows = rows[(rows.codec == codec.codec) & (rows.setting == codec.setting)]
+    values: Array = rows[column].to_numpy().reshape(rows.seed.nunique(), -1)
+    return [float(value) for value in np.mean(values, axis=0)]
 
 
-def _entropy(tokens: np.ndarray) -> float:
-    """Mean entropy of a token (N, G, S) of a layer, in bits, each place by itself."""
-    flat = tokens.reshape(-1, 1, tokens.shape[2])
-    return float(code_entropy(Tokens(flat), np.ones(flat.shape[:2], dtype=bool)).mean())
+class Files(Protocol):
+    """Of one run, as `evaluation.evidence` reads them."""
+
+    out: OutputFolder
+
+    def rows(self, name: str) -> pd.DataFrame: ...
+
+    def table(self, name: str) -> pd.DataFrame: ...

@@ -19,8 +19,9 @@ from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
 from workbook.data.episodes import Episode
 
-Rule = Literal["independent", "by_layer", "expected"]
-RULES: tuple[Rule, ...] = ("independent", "by_layer", "expected")
+Rule = Literal["parallel_argmax", "autoregressive", "soft"]
+RULES: tuple[Rule, ...] = ("parallel_argmax", "autoregressive", "soft")
+TOKEN_RULES: tuple[Rule, ...] = RULES[:2]  # soft decoding gives actions, and no tokens
 FEATURES = 256  # what the trunk gives to the heads, shared out over the groups of a chunk
 FEWEST_FEATURES = 16  # of a group
 HEAD_WEIGHTS = 52_000  # of all heads together, whatever the codec
@@ -201,8 +202,8 @@ def train_policy(
 class Prediction:
     """Of one rule: tokens (N, G, S) a layer, and the log2 probability of the demonstrator's tokens, (N, G, S) a layer.
 
-    by_layer predicts from its own tokens, but is asked for the demonstrator's given the demonstrator's before, as the
-    chain rule has it.
+    autoregressive predicts from its own tokens, but is asked for the demonstrator's given the demonstrator's before, as
+    the chain rule has it.
     """
 
     tokens: list[np.ndarray]
@@ -213,11 +214,11 @@ class Prediction:
 def predict(
     model: TokenPolicy, inputs: Tensor, truth: Sequence[np.ndarray]
 ) -> tuple[dict[str, Prediction], list[Array]]:
-    """Both rules that give tokens, and the probabilities (N, G, S, L) of independent heads for the expected value."""
+    """Both rules that give tokens, and the probabilities (N, G, S, L) of parallel heads for soft decoding."""
     features = model.features(inputs)
     targets = [torch.from_numpy(layer) for layer in truth]
     alone = [model.logits_alone(features, layer).log_softmax(-1) for layer in range(len(targets))]
-    independent = Prediction(
+    parallel = Prediction(
         [each.argmax(-1).numpy() for each in alone], [_of_truth(e, t) for e, t in zip(alone, targets, strict=True)]
     )
     chosen: list[Tensor] = []
@@ -225,8 +226,9 @@ def predict(
     for layer, target in enumerate(targets):
         surprise.append(_of_truth(model.logits_given(features, targets[:layer]).log_softmax(-1), target))
         chosen.append(model.logits_given(features, chosen).argmax(-1))
-    by_layer = Prediction([each.numpy() for each in chosen], surprise)
-    return {"independent": independent, "by_layer": by_layer}, [each.exp().double().numpy() for each in alone]
+    autoregressive = Prediction([each.numpy() for each in chosen], surprise)
+    predictions = {"parallel_argmax": parallel, "autoregressive": autoregressive}
+    return predictions, [each.exp().double().numpy() for each in alone]
 
 
 def _of_truth(log_probabilities: Tensor, target: Tensor) -> Array:

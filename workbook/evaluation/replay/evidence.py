@@ -1,268 +1,307 @@
-"""What the replays say: success of every codec beside exact replay, how far the hand strays, what fails and why."""
+"""What the replays say: success of every codec beside ground-truth replay, what fails and why, and what predicts it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from workbook.common import targets
 from workbook.common.array import Array
-from workbook.common.intervals import estimate_gain, estimate_proportion, mcnemar_p
-from workbook.data.episodes import Episode
-from workbook.evaluation.replay.codecs import EQUAL_RATES, Candidate
-from workbook.evaluation.replay.failures import REASONS, explain, hand_drift
-from workbook.evaluation.replay.predictors import PREDICTORS, held_against_success
-from workbook.simulation.playback import Trace, turned_apart
+from workbook.common.errors import InputError
+from workbook.common.intervals import Estimate, estimate_gain, estimate_proportion, mcnemar_p
+from workbook.common.paths import OutputFolder
+from workbook.common.stages import read_optional, table_path
+from workbook.evaluation.replay.codecs import NO_ACTIONS
+from workbook.evaluation.replay.failures import REASONS
+from workbook.evaluation.replay.predictors import PREDICTORS, Predictors, held_against_success
+from workbook.evaluation.replay.rows import GROUND_TRUTH, all_layers
+from workbook.simulation.kernels import UNKNOWN
 
-Outcome = Trace | str
-PROGRESS = np.linspace(0, 1, 11)  # of an episode, at which drift is told
-SHOWN = ("naive", "scale_few", "bins16", "klt_rfsq_80", "fast_80")
-EPISODES_SHOWN = 3
+# Why nothing was played, where it is not the simulator itself that says so.
+NOT_ASKED_FOR, OUT_OF_DATE, NO_STATES, OTHER_LAYOUT = "not_asked_for", "out_of_date", "no_states", "other_layout"
+DIED = "died"  # the process in which a replay was played, as every reason a key or one sentence
+NAIVE, FAST = "naive", "fast"
 # How far hand or object, whichever is farther, are in the end between replays of the sample under kernels for AVX-512
 # and those for AVX2 or AVX: median and largest of 190 episodes, all of which succeed. tests/kernels.py says more.
 END_BETWEEN_KERNELS_MM = (0.2, 13)
-# Success of the second minus that of the first.
-CONTRASTS = {
-    "layernorm": ("naive", "layernorm"),
-    "layernorm_sent": ("naive", "layernorm_sent"),
-    "scale": ("naive", "scale"),
-    "scale_few": ("naive", "scale_few"),
-    **{f"klt_rfsq_{rate}": (f"fast_{rate}", f"klt_rfsq_{rate}") for rate in EQUAL_RATES},
-    **{f"klt_rfsq_fixed_{rate}": (f"fast_{rate}", f"klt_rfsq_fixed_{rate}") for rate in EQUAL_RATES},
-}
 
 
-@dataclass(frozen=True, eq=False)
-class PlayedEpisode:
-    """A test episode, its exact replay, and the hash of the state in which the recording ended ("" if not said)."""
+class Shortfall(NamedTuple):
+    """What there is too little of to judge by."""
 
-    episode: Episode
-    exact: Outcome
-    final_state_sha256: str
-
-    @property
-    def counts(self) -> bool:
-        return isinstance(self.exact, Trace) and self.exact.succeeded
-
-    @property
-    def why_not(self) -> str:
-        return (
-            self.exact if isinstance(self.exact, str) else "its own actions, played exactly, do not reach the goal here"
-        )
+    key: Literal["episodes", "tasks"]
+    have: int
+    least: int
 
 
-@dataclass(frozen=True, eq=False)
-class Played:
-    """A codec's replays.
+class LeftOut(NamedTuple):
+    """An episode that counts for no codec. why: '' where its ground-truth replay does not reach the goal."""
 
-    outcomes: [seed][episode]; bits, entropy, and errors, metric -> (E,), NaN without one, are of the chosen seed.
+    episode: str
+    why: str
+
+
+Among = Literal["all", "articulated"]  # of the episodes: those whose goal is about a knob or drawer
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A codec's success minus that of another, paired by episode.
+
+    difference: of means over seeds; won_alone, lost_alone, p: of the models to deploy, by McNemar's exact test.
     """
 
-    candidate: Candidate
+    codec: str
+    setting: str
+    over: str
+    over_setting: str
+    difference: Estimate
+    episodes: int
+    won_alone: int
+    lost_alone: int
+    p: float
+
+
+@dataclass(frozen=True, eq=False)
+class CodecReplays:
+    """Replays of a codec at a setting. rows: of the episodes that count, seed by seed; drift: of `rows`, or empty."""
+
+    codec: str
+    setting: str
+    rows: pd.DataFrame
+    drift: pd.DataFrame
     bits: float
-    entropy: float
-    outcomes: Sequence[Sequence[Outcome]]
-    errors: dict[str, Array]
+    entropy_bits: float
+
+    @cached_property
+    def deployed(self) -> pd.DataFrame:
+        """Rows of the model to deploy, which all counts are of."""
+        return self.rows[self.rows.deployed]
 
     @property
-    def chosen(self) -> Sequence[Outcome]:
-        return self.outcomes[self.candidate.chosen]
+    def played(self) -> int:
+        return int(self.deployed.played.sum())
+
+    @property
+    def succeeded(self) -> int:
+        return int(self.deployed.succeeded.sum())
+
+    @property
+    def success(self) -> Estimate:
+        return estimate_proportion(self.succeeded, self.played)
+
+    @property
+    def p_against_ground_truth(self) -> float:
+        """McNemar's, in which a codec can only lose: in ground-truth replay all of these succeed."""
+        won = np.arange(self.played) < self.succeeded
+        return mcnemar_p(np.ones(self.played, dtype=bool), won)
+
+    @property
+    def per_seed(self) -> list[int]:
+        """Successes of every seed."""
+        return self.rows.groupby("seed", sort=False).succeeded.sum().astype(int).tolist()
+
+    @property
+    def by_task(self) -> dict[str, int]:
+        """Successes task by task."""
+        return self.deployed.groupby("task", sort=False).succeeded.sum().astype(int).to_dict()
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        return self.deployed[self.deployed.failure != ""]
+
+    @property
+    def failures(self) -> dict[str, int]:
+        counts = self.failed.failure.value_counts()
+        return {reason: int(counts[reason]) for reason in REASONS if reason in counts}
+
+    @property
+    def outcomes(self) -> Array:
+        """(S, E): 1 for a success, 0 for a failure, NaN for one that was not played."""
+        return self.rows.succeeded.to_numpy(float, na_value=np.nan).reshape(self.rows.seed.nunique(), -1)
+
+    @property
+    def chosen(self) -> Array:
+        """(E,) the same of the model to deploy."""
+        return self.deployed.succeeded.to_numpy(float, na_value=np.nan)
 
 
-def evidence(episodes: Sequence[PlayedEpisode], played: Sequence[Played]) -> dict[str, Any]:
-    """Everything in the replay stage that is computed from outcomes. Episodes that fail exactly count nowhere else."""
-    counting = [i for i, episode in enumerate(episodes) if episode.counts]
-    exact = [episodes[i].exact for i in counting]
-    traces = [trace for trace in exact if isinstance(trace, Trace)]
-    articulated = np.array([trace.objects.shape[1] == 0 for trace in traces], dtype=bool)
-    tasks = [episodes[i].episode.task for i in counting]
-    asked = [episodes[i].episode for i in counting]
-    of_codecs = {one.candidate.key: _of_codec(one, counting, traces, asked, articulated) for one in played}
-    return {
-        "episodes": len(counting),
-        "tasks": dict(Counter(tasks)),
-        "articulated_tasks": sorted({task for task, part in zip(tasks, articulated, strict=True) if part}),
-        "exact": _of_exact(episodes),
-        "shortfalls": _shortfalls(len(counting), len(set(tasks))),
-        "codecs": of_codecs,
-        "contrasts": _contrasts(of_codecs, articulated),
-        "predictors": _predictors(played, counting),
-        "paths": _paths(played, counting, traces, tasks),
-    }
+@dataclass(frozen=True, eq=False)
+class Replays:
+    """The replays of one run. values: of the stage; not_run is why there are none, '' where there are."""
 
+    values: dict[str, Any]
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    drift: pd.DataFrame = field(default_factory=pd.DataFrame)
+    paths: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-def _of_exact(episodes: Sequence[PlayedEpisode]) -> dict[str, Any]:
-    traces = [(e.exact, e.final_state_sha256) for e in episodes if isinstance(e.exact, Trace)]
-    said = [(str(trace.final_state_sha256), recorded) for trace, recorded in traces if recorded]
-    return {
-        "played": len(traces),
-        "succeeded": sum(trace.succeeded for trace, _ in traces),
-        "final_state_recorded": len(said),
-        "final_state_equal": sum(found == recorded for found, recorded in said),
-        "left_out": [{"episode": e.episode.place, "why": e.why_not} for e in episodes if not e.counts],
-    }
+    @staticmethod
+    def read(out: OutputFolder) -> Replays:
+        try:
+            document = read_optional(out)
+        except InputError:
+            return Replays({"not_run": OUT_OF_DATE})
+        values = {"not_run": NOT_ASKED_FOR} if document is None else document["content"]
+        if values["not_run"]:
+            return Replays(values)
+        names = ("replays", "replay_drift", "replay_paths")
+        return Replays(values, *(pd.read_parquet(table_path(out, name)) for name in names))
 
+    @property
+    def not_run(self) -> str:
+        return str(self.values["not_run"])
 
-def _shortfalls(episodes: int, tasks: int) -> list[str]:
-    wanted = (
-        (episodes, targets.EVIDENCE_REPLAY_EPISODES, "episodes that succeed when replayed exactly"),
-        (tasks, targets.EVIDENCE_REPLAY_TASKS, "tasks"),
-    )
-    return [f"{have} of at least {least} {name}" for have, least, name in wanted if have < least]
+    @property
+    def asked_for(self) -> bool:
+        """Whether this run has a stage of replays, whatever came of it."""
+        return self.not_run not in (NOT_ASKED_FOR, OUT_OF_DATE)
 
+    @property
+    def played(self) -> bool:
+        """Whether there is anything to count."""
+        return not self.not_run and self.episodes > 0
 
-def _of_codec(
-    played: Played,
-    counting: Sequence[int],
-    exact: Sequence[Trace],
-    episodes: Sequence[Episode],
-    articulated: NDArray[np.bool_],
-) -> dict[str, Any]:
-    outcomes = [[seed[i] for i in counting] for seed in played.outcomes]
-    success = [_success(seed) for seed in outcomes]
-    place = played.candidate.chosen
-    known = np.array([each is not None for each in success[place]], dtype=bool)
-    won = np.array([each is True for each in success[place]], dtype=bool)
-    pairs = [(e, d) for e, d in zip(exact, outcomes[place], strict=True) if isinstance(d, Trace)]
-    failed = _failures(episodes, exact, outcomes[place])
-    counts = Counter(failure["reason"] for failure in failed)
+    @cached_property
+    def _grouped(self) -> dict[tuple[str, str], pd.DataFrame]:
+        grouped = self.rows.groupby(["codec", "setting"], sort=False)
+        return {key: frame for key, frame in grouped}  # noqa: C416 - keys are tuples of strings
 
-    def won_among(among: NDArray[np.bool_]) -> list[int]:
-        return [int(won[known & among].sum()), int((known & among).sum())]
+    @property
+    def ground_truth(self) -> pd.DataFrame:
+        return self._grouped[GROUND_TRUTH, ""]
 
-    return {
-        "title": played.candidate.title,
-        "family": played.candidate.family,
-        "rate": played.candidate.rate,
-        "bits": played.bits,
-        "entropy": played.entropy,
-        "played": int(known.sum()),
-        "succeeded": int(won.sum()),
-        "success": estimate_proportion(int(won.sum()), int(known.sum())).as_json(),
-        "chosen": place,
-        "per_episode": success,
-        "per_seed": [[seed.count(True), len(seed) - seed.count(None)] for seed in success],
-        "by_task": {
-            task: won_among(np.array([episode.task == task for episode in episodes], dtype=bool))
-            for task in dict.fromkeys(episode.task for episode in episodes)
-        },
-        "articulated": won_among(articulated),
-        "mcnemar_p_against_exact": mcnemar_p(np.ones(int(known.sum()), dtype=bool), won[known]),
-        "drift": _drift(pairs),
-        "failures": {reason: counts[reason] for reason in REASONS if counts[reason]},
-        "failed": failed,
-        "not_played": sorted({outcome for seed in outcomes for outcome in seed if isinstance(outcome, str)}),
-        "errors": {name: _mean(played.errors[name][list(counting)]) for name in PREDICTORS},
-    }
+    @cached_property
+    def _counting(self) -> pd.DataFrame:
+        """Ground-truth replays that succeed: an episode that fails there counts nowhere else."""
+        return self.ground_truth[self.ground_truth.succeeded.fillna(False).astype(bool)]
 
+    @property
+    def episodes(self) -> int:
+        return len(self._counting)
 
-def _failures(episodes: Sequence[Episode], exact: Sequence[Trace], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Which episodes failed, where and why; 'part' is how much of the episode had been played by then."""
-    found = []
-    for episode, whole, outcome in zip(episodes, exact, outcomes, strict=True):
-        if isinstance(outcome, Trace) and not outcome.succeeded:
-            failure = explain(whole, outcome)
-            part = min(failure.step / len(whole.goal), 1.0)
-            found.append({"task": episode.task, "episode": episode.place, "part": part, **asdict(failure)})
-    return found
+    @property
+    def tasks(self) -> dict[str, int]:
+        """Task -> episodes that count."""
+        return self._counting.groupby("task", sort=False).size().to_dict()
 
+    @property
+    def articulated_tasks(self) -> list[str]:
+        """Those that are about a drawer, a door or a knob."""
+        return sorted(set(self._counting.task[self._counting.articulated]))
 
-def _success(outcomes: Sequence[Outcome]) -> list[bool | None]:
-    return [None if isinstance(outcome, str) else outcome.succeeded for outcome in outcomes]
+    @property
+    def left_out(self) -> list[LeftOut]:
+        rows = self.ground_truth.drop(self._counting.index)
+        return [LeftOut(*pair) for pair in zip(rows.episode, rows.not_played, strict=True)]
 
+    @property
+    def shortfalls(self) -> list[Shortfall]:
+        wanted = (
+            Shortfall("episodes", self.episodes, targets.EVIDENCE_REPLAY_EPISODES),
+            Shortfall("tasks", len(self.tasks), targets.EVIDENCE_REPLAY_TASKS),
+        )
+        return [each for each in wanted if each.have < each.least]
 
-def _is_known(success: bool | None) -> bool:
-    return success is not None
+    @property
+    def kernels(self) -> str:
+        """Of the linear algebra library; '' where they are not known."""
+        return "" if self.values["kernels"] == UNKNOWN else str(self.values["kernels"])
 
+    @property
+    def broken(self) -> list[str]:
+        """Why replays of codecs came to no result."""
+        rows = self.rows[(self.rows.codec != GROUND_TRUTH) & self.rows.episode.isin(self._counting.episode)]
+        return sorted(set(rows.not_played) - {""})
 
-def _mean(values: Array) -> float | None:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """Codecs and settings, in the order of the catalogue."""
+        return [key for key in self._grouped if key[0] != GROUND_TRUTH]
 
+    @property
+    def codecs(self) -> list[CodecReplays]:
+        return [self.of(*key) for key in self.keys]
 
-def _drift(pairs: Sequence[tuple[Trace, Trace]]) -> dict[str, Any]:
-    """How far the hand is from where it was in the exact replay, as episodes go on: medians and 90th percentiles."""
-    if not pairs:
-        return {"progress": [], "position_mm": [], "position_mm_p90": [], "rotation_deg": [], "rotation_deg_p90": []}
-    moved = np.array([_along(1000 * hand_drift(exact, decoded)) for exact, decoded in pairs])
-    turned = np.array([_along(_turn_drift(exact, decoded)) for exact, decoded in pairs])
-    return {
-        "progress": PROGRESS.tolist(),
-        "position_mm": np.median(moved, axis=0).tolist(),
-        "position_mm_p90": np.quantile(moved, 0.9, axis=0).tolist(),
-        "rotation_deg": np.median(turned, axis=0).tolist(),
-        "rotation_deg_p90": np.quantile(turned, 0.9, axis=0).tolist(),
-    }
+    def settings_of(self, codec: str) -> list[str]:
+        return [setting for name, setting in self.keys if name == codec]
 
+    def has(self, codec: str, setting: str = "") -> bool:
+        return (codec, setting) in self._grouped if setting else bool(self.settings_of(codec))
 
-def _turn_drift(exact: Trace, decoded: Trace) -> Array:
-    steps = min(len(exact.turn), len(decoded.turn))
-    return turned_apart(exact.turn[:steps], decoded.turn[:steps])
+    def of(self, codec: str, setting: str = "") -> CodecReplays:
+        """A codec at a setting; '' for all its layers, or its only setting."""
+        key = (codec, setting or all_layers(self.settings_of(codec)))
+        if key not in self._of:
+            self._of[key] = self._codec(*key)
+        return self._of[key]
 
+    @cached_property
+    def _of(self) -> dict[tuple[str, str], CodecReplays]:
+        return {}
 
-def _along(values: Array) -> Array:
-    return np.interp(PROGRESS * (len(values) - 1), np.arange(len(values)), values)
+    def _codec(self, codec: str, setting: str) -> CodecReplays:
+        rows, drift = self._grouped[codec, setting], self.drift
+        deployed = rows[rows.deployed]
+        return CodecReplays(
+            codec,
+            setting,
+            rows[rows.episode.isin(self._counting.episode)],
+            drift[(drift.codec == codec) & (drift.setting == setting)],
+            float(np.average(deployed.bits, weights=deployed.chunks)),
+            float(deployed.entropy_bits.iloc[0]),
+        )
 
+    def baseline_of(self, codec: str, setting: str) -> tuple[str, str] | None:
+        """What a codec is held against: FAST at the same rate, where it was played at one; else naive tokens."""
+        at_rate = setting.startswith("rate=") and codec != FAST and self.has(FAST, setting)
+        return (FAST, setting) if at_rate else None if codec == NAIVE else (NAIVE, all_layers(self.settings_of(NAIVE)))
 
-def _contrasts(codecs: dict[str, Any], articulated: NDArray[np.bool_]) -> dict[str, Any]:
-    return {
-        key: {"all": _contrast(codecs[first], codecs[second]),
-              "articulated": _contrast(codecs[first], codecs[second], articulated)}
-        for key, (first, second) in CONTRASTS.items()
-    }  # fmt: skip
+    @property
+    def contrasts(self) -> list[Contrast]:
+        return [
+            self.contrast(codec, setting=setting) for codec, setting in self.keys if self.baseline_of(codec, setting)
+        ]
 
+    def contrast(self, codec: str, among: Among = "all", setting: str = "") -> Contrast:
+        """Over the episodes, of all tasks or of articulated ones, that all models of both were played on."""
+        second = self.of(codec, setting)
+        baseline = self.baseline_of(codec, second.setting)
+        assert baseline is not None
+        first = self.of(*baseline)
+        asked = np.ones(self.episodes, dtype=bool) if among == "all" else self._counting.articulated.to_numpy()
+        kept = np.isfinite(first.outcomes).all(axis=0) & np.isfinite(second.outcomes).all(axis=0) & asked
+        one, other = first.chosen[kept] > 0, second.chosen[kept] > 0
+        return Contrast(
+            codec,
+            second.setting,
+            *baseline,
+            estimate_gain(first.outcomes[:, kept], second.outcomes[:, kept]),
+            int(kept.sum()),
+            int((other & ~one).sum()),
+            int((one & ~other).sum()),
+            mcnemar_p(one, other),
+        )
 
-def _contrast(first: dict[str, Any], second: dict[str, Any], among: NDArray[np.bool_] | None = None) -> dict[str, Any]:
-    """Difference in success over the episodes that all of both were played on, of all seeds and of the chosen ones."""
-    one, other = (np.array(entry["per_episode"], dtype=np.float64) for entry in (first, second))  # None becomes NaN
-    kept = np.isfinite(one).all(axis=0) & np.isfinite(other).all(axis=0) & (True if among is None else among)
-    one, other = one[:, kept], other[:, kept]
-    chosen = one[first["chosen"]] > 0, other[second["chosen"]] > 0
-    return {
-        "difference": estimate_gain(one, other).as_json(),
-        "episodes": int(kept.sum()),
-        "only_first": int((chosen[0] & ~chosen[1]).sum()),
-        "only_second": int((chosen[1] & ~chosen[0]).sum()),
-        "mcnemar_p": mcnemar_p(*chosen),
-    }
+    @cached_property
+    def predictors(self) -> Predictors:
+        """Over every codec whose tokens decode: of those that are no actions, any error tells them."""
+        used = self.decoding
+        chosen = np.array([one.chosen for one in used])
+        played: NDArray[np.bool_] = np.isfinite(chosen)
+        errors = {name: np.where(played, [one.deployed[name] for one in used], np.nan) for name in PREDICTORS}
+        return held_against_success(errors, chosen > 0)
 
+    @property
+    def decoding(self) -> list[CodecReplays]:
+        """Those whose tokens are actions."""
+        return [one for one in self.codecs if one.codec != NO_ACTIONS]
 
-def _predictors(played: Sequence[Played], counting: Sequence[int]) -> dict[str, Any]:
-    """Over every codec whose tokens decode; those of LayerNorm alone are no actions, and any error tells them."""
-    used = [one for one in played if one.candidate.key != "layernorm"]
-    ended = [_success([one.chosen[i] for i in counting]) for one in used]
-    success, ran = (np.array([list(map(test, codec)) for codec in ended]) for test in (bool, _is_known))
-    errors = {
-        name: np.where(ran, np.array([one.errors[name][list(counting)] for one in used]), np.nan) for name in PREDICTORS
-    }
-    return {"codecs": len(used), **held_against_success(errors, success)} if counting else {}
-
-
-def _paths(
-    played: Sequence[Played], counting: Sequence[int], exact: Sequence[Trace], tasks: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Paths of the hand seen from above, in mm: of each task at most one episode, those that most codecs fail."""
-    shown = {one.candidate.key: one for one in played if one.candidate.key in SHOWN}
-    failed = [sum(_success(one.chosen)[i] is False for one in shown.values()) for i in counting]
-    best = {task: max((n for n, t in enumerate(tasks) if t == task), key=lambda n: failed[n]) for task in set(tasks)}
-    chosen = sorted(best.values(), key=lambda n: (-failed[n], tasks[n]))[:EPISODES_SHOWN]
-    return [
-        {
-            "task": tasks[n],
-            "exact": _seen_from_above(exact[n]),
-            "decoded": {
-                key: {"path": _seen_from_above(outcome), "succeeded": outcome.succeeded}
-                for key in SHOWN
-                if key in shown and isinstance(outcome := shown[key].chosen[counting[n]], Trace)
-            },
-        }
-        for n in chosen
-    ]
-
-
-def _seen_from_above(trace: Trace) -> list[list[float]]:
-    return np.round(1000 * trace.hand[:, :2], 1).tolist()
+    @property
+    def failed(self) -> pd.DataFrame:
+        """Their replays that failed, of the models to deploy."""
+        return pd.concat([one.failed for one in self.decoding])

@@ -2,52 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from workbook.common.array import Array
-from workbook.common.intervals import LEVEL
+from workbook.common.intervals import LEVEL, Estimate
 
-# Metrics of evaluation.py that can be had without a simulator, and what they are called.
-PREDICTORS = {
-    "mse": "MSE",
-    "relative_mse": "MSE, each dimension by its variance",
-    "position_mm": "position error of a step, mm",
-    "drift_mm": "position error summed over the episode, mm",
-    "peak_drift_mm": "largest sum of position errors on the way, mm",
-    "switch_drift_mm": "sum of position errors where the gripper switches, mm",
-    "drift_deg": "rotation error summed over the episode, degrees",
-    "gripper_shift_steps": "gripper's timing, steps",
-    "gripper_error_rate": "share of steps with the gripper on the wrong side",
-}
+# Metrics that can be had without a simulator.
+PREDICTORS = (
+    "mse", "relative_mse", "position_mm", "drift_mm", "peak_drift_mm", "switch_drift_mm", "drift_deg",
+    "gripper_shift_steps", "gripper_error_rate",
+)  # fmt: skip
 RESAMPLES = 1000
 
 
-def held_against_success(errors: Mapping[str, Array], success: NDArray[np.bool_]) -> dict[str, Any]:
-    """How well each error tells failed replays from others, over C codecs x E episodes.
+@dataclass(frozen=True)
+class Predictor:
+    """How well an error tells failed replays from others; no figures where it is the same in every replay.
+
+    auc: the chance that of a failed and a succeeded replay the failed one has the larger error (Mann and Whitney 1947);
+    within: the same of pairs of one codec; correlation: Spearman's between error and failure; behind: how much larger
+    the auc of the best one is, None for the best itself.
+    """
+
+    auc: Estimate
+    within: Estimate
+    correlation: Estimate
+    behind: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """Over so many replays of so many codecs; best: of the largest auc, None where all replays ended alike."""
+
+    codecs: int
+    replays: int
+    failed: int
+    each: dict[str, Predictor]
+    best: str | None
+
+    @property
+    def not_shown_worse(self) -> list[str]:
+        """Those of which it is not shown that they tell less than the best one."""
+        behind = {name: one.behind for name, one in self.each.items() if one.behind is not None}
+        return [name for name, lead in behind.items() if lead.low is None or lead.low <= 0]
+
+
+def held_against_success(errors: Mapping[str, Array], success: NDArray[np.bool_]) -> Predictors:
+    """Each error over C codecs x E episodes.
 
     errors: (C, E) each, NaN where a replay has none; success: (C, E). Only replays that have every error count, so that
-    all are held against the same ones. 'auc' is the chance that of a failed and a succeeded replay the failed one has
-    the larger error, 'within' the same of pairs of one codec, 'correlation' Spearman's between error and failure.
-    Intervals are by bootstrap over episodes, with all codecs of an episode together.
+    all are held against the same ones. Intervals are by bootstrap over episodes, all codecs of an episode together.
     """
     telling = {name: values for name, values in errors.items() if _varies(values)}
     known = np.isfinite(np.array(list(telling.values()))).all(axis=0) if telling else np.zeros_like(success)
-    held = {name: np.where(known, values, np.nan) for name, values in telling.items()}
-    rows = {name: _row(held.get(name), success) for name in errors}
-    found = {name: row["auc"]["mean"] for name, row in rows.items() if row["auc"]["mean"] is not None}
-    best = max(found, key=found.__getitem__, default=None)
-    return {
-        "replays": int(known.sum()),
-        "failed": int((~success & known).sum()),
-        "rows": rows,
-        "best": best,
-        "less_than_best": {name: _lead(held[best], held[name], success) for name in found if best and name != best},
-    }
+    samples = _samples(success.shape[1])
+    ranked = {name: _Ranked(values, ~success & known, success & known, samples) for name, values in telling.items()}
+    aucs = {name: one.auc[0] for name, one in ranked.items() if np.isfinite(one.auc[0])}
+    best = max(aucs, key=aucs.__getitem__, default=None)
+
+    def predictor(name: str) -> Predictor:
+        if name not in ranked:
+            return Predictor(Estimate(None), Estimate(None), Estimate(None))
+        one = ranked[name]
+        behind = _estimate(ranked[best].auc - one.auc) if best and name in aucs and name != best else None
+        return Predictor(_estimate(one.auc), _estimate(one.within), _estimate(one.correlation), behind)
+
+    failed = int((~success & known).sum())
+    return Predictors(len(success), int(known.sum()), failed, {name: predictor(name) for name in errors}, best)
 
 
 def _varies(errors: Array) -> bool:
@@ -55,66 +82,75 @@ def _varies(errors: Array) -> bool:
     return len(known) > 0 and bool(known.min() < known.max())
 
 
-def _row(errors: Array | None, success: NDArray[np.bool_]) -> dict[str, Any]:
-    """Figures of one error; without any where it is the same in every replay."""
-    figures = {"auc": _auc, "within": _auc_within, "correlation": _correlation}
-    if errors is None:
-        return {name: {"mean": None, "low": None, "high": None} for name in figures}
-    samples = _samples(errors.shape[1])
-
-    def of(figure: Callable[[Array, NDArray[np.bool_]], float]) -> dict[str, Any]:
-        return _estimate(lambda drawn: figure(errors[:, drawn], success[:, drawn]), samples)
-
-    return {name: of(figure) for name, figure in figures.items()}
+def _samples(episodes: int) -> Array:
+    """How often each episode counts: (1 + RESAMPLES, E), every one once in the first row."""
+    drawn = np.random.default_rng(0).integers(0, episodes, (RESAMPLES, episodes))
+    counts = np.zeros((RESAMPLES, episodes))
+    np.add.at(counts, (np.arange(RESAMPLES)[:, None], drawn), 1)
+    return np.concatenate([np.ones((1, episodes)), counts])
 
 
-def _lead(best: Array, other: Array, success: NDArray[np.bool_]) -> dict[str, Any]:
-    """How much larger the best predictor's AUC is than another's, on the same samples."""
-
-    def lead(drawn: NDArray[np.int64]) -> float:
-        return _auc(best[:, drawn], success[:, drawn]) - _auc(other[:, drawn], success[:, drawn])
-
-    return _estimate(lead, _samples(best.shape[1]))
-
-
-def _samples(episodes: int) -> NDArray[np.int64]:
-    return np.random.default_rng(0).integers(0, episodes, (RESAMPLES, episodes))
-
-
-def _estimate(figure: Callable[[NDArray[np.int64]], float], samples: NDArray[np.int64]) -> dict[str, Any]:
-    """The figure of all episodes, and its 95 % interval; None where every replay ended alike."""
-    whole = figure(np.arange(samples.shape[1]))
-    if not np.isfinite(whole):
-        return {"mean": None, "low": None, "high": None}
-    drawn = np.array([figure(sample) for sample in samples])
+def _estimate(figures: Array) -> Estimate:
+    """The figure of all episodes, and its 95 % interval; none where every replay ended alike."""
+    if not np.isfinite(figures[0]):
+        return Estimate(None)
+    drawn = figures[1:]
     low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"mean": float(whole), "low": float(low), "high": float(high)}
+    return Estimate(float(figures[0]), float(low), float(high))
 
 
-def _auc(errors: Array, success: NDArray[np.bool_]) -> float:
-    """Area under the curve of the test 'error above a threshold' for failure (Mann and Whitney 1947)."""
-    won, pairs = _pairs_won(errors, success)
-    return won / pairs if pairs else np.nan
+class _Ranked:
+    """Figures of one error, (1 + RESAMPLES,) each; errors (C, E), and which replays failed and which succeeded.
+
+    Each is a function of how often every episode was drawn, so that pairs of replays are compared a single time.
+    """
+
+    def __init__(self, errors: Array, failed: NDArray[np.bool_], succeeded: NDArray[np.bool_], samples: Array) -> None:
+        self.errors, self.samples = np.nan_to_num(errors), samples
+        self.failed, self.succeeded = failed.astype(float), succeeded.astype(float)
+
+    @cached_property
+    def auc(self) -> Array:
+        codecs = range(len(self.errors))
+        return _ratio(*self._pairs(product(codecs, codecs)))
+
+    @cached_property
+    def within(self) -> Array:
+        """Which of a codec's episodes fail, and not which codec is a bad one."""
+        return _ratio(*self._pairs((codec, codec) for codec in range(len(self.errors))))
+
+    @cached_property
+    def correlation(self) -> Array:
+        """Between ranks, the mean one for ties, and failure: the covariance follows from the pairs that are won."""
+        bad, good = self.samples @ self.failed.sum(axis=0), self.samples @ self.succeeded.sum(axis=0)
+        count, tied = bad + good, self._tied()
+        variance = (count**3 - count - (tied**3 - tied).sum(axis=1)) / 12
+        return _ratio((self.auc - 0.5) * bad * good * np.sqrt(count), np.sqrt(variance * bad * good))
+
+    def _pairs(self, codecs: Iterable[tuple[int, int]]) -> tuple[Array, Array]:
+        """In how many pairs of a failed and a succeeded replay the failed one has the larger error, and of how many."""
+        episodes = self.errors.shape[1]
+        won, all_pairs = np.zeros((episodes, episodes)), np.zeros((episodes, episodes))
+        for one, other in codecs:
+            pairs = np.outer(self.failed[one], self.succeeded[other])
+            won += pairs * (np.sign(self.errors[one][:, None] - self.errors[other]) + 1) / 2
+            all_pairs += pairs
+        return self._count(won), self._count(all_pairs)
+
+    def _count(self, pairs: Array) -> Array:
+        return ((self.samples @ pairs) * self.samples).sum(axis=1)
+
+    def _tied(self) -> Array:
+        """How many replays have each of the values there are: (1 + RESAMPLES, V)."""
+        values, place = np.unique(self.errors, return_inverse=True)
+        known = self.failed + self.succeeded
+        counts = np.zeros((self.errors.shape[1], len(values)))
+        np.add.at(
+            counts, (np.broadcast_to(np.arange(self.errors.shape[1]), known.shape), place.reshape(known.shape)), known
+        )
+        return self.samples @ counts
 
 
-def _auc_within(errors: Array, success: NDArray[np.bool_]) -> float:
-    """The same of pairs within a codec: which of its episodes fail, and not which codec is a bad one."""
-    counted = [_pairs_won(of_codec, ended) for of_codec, ended in zip(errors, success, strict=True)]
-    won, pairs = (sum(column) for column in zip(*counted, strict=True))
-    return won / pairs if pairs else np.nan
-
-
-def _pairs_won(errors: Array, success: NDArray[np.bool_]) -> tuple[float, int]:
-    """In how many pairs of a failed and a succeeded replay the failed one has the larger error, and of how many."""
-    known = np.isfinite(errors)
-    ranks, failed = rankdata(errors[known]), ~success[known]
-    bad = int(failed.sum())
-    return float(ranks[failed].sum() - bad * (bad + 1) / 2), bad * int((~failed).sum())
-
-
-def _correlation(errors: Array, success: NDArray[np.bool_]) -> float:
-    known = np.isfinite(errors)
-    ranks, failed = rankdata(errors[known]), (~success[known]).astype(float)
-    if not known.any() or ranks.std() == 0 or failed.std() == 0:
-        return np.nan
-    return float(np.corrcoef(ranks, failed)[0, 1])
+def _ratio(over: Array, under: Array) -> Array:
+    """NaN where there is nothing to divide by."""
+    return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)

@@ -1,4 +1,4 @@
-"""Plays the test episodes again: exactly, then as every codec's tokens decode, each replay once and for all.
+"""Plays the test episodes again: their own actions, then those that every codec's tokens decode, each once and for all.
 
 A finished replay is kept in a folder under the hash of everything that decides it, so that neither an interrupted run
 nor a second one plays it again.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from workbook.codecs.protocol import Codec, entropy_bits
+from workbook.codecs.protocol import Codec
 from workbook.common.errors import InputError
 from workbook.common.parallel import OnProgress
 from workbook.common.paths import OutputFolder
@@ -24,20 +25,17 @@ from workbook.data.chunks import join_chunks
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import take_evenly
 from workbook.data.sources.files import one_line
-from workbook.evaluation.replay.codecs import Candidate, candidates
-from workbook.evaluation.replay.evidence import Played, PlayedEpisode, evidence
-from workbook.evaluation.score import HeldOut
+from workbook.evaluation.replay.codecs import played_codecs
+from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
+from workbook.evaluation.replay.rows import Outcome, Played, PlayedEpisode, tables
+from workbook.evaluation.score import HeldOut, score
 from workbook.simulation import scene
 from workbook.simulation.kernels import kernels
 from workbook.simulation.playback import Playback, Trace, play
 from workbook.simulation.workers import Died, run_apart
+from workbook.training.runs import load_fitting
 
 SECONDS_A_REPLAY = 300.0  # after which one counts as hung; the longest take about 10
-NO_STATES = (
-    "the recordings do not say in which state of LIBERO's simulator they began, as LIBERO's HDF5 files and the sample "
-    "do, or steps of them were left out with --drop-noops"
-)
-OTHER_LAYOUT = "LIBERO's simulator takes actions of the layout 'libero' alone"
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,14 @@ class ReplayConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; give a positive number, or 0 for all")
 
 
+@dataclass(frozen=True, eq=False)
+class ReplayStage:
+    """values: what is no row; 'not_run' is why nothing could be played, '' where it was. tables: as in `rows`."""
+
+    values: dict[str, Any]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
 def replay(
     out: OutputFolder,
     dataset: Dataset,
@@ -64,31 +70,35 @@ def replay(
     config: ReplayConfig,
     traces: Path,
     on_progress: OnProgress | None = None,
-) -> dict[str, Any]:
-    """Content of the replay stage; 'not_run' is why nothing could be played, '' where it was.
+) -> ReplayStage:
+    """Play what the catalogue says is played. What keeps an episode from being played is told, and raises nothing.
 
-    traces: folder of finished replays. What keeps a single episode from being played is told in the content, and
-    raises nothing.
+    traces: folder of finished replays.
     """
     started = time.monotonic()
     problem = scene.missing_packages() or unplayable(dataset)
     if problem:
-        return {"not_run": problem}
-    found = candidates(out, dataset, training, config.replay_seeds or len(training["conditionings"]["scale"]["runs"]))
+        return ReplayStage({"not_run": problem})
+    codecs = played_codecs(load_fitting(out, training, dataset), training, config.replay_seeds)
     chosen = _choose_episodes(dataset, config.replay_episodes)
-    exact = [Playback(dataset.starts[at], dataset.episodes[at].actions) for at in chosen]
-    decoded = {id(codec): _decode(dataset, codec, chosen) for candidate in found for codec in candidate.codecs}
+    truth = [Playback(dataset.starts[at], dataset.episodes[at].actions) for at in chosen]
+    decoded = {id(codec): _decode(dataset, codec, chosen) for of in codecs for codec in of.codecs}
     replays = _Replays(traces)
-    replays.play([*exact, *chain.from_iterable(decoded.values())], on_progress)
+    replays.play([*truth, *chain.from_iterable(decoded.values())], on_progress)
     episodes = [
         PlayedEpisode(dataset.episodes[at], replays.outcome(playback), playback.start.final_state_sha256)
-        for at, playback in zip(chosen, exact, strict=True)
+        for at, playback in zip(chosen, truth, strict=True)
     ]
+    test, places = HeldOut.of(dataset), [dataset.split.test.index(at) for at in chosen]
     played = [
-        _played(candidate, dataset, chosen, [list(map(replays.outcome, decoded[id(c)])) for c in candidate.codecs])
-        for candidate in found
+        Played(
+            of,
+            [list(map(replays.outcome, decoded[id(codec)])) for codec in of.codecs],
+            [score(codec, test).iloc[places] for codec in of.codecs],
+        )
+        for of in codecs
     ]
-    return {
+    values = {
         "not_run": "",
         "versions": scene.versions(),
         "kernels": kernels(),
@@ -96,12 +106,13 @@ def replay(
         "newly_played": replays.newly_played,
         "replays": len(replays.outcomes),
         "without_start": len(dataset.split.test) - len(dataset.starts),
-        **evidence(episodes, played),
+        "final_states": _final_states(episodes),
     }
+    return ReplayStage(values, tables(episodes, played))
 
 
 def unplayable(dataset: Dataset) -> str:
-    """Why no episode of a data set can be played, in one sentence; '' where some can."""
+    """Why no episode of a data set can be played; '' where some can."""
     if not dataset.layout.is_libero:
         return OTHER_LAYOUT
     return "" if dataset.starts else NO_STATES
@@ -122,19 +133,14 @@ def _decode(dataset: Dataset, codec: Codec, chosen: Sequence[int]) -> list[Playb
     return [Playback(dataset.starts[at], np.clip(joined[dataset.split.test.index(at)], -limit, limit)) for at in chosen]
 
 
-def _played(
-    candidate: Candidate, dataset: Dataset, chosen: Sequence[int], outcomes: Sequence[Sequence[Trace | str]]
-) -> Played:
-    """A candidate's outcomes, with the bits and the errors of the codec to deploy on the same episodes."""
-    test = HeldOut.of(dataset)
-    codec = candidate.codecs[candidate.chosen]
-    tokens = codec.encode(test.chunks.actions)
-    places = [dataset.split.test.index(at) for at in chosen]
-    errors = {
-        name: np.where(metric.weights > 0, metric.values, np.nan)[places]
-        for name, metric in test.measure(codec.decode(tokens)).items()
-    }
-    return Played(candidate, codec.bits(tokens), entropy_bits(tokens, test.chunks.valid), outcomes, errors)
+def _final_states(episodes: Sequence[PlayedEpisode]) -> dict[str, int]:
+    """Of how many episodes the recording says in which state it ended, and how many end in it to the last bit."""
+    said = [
+        str(each.truth.final_state_sha256) == each.final_state_sha256
+        for each in episodes
+        if isinstance(each.truth, Trace) and each.final_state_sha256
+    ]
+    return {"recorded": len(said), "equal": sum(said)}
 
 
 class _Replays:
@@ -145,7 +151,7 @@ class _Replays:
         for half_written in folder.glob(f".{'[0-9a-f]' * 64}.npz.*"):  # by processes that died
             half_written.unlink(missing_ok=True)
         self.folder = folder
-        self.outcomes: dict[str, Trace | str] = {}
+        self.outcomes: dict[str, Outcome] = {}
         self.newly_played = 0
 
     def play(self, wanted: Sequence[Playback], on_progress: OnProgress | None) -> None:
@@ -166,12 +172,12 @@ class _Replays:
 
         for (playback, path), problem in zip(jobs, run_apart(_play_job, jobs, SECONDS_A_REPLAY, report), strict=True):
             if isinstance(problem, Died):
-                self.outcomes[playback.key] = "the simulator's process died or hung while it was played"
+                self.outcomes[playback.key] = DIED
             else:
                 self.outcomes[playback.key] = Trace.load(path) or problem
 
-    def outcome(self, playback: Playback) -> Trace | str:
-        """What happened, or in one sentence why it could not be played."""
+    def outcome(self, playback: Playback) -> Outcome:
+        """What happened, or why it could not be played: a key, or one sentence."""
         return self.outcomes[playback.key]
 
     def _path(self, key: str) -> Path:

@@ -9,10 +9,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from workbook.common.array import Array
-from workbook.data.card import ALL_SUITES, LONGEST_LAG, autocorrelation, distance, published_statistics
+from workbook.data.card import ALL_SUITES, LONGEST_LAG, PUBLISHED, autocorrelation, distance, published_statistics
 from workbook.data.dataset import Dataset
 from workbook.data.layout import ActionLayout
-from workbook.report.figures.style import COLOURS, THRESHOLD, Plot, canvas
+from workbook.report.figures.style import THRESHOLD, Plot, canvas
+from workbook.report.text import words
 
 PART_COLOURS = {"train": "#0072b2", "validation": "#e69f00", "test": "#d55e00"}
 PALETTE = sns.color_palette("colorblind", 10)
@@ -30,7 +31,7 @@ def _line(dimension: int) -> dict[str, Any]:
 
 def distributions(dataset: Dataset) -> Plot:
     """Histogram of each dimension, beside LIBERO's published 1 % to 99 % range, mean and std where it has the same."""
-    layout = dataset.layout
+    layout, say = dataset.layout, words("data")
     actions = np.concatenate([episode.actions for episode in dataset.episodes])
     rows = layout.dim // COLUMNS + 1  # one place more than dimensions, for the legend
     with canvas(rows, COLUMNS, height=2.4 * rows, sharey=True) as c:
@@ -40,14 +41,12 @@ def distributions(dataset: Dataset) -> Plot:
                 _published(c.axes[i], i)
             c.axes[i].set_title(name, fontsize=10)
         for axis in c.axes[::COLUMNS]:
-            axis.set_ylabel("share of steps")
+            axis.set_ylabel(say.share_of_steps)
         for axis in c.axes[layout.dim :]:
             axis.set_axis_off()
         c.axes[layout.dim].text(0, 0.95, _legend(layout), va="top", fontsize=9, transform=c.axes[layout.dim].transAxes)
         c.title = _distributions_title(actions, layout)
-        c.description = f"Histograms of the {layout.dim} action dimensions" + (
-            " with LIBERO's published range behind them." if layout.is_libero else "."
-        )
+        c.description = say.distributions_alt(layout.dim, layout.is_libero)
         return c.finish()
 
 
@@ -65,7 +64,7 @@ def _histogram(axis: Axes, values: Array, span: tuple[float, float]) -> None:
         values,
         bins=list(np.linspace(*span, 41)),
         weights=np.full(len(values), 1 / len(values)),
-        color=COLOURS["scale"],
+        color=PART_COLOURS["train"],
         alpha=0.8,
     )
     axis.set_ylim(1e-4, 1.5)
@@ -73,36 +72,31 @@ def _histogram(axis: Axes, values: Array, span: tuple[float, float]) -> None:
 
 
 def _published(axis: Axes, dimension: int) -> None:
-    pooled = {key: values[dimension] for key, values in published_statistics()[ALL_SUITES].items() if _is_list(values)}
+    everything = published_statistics()[ALL_SUITES]
+    pooled = {key: everything[key][dimension] for key in PUBLISHED}
     axis.axvspan(pooled["q01"], pooled["q99"], color="0.88", zorder=0)
     spread = [[pooled["std"]], [pooled["std"]]]
     axis.errorbar([pooled["mean"]], [0.9], xerr=spread, fmt="o", color="black", capsize=3, markersize=4)
 
 
-def _is_list(values: Any) -> bool:
-    return isinstance(values, list)
-
-
 def _legend(layout: ActionLayout) -> str:
-    libero = "grey: LIBERO, 1 % to 99 %\nblack: LIBERO, mean and std\n" if layout.is_libero else ""
-    units = "x axis: action in controller\nunits; 1 = 50 mm in position,\n0.5 rad in rotation, per step"
-    if layout.of_kind("joint"):
-        units = "x axis: joints in the units of\nthe recording, all else in the\ncontroller's"
-    return f"blue: these recordings\n{libero}\n{units}"
+    say = words("data")
+    marks = [say.legend, *([say.legend_libero] if layout.is_libero else [])]
+    return "\n".join([*marks, "", say.legend_joints if layout.of_kind("joint") else say.legend_units])
 
 
 def _distributions_title(actions: Array, layout: ActionLayout) -> str:
     if layout.is_libero:
         ratio = distance(actions)["std_ratio"]
-        return f"Motion spreads {min(ratio):.2g} to {max(ratio):.2g} times as wide as LIBERO's published actions"
+        return words("data").distributions_libero(min(ratio), max(ratio))
     shown = layout.motion if len(layout.motion) else layout.indices("gripper")
     std = actions[:, shown].std(axis=0)
-    widest = layout.names[shown[int(np.argmax(std))]]
-    return f"{widest[0].upper()}{widest[1:]} spreads widest, with a std of {std.max():.2g}"
+    return words("data").distributions_title(layout.names[shown[int(np.argmax(std))]], std.max())
 
 
 def lengths_and_split(dataset: Dataset) -> Plot:
     """Episode lengths, stacked by part of the split."""
+    say = words("data")
     parts = {name: np.array([len(e.actions) for e in dataset.part(name)]) for name in PART_COLOURS}
     everything = np.concatenate(list(parts.values()))
     with canvas(height=3.2) as c:
@@ -112,22 +106,19 @@ def lengths_and_split(dataset: Dataset) -> Plot:
             bins=list(np.linspace(everything.min(), everything.max() + 1, 31)),
             stacked=True,
             color=list(PART_COLOURS.values()),
-            label=[f"{name}: {len(lengths)} episodes" for name, lengths in parts.items()],
+            label=[say.part_legend(name, len(lengths)) for name, lengths in parts.items()],
         )
-        axis.set_xlabel(f"episode length in steps ({dataset.control_rate_hz:g} steps a second)")
-        axis.set_ylabel("episodes")
+        axis.set_xlabel(say.length_axis(dataset.control_rate_hz))
+        axis.set_ylabel(say.episodes_axis)
         axis.legend()
-        c.title = (
-            f"{len(everything):,} episodes of {everything.min():,} to {everything.max():,} steps; "
-            "whole episodes are held out"
-        )
-        c.description = "Histogram of episode lengths, coloured by train, validation and test."
+        c.title = say.lengths_title(len(everything), everything.min(), everything.max())
+        c.description = say.lengths_alt
         return c.finish()
 
 
 def autocorrelations(dataset: Dataset) -> Plot:
     """How long each dimension remembers itself."""
-    layout, lag = dataset.layout, dataset.chunk_len
+    layout, lag, say = dataset.layout, dataset.chunk_len, words("data")
     values = autocorrelation([episode.actions for episode in dataset.episodes], max(LONGEST_LAG, lag))
     moving = [i for i in range(layout.dim) if not np.isnan(values[0, i])]
     with canvas(height=3.4) as c:
@@ -135,29 +126,25 @@ def autocorrelations(dataset: Dataset) -> Plot:
         for i in moving:
             axis.plot(values[:, i], label=layout.names[i], **_line(i))
         axis.axvline(lag, **THRESHOLD)
-        axis.text(lag + 0.4, 0.02, "one chunk", fontsize=9)
-        axis.set_xlabel(f"lag in steps ({1000 / dataset.control_rate_hz:.3g} ms each)")
-        axis.set_ylabel("autocorrelation")
+        axis.text(lag + 0.4, 0.02, say.one_chunk, fontsize=9)
+        axis.set_xlabel(say.lag_axis(dataset.control_rate_hz))
+        axis.set_ylabel(say.autocorrelation_axis)
         if 0 < len(moving) <= MOST_NAMED:
             axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         c.title = _autocorrelation_title(values[lag, moving])
-        c.description = "Autocorrelation of each action dimension against the lag in steps."
+        c.description = say.autocorrelation_alt
         return c.finish()
 
 
 def _autocorrelation_title(at_chunk: Array) -> str:
     known = at_chunk[~np.isnan(at_chunk)]
-    if not len(known):
-        return "Nothing moves, or no episode is longer than a chunk: nothing is known of what comes a chunk later"
-    return (
-        f"One chunk later, actions still correlate by {known.min():.2f} to {known.max():.2f}: "
-        "a per-step codec leaves that unused"
-    )
+    say = words("data")
+    return say.autocorrelation_title(known.min(), known.max()) if len(known) else say.nothing_moves
 
 
 def example_episode(dataset: Dataset) -> Plot:
     """One train episode over time, a panel for each group of the layout."""
-    layout = dataset.layout
+    layout, say = dataset.layout, words("data")
     episode = dataset.part("train")[0]
     seconds = np.arange(len(episode.actions)) / dataset.control_rate_hz
     with canvas(len(layout.groups), 1, height=max(2.0, 1.55 * len(layout.groups)), sharex=True) as c:
@@ -167,7 +154,7 @@ def example_episode(dataset: Dataset) -> Plot:
             axis.set_ylabel(group.kind)
             if group.size <= MOST_NAMED:
                 axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, ncols=-(-group.size // 7))
-        c.axes[-1].set_xlabel("time in s")
-        c.title = f"An episode: {episode.task}"
-        c.description = f"The {layout.dim} action dimensions of one train episode over time."
+        c.axes[-1].set_xlabel(say.time_axis)
+        c.title = say.episode_title(episode.task)
+        c.description = say.episode_alt(layout.dim)
         return c.finish()

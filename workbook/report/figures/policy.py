@@ -2,96 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from workbook.common.wording import less_or_more, number
-from workbook.evaluation.policy.network import RULES
-from workbook.report.figures.style import BINS_COLOUR, COLOURS, KLT_COLOUR, Plot, canvas
+from workbook.codecs.catalogue import catalogue
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.policy.evidence import FIXED_SCALE, PolicyEvidence
+from workbook.evaluation.policy.network import RULES, TOKEN_RULES
+from workbook.report.figures.style import Plot, canvas
+from workbook.report.text import words
+from workbook.report.text.codecs import title
 
-Evidence = dict[str, Any]
-RULE_LABELS = {"independent": "independent argmax", "by_layer": "layer by layer", "expected": "expected value"}
-RULE_MARKERS = {"independent": "o", "by_layer": "s", "expected": "D"}
-SUBJECT_COLOURS = {"naive": COLOURS["none"], "scale": COLOURS["scale"], "klt_rfsq": KLT_COLOUR}
+MARKERS = {"parallel_argmax": "o", "autoregressive": "s", "soft": "D"}
 
 
-def policies(phase2: Evidence) -> Plot:
-    """Error of the decoded predicted action by codec and decode rule, for each amount of training data."""
-    amounts = list(map(str, phase2["amounts"]))
-    subjects = phase2["subjects"]
-    with canvas(1, len(amounts), height=3.8, sharey=True) as c:
-        for axis, amount in zip(c.axes, amounts, strict=True):
-            for i, (key, subject) in enumerate(subjects.items()):
-                for j, rule in enumerate(RULES):
-                    if subject["layers"] == 1 and rule == "by_layer":
-                        continue  # the same as an independent argmax
-                    mse = subject["by_amount"][amount][rule]["errors"]["mse"]
-                    spread = None if mse["low"] is None else [[mse["mean"] - mse["low"]], [mse["high"] - mse["mean"]]]
-                    axis.errorbar(
-                        [i + (j - 1) * 0.2], [mse["mean"]], yerr=spread, fmt=RULE_MARKERS[rule], capsize=3,
-                        color=SUBJECT_COLOURS.get(key, BINS_COLOUR),
-                    )  # fmt: skip
-            reference = phase2["regression"][amount]["errors"]["mse"]["mean"]
-            axis.axhline(reference, color="black", linewidth=1, linestyle=":")
-            axis.set_xticks(
-                range(len(subjects)), [s["title"].replace(", ", "\n", 1) for s in subjects.values()], fontsize=8
-            )
-            axis.set_xlabel(f"trained on {amount} episodes (dotted: regression)")
-            axis.set_xlim(-0.5, len(subjects) - 0.5)
+def policies(run: Evidence) -> Plot:
+    """Error of the decoded predicted action by codec and decode rule, for each training-set size."""
+    said, policy = words("policy"), run.policy
+    titles = [title(*codec) for codec in policy.codecs]
+    sizes = policy.training_set_sizes
+    with canvas(1, len(sizes), height=3.8, sharey=True) as c:
+        for axis, size in zip(c.axes, sizes, strict=True):
+            _errors(axis, policy, size)
+            axis.set_xticks(range(len(titles)), [text.replace(", ", "\n", 1) for text in titles], fontsize=8)
+            axis.set_xlabel(said.size_axis(size))
+            axis.set_xlim(-0.5, len(titles) - 0.5)
         c.axes[0].set_ylim(bottom=0)
-        c.axes[0].set_ylabel("MSE of the decoded predicted action\n(normalised units squared)")
-        c.axes[0].legend(handles=_rule_legend(), fontsize=8, loc="lower right")
-        gain = phase2["contrasts"]["scale_for_naive"]["mean"]
-        c.title = f"Predicted by a small policy, fixed-scale tokens have {less_or_more(gain)} error than naive ones"
-        values = (
-            f"{s['title']} {number(s['by_amount'][amounts[-1]][s['best_rule']]['errors']['mse']['mean'])}"
-            for s in subjects.values()
-        )
-        c.description = f"At the best decode rule: {'; '.join(values)}."
+        c.axes[0].set_ylabel(said.mse_axis)
+        legend = [
+            Line2D([], [], color="0.3", linestyle="", marker=MARKERS[rule], label=said.rule_labels[rule])
+            for rule in RULES
+        ]
+        c.axes[0].legend(handles=legend, fontsize=8, loc="lower right")
+        c.title = said.policies_title(policy.contrasts()["fixed_scale_for_naive"].mean)
+        values = [(text, policy.best_error(codec).mean) for text, codec in zip(titles, policy.codecs, strict=True)]
+        c.description = said.policies_description(values)
         return c.finish()
 
 
-def _rule_legend() -> list[Line2D]:
-    return [
-        Line2D([], [], color="0.3", linestyle="", marker=marker, label=RULE_LABELS[rule])
-        for rule, marker in RULE_MARKERS.items()
-    ]
+def _errors(axis: Axes, policy: PolicyEvidence, size: int) -> None:
+    for i, codec in enumerate(policy.codecs):
+        for j, rule in enumerate(RULES):
+            if policy.layers(codec) == 1 and rule == "autoregressive":
+                continue  # the same as a parallel argmax
+            mse = policy.error(codec, rule, size)
+            mean, ends = mse.mean or 0.0, (mse.low, mse.high)
+            spread = None if None in ends else [[abs(end - mean)] for end in ends if end is not None]
+            axis.errorbar(
+                [i + (j - 1) * 0.2], [mean], yerr=spread, fmt=MARKERS[rule], capsize=3,
+                color=catalogue()[codec.codec].colour,
+            )  # fmt: skip
+    axis.axhline(policy.regression(size).mean or 0.0, color="black", linewidth=1, linestyle=":")
 
 
-def accuracies(phase2: Evidence) -> Plot:
-    """Accuracy of each layer's tokens above what the commonest code gives."""
-    most = str(phase2["amounts"][-1])
-    subjects = phase2["subjects"]
+def accuracies(run: Evidence) -> Plot:
+    """Accuracy of each layer's tokens above what the majority class gives."""
+    said, policy = words("policy"), run.policy
     with canvas(height=3.4) as c:
         axis = c.axes[0]
         places: list[int] = []
         labels: list[str] = []
-        for key, subject in subjects.items():
-            entry = subject["by_amount"][most]
-            for layer, majority in enumerate(subject["majority"]):
-                at = (places[-1] + 1 if layer else places[-1] + 2) if places else 0
+        for codec in policy.codecs:
+            accuracy = {rule: policy.of_layers(codec, "accuracy", rule) for rule in TOKEN_RULES}
+            for layer, majority in enumerate(policy.of_layers(codec, "majority_share")):
+                at = places[-1] + (1 if layer else 2) if places else 0
                 places.append(at)
-                labels.append(f"L{layer}" + (f"\n{subject['title'].split(',')[0]}" if layer == 0 else ""))
-                colour = SUBJECT_COLOURS.get(key, BINS_COLOUR)
+                labels.append(f"L{layer}" + (f"\n{title(*codec).split(',')[0]}" if layer == 0 else ""))
                 axis.bar([at], [majority], color="0.85", width=0.8)
-                for rule in ("independent", "by_layer"):
-                    axis.plot(
-                        [at],
-                        [entry[rule]["accuracy"][layer]],
-                        RULE_MARKERS[rule],
-                        color=colour,
-                        fillstyle="none" if rule == "by_layer" else "full",
-                    )
+                for rule, values in accuracy.items():
+                    fill = "none" if rule == "autoregressive" else "full"
+                    colour = catalogue()[codec.codec].colour
+                    axis.plot([at], [values[layer]], MARKERS[rule], color=colour, fillstyle=fill)
         axis.set_xticks(places, labels, fontsize=8)
         axis.set_ylim(0, 1)
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axis.set_ylabel("share of tokens predicted right\n(grey: always the commonest code)")
-        scale = subjects["scale"]
-        gained = np.subtract(scale["by_amount"][most]["independent"]["accuracy"], scale["majority"])
-        c.title = (
-            f"Of fixed-scale tokens L0 is predicted {gained[0]:.0%} better than by guessing, the last {gained[-1]:.0%}"
-        )
-        c.description = "Accuracy by codec and layer; full markers: independent argmax, open squares: layer by layer."
+        axis.set_ylabel(said.accuracy_axis)
+        scale = policy.of(FIXED_SCALE)
+        gained = np.subtract(policy.of_layers(scale, "accuracy"), policy.of_layers(scale, "majority_share"))
+        c.title = said.accuracies_title(float(gained[0]), float(gained[-1]))
+        c.description = said.accuracies_description
         return c.finish()

@@ -3,143 +3,127 @@
 from __future__ import annotations
 
 from textwrap import wrap
-from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
+from workbook.codecs.catalogue import catalogue
 from workbook.common.intervals import LEVEL
-from workbook.evaluation.replay.evidence import SHOWN
-from workbook.evaluation.replay.predictors import PREDICTORS
-from workbook.report.figures.rate_distortion import LOOKS
-from workbook.report.figures.style import COLOURS, Plot, canvas
-from workbook.training.baselines import FAMILIES
-
-Evidence = dict[str, Any]
-ALL_LOOKS = {"layernorm": (COLOURS["layernorm"], "X-"), **LOOKS}
-TITLES = {"layernorm": "RFSQ layernorm, a step"} | {name: family.title for name, family in FAMILIES.items()}
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.replay.evidence import CodecReplays, Replays
+from workbook.evaluation.replay.rows import GROUND_TRUTH, SHOWN
+from workbook.report.figures.style import Plot, canvas
+from workbook.report.text import words
+from workbook.report.text.replay import title_of
 
 
-def _look(entry: Evidence) -> tuple[str, str]:
-    return ALL_LOOKS[entry["family"]]
-
-
-def success_against_bits(replay: Evidence) -> Plot:
+def success_against_bits(run: Evidence) -> Plot:
     """Share of episodes that still succeed, against the bits of a chunk: upper left is better."""
+    said, replays = words("replay"), run.replays
     with canvas(height=4.6) as c:
         axis = c.axes[0]
-        for family, (colour, line) in ALL_LOOKS.items():
-            entries = [e for e in replay["codecs"].values() if e["family"] == family and e["played"]]
-            if not entries:
+        for name in dict(replays.keys):
+            entry = catalogue()[name]
+            found = sorted((of for of in replays.codecs if of.codec == name and of.played), key=lambda of: of.bits)
+            if not found:
                 continue
-            entries.sort(key=lambda entry: entry["bits"])
-            bits = [entry["bits"] for entry in entries]
-            rates = np.array([[entry["success"][end] for entry in entries] for end in ("low", "mean", "high")])
-            style = line.replace("-", "") + ("" if family == "layernorm" else line[1:])
+            ends = [(of.success.low, of.success.mean, of.success.high) for of in found]
+            low, mean, high = np.array(ends, dtype=float).T
             axis.errorbar(
-                bits, rates[1], yerr=[rates[1] - rates[0], rates[2] - rates[1]], fmt=style, color=colour,
-                markersize=4, linewidth=1.2, elinewidth=0.6, capsize=2, label=TITLES[family],
+                [of.bits for of in found], mean, yerr=[mean - low, high - mean], fmt=entry.line, color=entry.colour,
+                markersize=4, linewidth=1.2, elinewidth=0.6, capsize=2, label=title_of(name, ""),
             )  # fmt: skip
         axis.axhline(1.0, color="black", linewidth=1, linestyle=":")
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axis.set_ylim(-0.03, 1.05)
-        axis.set_xlabel("bits a chunk (upper left is better; dotted: the recorded actions)")
-        axis.set_ylabel("episodes that succeed when replayed\n(95 % exact interval)")
+        axis.set_xlabel(said.success_x)
+        axis.set_ylabel(said.success_y)
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        c.title = _success_title(replay)
-        c.description = "; ".join(
-            f"{e['title']}: {e['succeeded']} of {e['played']} at {e['bits']:,.0f} bits"
-            for e in replay["codecs"].values()
-        )
+        c.title = said.success_title(_least_without_loss(replays))
+        c.description = "; ".join(said.success_of(title_of(of.codec, of.setting), of) for of in replays.codecs)
         return c.finish()
 
 
-def _success_title(replay: Evidence) -> str:
+def _least_without_loss(replays: Replays) -> CodecReplays | None:
     """The cheapest codec of which it is not shown that it loses episodes, and not the luckiest one."""
-    good = [e for e in replay["codecs"].values() if e["played"] and e["mcnemar_p_against_exact"] > 1 - LEVEL]
-    if not good:
-        return "Every codec's tokens are shown to lose episodes that succeed exactly"
-    least = min(good, key=lambda entry: entry["bits"])
-    return (
-        f"The fewest bits without a shown loss against exact replay: {least['bits']:,.0f} a chunk, "
-        f"{least['succeeded']} of {least['played']}"
-    )
+    good = [of for of in replays.codecs if of.played and of.p_against_ground_truth > 1 - LEVEL]
+    return min(good, key=lambda of: of.bits, default=None)
 
 
-def drift(replay: Evidence) -> Plot:
-    """How far the hand is from where the exact replay has it, as episodes go on."""
+def drift(run: Evidence) -> Plot:
+    """How far the hand is from where the ground-truth replay has it, as episodes go on."""
+    said, replays = words("replay"), run.replays
+    shown = [of for key in SHOWN if replays.has(*key) and len((of := replays.of(*key)).drift)]
     with canvas(1, 2, height=3.6) as c:
-        for axis, key, unit in zip(c.axes, ("position_mm", "rotation_deg"), ("mm", "degrees"), strict=True):
-            for name in SHOWN:
-                entry = replay["codecs"].get(name)
-                if entry is None or not entry["drift"]["progress"]:
-                    continue
-                colour, line = _look(entry)
-                axis.plot(entry["drift"]["progress"], entry["drift"][key], line, color=colour, markersize=3,
-                          label=entry["title"])  # fmt: skip
-                axis.plot(entry["drift"]["progress"], entry["drift"][f"{key}_p90"], ":", color=colour, linewidth=0.8)
+        for axis, metric in zip(c.axes, ("position_mm", "rotation_deg"), strict=True):
+            for of in shown:
+                look, along = catalogue()[of.codec], of.drift.progress
+                label = title_of(of.codec, of.setting)
+                axis.plot(along, of.drift[metric], look.line, color=look.colour, markersize=3, label=label)
+                axis.plot(along, of.drift[f"{metric}_p90"], ":", color=look.colour, linewidth=0.8)
             axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
             axis.set_ylim(bottom=0)
-            axis.set_xlabel("part of the episode that has been played")
-            axis.set_ylabel(f"hand off exact replay, {unit}\n(median; dotted: 90th percentile)")
+            axis.set_xlabel(said.drift_x)
+            axis.set_ylabel(f"{said.drift_y(metric)}\n{said.drift_below}")
         c.axes[0].legend(fontsize=8)
-        shown = (replay["codecs"][name] for name in SHOWN if name in replay["codecs"])
-        ends = [
-            f"{e['drift']['position_mm'][-1]:.0f} mm off from {e['title']}" for e in shown if e["drift"]["progress"]
-        ]
-        c.title = f"In the median the hand ends {' and '.join(ends[:2])}" if ends else "No replay to show"
-        c.description = f"Median distance at the end: {', '.join(ends)}."
+        ends = [said.drift_end(title_of(of.codec, of.setting), of) for of in shown]
+        c.title, c.description = said.drift_title(ends), said.drift_description(ends)
         return c.finish()
 
 
-def paths(replay: Evidence) -> Plot:
-    """Strips of the hand's path from above, decoded over exact: a row an episode, a column a codec."""
-    rows = replay["paths"]
-    names = list(dict.fromkeys(name for row in rows for name in row["decoded"]))
-    with canvas(max(len(rows), 1), max(len(names), 1), height=2.1 * max(len(rows), 1) + 0.6) as c:
-        for number, row in enumerate(rows):
-            exact = np.array(row["exact"])
-            for axis, name in zip(c.axes[number * len(names) :], names, strict=False):
-                axis.plot(*exact.T, color="0.75", linewidth=3)
-                decoded = row["decoded"].get(name)
-                if decoded:
-                    entry = replay["codecs"][name]
-                    path = np.array(decoded["path"])
-                    axis.plot(*path.T, color=_look(entry)[0], linewidth=1.2)
-                    axis.plot(*path[-1], "o" if decoded["succeeded"] else "x", color=_look(entry)[0], markersize=6)
-                    word = "succeeds" if decoded["succeeded"] else "fails"
-                    axis.set_title("\n".join([*wrap(entry["title"], 24), word]), fontsize=7)
-                axis.set_aspect("equal", adjustable="datalim")
-                axis.tick_params(labelsize=7)
-            c.axes[number * len(names)].set_ylabel("\n".join(wrap(row["task"], 26)), fontsize=7)
-        c.title = "Paths of the hand in the episodes that most codecs fail, seen from above, mm (grey: exact replay)"
+def paths(run: Evidence) -> Plot:
+    """Strips of the hand's path from above, decoded over true: a row an episode, a column a codec."""
+    said, rows = words("replay"), run.replays.paths
+    tasks = list(dict.fromkeys(rows.task))
+    keys = [key for key in dict.fromkeys(zip(rows.codec, rows.setting, strict=True)) if key[0] != GROUND_TRUTH]
+    found = {key: path for key, path in rows.groupby(["task", "codec", "setting"])}  # noqa: C416 - keys are tuples
+    with canvas(max(len(tasks), 1), max(len(keys), 1), height=2.1 * max(len(tasks), 1) + 0.6) as c:
+        for number, task in enumerate(tasks):
+            of_task = c.axes[number * len(keys) : (number + 1) * len(keys)]
+            for axis, key in zip(of_task, keys, strict=True):
+                _draw_path(axis, found[task, GROUND_TRUTH, ""], found.get((task, *key)))
+            of_task[0].set_ylabel("\n".join(wrap(task, 26)), fontsize=7)
+        c.title = said.paths_title
         c.description = " ".join(
-            f"{row['task']}: " + ", ".join(
-                f"{replay['codecs'][name]['title']} {'succeeds' if decoded['succeeded'] else 'fails'}"
-                for name, decoded in row["decoded"].items()
-            ) + "."
-            for row in rows
+            said.paths_of(task, [(title_of(*key), found[task, *key].succeeded.all()) for key in keys
+                                 if (task, *key) in found])
+            for task in tasks
         )  # fmt: skip
         return c.finish()
 
 
-def predictors(replay: Evidence) -> Plot:
+def _draw_path(axis: Axes, truth: pd.DataFrame, decoded: pd.DataFrame | None) -> None:
+    axis.plot(truth.x_mm, truth.y_mm, color="0.75", linewidth=3)
+    if decoded is not None:
+        codec, setting, succeeded, x, y = decoded[["codec", "setting", "succeeded", "x_mm", "y_mm"]].iloc[-1]
+        colour = catalogue()[codec].colour
+        axis.plot(decoded.x_mm, decoded.y_mm, color=colour, linewidth=1.2)
+        axis.plot(x, y, "o" if succeeded else "x", color=colour, markersize=6)
+        lines = [*wrap(title_of(codec, setting), 24), words("replay").ended(succeeded)]
+        axis.set_title("\n".join(lines), fontsize=7)
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.tick_params(labelsize=7)
+
+
+def predictors(run: Evidence) -> Plot:
     """How well each error that needs no simulator tells failed replays from others."""
-    found = replay["predictors"]
-    rows = {name: row["auc"] for name, row in found.get("rows", {}).items() if row["auc"]["mean"] is not None}
-    ordered = sorted(rows, key=lambda name: rows[name]["mean"])
+    said, found = words("replay"), run.replays.predictors
+    aucs = {name: one.auc for name, one in found.each.items() if one.auc.mean is not None}
+    ordered = sorted(aucs, key=lambda name: aucs[name].mean or 0.0)
     with canvas(height=0.4 * max(len(ordered), 2) + 1.2) as c:
         axis = c.axes[0]
         for place, name in enumerate(ordered):
-            auc = rows[name]
-            colour = COLOURS["scale"] if name == found["best"] else COLOURS["none"]
-            axis.errorbar([auc["mean"]], [place], xerr=[[auc["mean"] - auc["low"]], [auc["high"] - auc["mean"]]],
-                          fmt="o", color=colour, capsize=3)  # fmt: skip
+            low, mean, high = (
+                float(end) for end in (aucs[name].low, aucs[name].mean, aucs[name].high) if end is not None
+            )
+            colour = catalogue()["fixed_scale" if name == found.best else "naive"].colour
+            axis.errorbar([mean], [place], xerr=[[mean - low], [high - mean]], fmt="o", color=colour, capsize=3)
         axis.axvline(0.5, color="black", linewidth=1, linestyle="--")
-        axis.set_yticks(range(len(ordered)), [PREDICTORS[name] for name in ordered], fontsize=8)
-        axis.set_xlabel("chance that a failed replay has the larger error (dashed: says nothing)")
-        best = found.get("best")
-        c.title = f"What tells failed replays best: {PREDICTORS[best]}" if best else "No replay failed, or all did"
-        c.description = "; ".join(f"{PREDICTORS[name]} {rows[name]['mean']:.2f}" for name in reversed(ordered))
+        axis.set_yticks(range(len(ordered)), [said.predictors[name] for name in ordered], fontsize=8)
+        axis.set_xlabel(said.predictors_x)
+        c.title = said.predictors_title(found.best)
+        c.description = "; ".join(said.predictor_of(name, aucs[name]) for name in reversed(ordered))
         return c.finish()

@@ -1,4 +1,4 @@
-"""What all figures share: colours, the frame, and a picture that carries its alternative text."""
+"""What all figures share: the frame, and a picture that carries its alternative text. Colours are the catalogue's."""
 
 from __future__ import annotations
 
@@ -17,25 +17,6 @@ from matplotlib.figure import Figure
 DPI = 110
 WIDTH = 9.0  # inches; 990 pixels, a laptop's text column
 
-# Colour-blind safe (Okabe and Ito); naive is grey because it is what the others are held against.
-COLOURS = {
-    "none": "#7f7f7f",
-    "layernorm": "#d55e00",
-    "frozen_layernorm": "#cc79a7",
-    "learned_scale": "#009e73",
-    "scale": "#0072b2",
-}
-BINS_COLOUR = "#b8860b"
-KLT_COLOUR = "#56b4e9"
-# The learned scale often lies on the fixed one: dashed over it, both are seen.
-LINES = {name: "o--" if name == "learned_scale" else "o-" for name in COLOURS}
-LABELS = {
-    "none": "naive",
-    "layernorm": "layernorm",
-    "frozen_layernorm": "frozen layernorm",
-    "learned_scale": "learned scale",
-    "scale": "scale",
-}
 THRESHOLD: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 
 

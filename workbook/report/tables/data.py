@@ -1,53 +1,80 @@
-"""Tables of 01_data."""
+"""Tables of 01_data and of the sample's data card."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
 
+import h5py
+import numpy as np
+
+from workbook.common.numbers import percent
+from workbook.common.paths import SAMPLE
 from workbook.common.table import Table
-from workbook.data.card import ALL_SUITES, published_statistics
 from workbook.data.layout import ActionLayout
+from workbook.evaluation.evidence import Evidence
+from workbook.report.text import words
 
-Card = dict[str, Any]
-NORMALISER_NOTE = "Controller units, joints in their own; least and greatest value of the train part."
 STATISTICS = ("mean", "std", "min", "max")
 
 
-def statistics_table(card: Card) -> Table:
+def statistics_table(run: Evidence) -> Table:
     """Per-dimension statistics, beside LIBERO's published ones where the layout is LIBERO's."""
-    layout = ActionLayout.parse(card["layout"])
-    pooled = published_statistics()[ALL_SUITES]
+    say, layout = words("data"), ActionLayout.parse(run.data["layout"])
+    columns = [*STATISTICS, *(f"published_{key}" for key in STATISTICS if layout.is_libero)]
     rows = []
-    for i, name in enumerate(layout.names):
-        published = [f"{pooled[key][i]:.3f}" for key in STATISTICS] if layout.is_libero else []
-        lattice = card["lattice_share"][i]
-        zero = card["zero_share"][i] if i in layout.motion else None
+    for i, (_, row) in enumerate(run.table("dimensions").iterrows()):
+        shares = [row.lattice_share, row.zero_share if i in layout.motion else np.nan]
         rows.append([
-            name,
-            *(f"{card['statistics'][key][i]:.3f}" for key in STATISTICS),
-            *published,
-            "-" if lattice is None or lattice != lattice else f"{lattice:.1%}",
-            "-" if zero is None else f"{zero:.1%}",
-            f"{card['clipping']['steps'][i]:,}",
+            row.dimension,
+            *(f"{row[column]:.3f}" for column in columns),
+            *("-" if np.isnan(share) else percent(share) for share in shares),
+            f"{row.clipped_steps:,}",
         ])  # fmt: skip
-    header = ["", *STATISTICS, *(["LIBERO mean", *STATISTICS[1:]] if layout.is_libero else [])]
-    note = "Controller units; joints in their own."
-    if layout.is_libero:
-        note = "Controller units. LIBERO: published statistics of 1,693 demonstrations, no-op steps left out."
-    return Table([*header, "on lattice", "exactly 0", "clipped"], rows, note)
+    published = say.published_header if layout.is_libero else []
+    header = ["", *say.statistics_header, *published, *say.shares_header]
+    return Table(header, rows, say.published_note if layout.is_libero else say.statistics_note)
 
 
-def normaliser_table(card: Card) -> Table:
+def normaliser_table(run: Evidence) -> Table:
     """What the normaliser maps to -1 and 1, fitted on the train episodes."""
-    bounds = card["normaliser"]
-    names = ActionLayout.parse(card["layout"]).names
-    rows = [[name, *(f"{bounds[end][i]:.4f}" for end in ("low", "high"))] for i, name in enumerate(names)]
-    return Table(
-        ["", "maps to -1", "maps to 1"],
-        rows,
-        NORMALISER_NOTE,
-    )
+    say = words("data")
+    rows = [[row.dimension, f"{row.low:.4f}", f"{row.high:.4f}"] for row in run.table("dimensions").itertuples()]
+    return Table(say.normaliser_header, rows, say.normaliser_note)
 
 
-def tasks_table(card: Card) -> Table:
-    return Table(["task", "episodes"], [[task, f"{count}"] for task, count in card["tasks"].items()])
+def tasks_table(run: Evidence) -> Table:
+    return Table(words("data").tasks_header, _tasks(run))
+
+
+def counts_table(run: Evidence) -> Table:
+    """The same with a row for all of them."""
+    say = words("data")
+    return Table(say.tasks_header, [*_tasks(run), [say.all_tasks, say.all_episodes(run.data)]])
+
+
+def _tasks(run: Evidence) -> list[list[str]]:
+    return [[row.task, f"{row.episodes}"] for row in run.table("tasks").itertuples()]
+
+
+def parts_table(run: Evidence) -> Table:
+    """What the normaliser, which saw the train part alone, makes of each part."""
+    say, card = words("data"), run.data
+    rows = [
+        [say.parts[part], f"{card['split'][part]}", f"{least:.3f}", f"{greatest:.3f}"]
+        for part, (least, greatest) in card["normalised"].items()
+    ]
+    return Table(say.parts_header, rows, say.parts_note(card["chunks"]))
+
+
+def recordings_table(folder: Path = SAMPLE) -> Table:
+    """Task, successes kept of the tries that were made, and steps, from the attributes of every file below a folder."""
+    say, rows, versions = words("data"), [], {}
+    for path in sorted(folder.rglob("*.hdf5")):
+        with h5py.File(path) as file:
+            said = dict(file["data"].attrs)
+        suite = str(said["bddl_file_name"]).partition("/")[0]
+        text = json.loads(said["problem_info"])["language_instruction"]
+        rows.append([suite, text, say.tries(said["num_demos"], said["tries"]), f"{said['total']:,}"])
+        versions[said["versions"]] = ", ".join(f"{name} {of}" for name, of in json.loads(said["versions"]).items())
+    return Table(say.recordings_header, rows, say.recordings_note(list(versions.values())))

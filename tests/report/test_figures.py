@@ -1,0 +1,167 @@
+"""Figures show what is in the rows, in the catalogue's colours, and carry their words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_rows import layer_rows, made_evidence, model_rows, passing_scores, rows
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from workbook.codecs import catalogue as catalogue_module
+from workbook.codecs.catalogue import CONDITIONED, Entry, at, catalogue
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.layers import Layers
+from workbook.evaluation.score import Scores
+from workbook.report.figures import comparison, layers, rate_distortion
+from workbook.report.figures.style import Canvas, Plot
+from workbook.report.text.codecs import title
+
+PNG = b"\x89PNG\r\n\x1a\n"
+FIGURES: dict[str, Callable[[Evidence], Plot]] = {
+    figure.__name__: figure
+    for figure in (
+        comparison.forward_and_tokens, comparison.improvements, comparison.groups, comparison.dimensions,
+        rate_distortion.rate_distortion, layers.residual_std, layers.entropies, layers.prefixes,
+    )
+}  # fmt: skip
+
+
+def made(scores: Scores | None = None, **parts: Any) -> Evidence:
+    run = made_evidence(scores=scores or passing_scores(), **parts)
+    gaussian = pd.DataFrame({"bits": [0.5, 20.0, 200.0], "mse": [0.1, 0.01, 1e-4]})
+    vars(run)["table"] = {"gaussian": gaussian}.__getitem__
+    return run
+
+
+PLAIN = made()
+
+
+def drawn(make: Callable[[Any], Plot], shown: Any) -> tuple[Plot, set[str], dict[str, str]]:
+    """A figure, every text in it, and label -> colour of its lines."""
+    texts: set[str] = set()
+    lines: dict[str, str] = {}
+
+    def finish(self: Canvas) -> Plot:
+        plot = original(self)
+        texts.update(text.get_text() for text in self.figure.findobj(Text))
+        lines.update({str(line.get_label()): to_hex(line.get_color()) for line in self.figure.findobj(Line2D)})
+        return plot
+
+    original = Canvas.finish
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Canvas, "finish", finish)
+        return make(shown), texts, lines
+
+
+def check(plot: Plot, texts: set[str]) -> None:
+    assert plot.png.startswith(PNG)
+    assert plot.alt.strip()
+    for text in (plot.alt, *texts):
+        assert "nan" not in text.split(), text
+        assert "None" not in text, text
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_a_picture_with_words(name: str) -> None:
+    check(*drawn(FIGURES[name], PLAIN)[:2])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_does_without_position_and_gripper(name: str) -> None:
+    absent = ("position_mm", "drift_mm", "gripper_abs", "gripper_error_rate", "gripper_on_time", "gripper_shift_steps")
+    scores = Scores(passing_scores().rows.assign(**dict.fromkeys(absent, np.nan)))
+    check(*drawn(FIGURES[name], made(scores, comparison={"layout": "rotation:3"}))[:2])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_does_with_a_single_episode_that_allows_no_interval(name: str) -> None:
+    one = passing_scores().rows.groupby(["codec", "setting", "decoding", "seed"], sort=False).head(1)
+    check(*drawn(FIGURES[name], made(Scores(one)))[:2])
+
+
+def test_a_picture_carries_its_words_into_notebook_and_report() -> None:
+    plot = Plot(PNG, 'a "b" < c & d')
+    data, metadata = plot._repr_mimebundle_()
+    assert list(data) == ["image/png"]
+    assert metadata["image/png"]["alt"] == plot.alt
+    assert 'alt="a &quot;b&quot; &lt; c &amp; d"' in plot.as_html()
+
+
+def test_the_figure_of_dimensions_names_every_one() -> None:
+    _, texts, _ = drawn(comparison.dimensions, made(comparison={"layout": "position:2 gripper:1"}))
+    assert {"x", "y", "gripper"} <= texts
+
+
+def test_the_figure_of_errors_shows_what_was_measured() -> None:
+    _, texts, _ = drawn(comparison.groups, PLAIN)
+    assert "joint error\nin its own units" in texts
+    without = Scores(passing_scores().rows.assign(joint_length=np.nan))
+    assert "joint error\nin its own units" not in drawn(comparison.groups, made(without))[1]
+
+
+def test_the_figure_of_errors_says_what_it_leaves_out() -> None:
+    assert "LayerNorm does not decode exactly" in comparison.groups(PLAIN).alt
+    exact = made(models=model_rows().assign(decode_error=0.0))
+    assert "left out" not in comparison.groups(exact).alt
+
+
+def test_an_error_far_above_naives_is_marked_at_the_edge() -> None:
+    _, texts, _ = drawn(comparison.improvements, made(passing_scores(naive=0.02, layernorm=0.2)))
+    assert "10 times naive's error" in texts
+
+
+def test_the_title_says_more_where_there_is_more() -> None:
+    assert "100.0% more" in comparison.improvements(made(passing_scores(naive=0.02, fixed_scale=0.04))).alt
+
+
+@pytest.mark.parametrize("make", [layers.residual_std, layers.prefixes])
+def test_lines_of_layers_have_the_catalogues_colours(make: Callable[[Evidence], Plot]) -> None:
+    _, _, lines = drawn(make, PLAIN)
+    for name in CONDITIONED.values():
+        label = title(name) + (" (with statistics)" if make is layers.prefixes and name == "layernorm" else "")
+        assert lines[label] == catalogue()[name].colour
+
+
+def test_the_title_counts_the_layers_that_say_nothing() -> None:
+    scores = passing_scores()
+    run = made(scores, layers=Layers(layer_rows({"naive": [1, 2, 3]}), scores))
+    assert layers.entropies(run).alt.startswith("3 of 4 naive layers")
+
+
+def equal_bits(fast: float, klt_rfsq: Sequence[float]) -> Scores:
+    rates = (40.0, 180.0)
+    frames = [rows("fast", fast, f"scale={rate}", bits=rate) for rate in rates]
+    frames += [
+        rows("klt_rfsq_variable", mse, f"rate={rate}", bits=rate) for rate, mse in zip(rates, klt_rfsq, strict=True)
+    ]
+    measured = [frame.assign(measured=True) for frame in frames]
+    return Scores(pd.concat([passing_scores().rows, *measured], ignore_index=True))
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        (passing_scores(), "No RFSQ and FAST-style tokens"),
+        (equal_bits(0.004, (0.003, 0.001)), "KLT-RFSQ of variable length has 25% to 75% less error"),
+        (equal_bits(0.004, (0.005, 0.001)), "more error than FAST-style tokens at 40"),
+    ],
+)
+def test_the_title_of_the_curves_follows_from_the_gains(scores: Scores, says: str) -> None:
+    assert says in rate_distortion.rate_distortion(made(scores)).alt
+
+
+def test_a_made_up_entry_has_its_line_and_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry(
+        "made_up", "made-up codec", "#123456", "p-", True, True, lambda f, s: [], at("rate", 50), at("rate", 50)
+    )
+    monkeypatch.setattr(catalogue_module, "ENTRIES", (*catalogue_module.ENTRIES, entry))
+    frame = rows("made_up", 0.004, "rate=50", bits=50.0).assign(compared=True, measured=True)
+    run = made(Scores(pd.concat([passing_scores().rows, frame], ignore_index=True)))
+    assert drawn(rate_distortion.rate_distortion, run)[2]["made-up codec"] == "#123456"
+    assert "made-up codec" in drawn(comparison.groups, run)[1]

@@ -1,0 +1,189 @@
+"""Pages are made anew from a finished run's files, and nothing is computed or touched besides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from html import unescape
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from workbook.common.errors import InputError
+from workbook.common.paths import OutputFolder
+from workbook.common.stages import table_path
+from workbook.common.table import Bullets, Html, Table
+from workbook.evaluation.evidence import Evidence
+from workbook.report import __main__ as command, blocks, pages, text
+from workbook.report.blocks import MIMETYPE, show
+from workbook.report.documents import SAMPLE_RUN
+from workbook.report.figures.style import Plot
+
+PICTURE = Plot(b"\x89PNG\r\n\x1a\n", 'a "b" < c & d')
+
+
+def executed(run: Evidence) -> nbformat.NotebookNode:
+    """A notebook as the runner leaves it, of which a later version words everything differently."""
+    shown, _ = show(run, "tasks")._repr_mimebundle_()
+    drawn, metadata = blocks.Block("curves_figure", PICTURE)._repr_mimebundle_()
+    outputs = [
+        nbformat.v4.new_output("display_data", shown | {"text/html": "an older wording"}),
+        nbformat.v4.new_output("display_data", drawn, metadata=metadata),
+        nbformat.v4.new_output("display_data", {"text/html": "no block"}),
+    ]
+    hidden = nbformat.v4.new_code_cell("!pip install", metadata={"tags": ["remove_cell"]})
+    return nbformat.v4.new_notebook(cells=[hidden, nbformat.v4.new_code_cell("tasks", outputs=outputs)])
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> OutputFolder:
+    """The folder of a finished run with one notebook."""
+    out = OutputFolder(tmp_path / "out")
+    shutil.copytree(SAMPLE_RUN, out.root)
+    (out.root / "notebooks").mkdir()
+    nbformat.write(executed(Evidence(out.root)), out.root / "notebooks" / "01_data.ipynb")
+    return out
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def read(out: OutputFolder, page: str) -> str:
+    return (out.reports / f"{page}.html").read_text(encoding="utf8")
+
+
+def test_a_changed_template_changes_the_pages_and_nothing_else(
+    finished: OutputFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = hashes(finished.root)
+    assert command.main([str(finished.root)]) == 0
+    assert {"reports/index.html", "reports/01_data.html"} == hashes(finished.root).keys() - before.keys()
+    first, of_notebook = read(finished, "index"), read(finished, "01_data")
+
+    other = tmp_path / "xx"  # another language is another folder of templates
+    shutil.copytree(text.FOLDER / "en", other)
+    for topic, old, new in (("pages", "The options", "Les options"), ("data", '["task", "episodes"]', '["la t", "n"]')):
+        template = other / f"{topic}.j2"
+        template.write_text(template.read_text(encoding="utf8").replace(old, new), encoding="utf8")
+    monkeypatch.setenv(text.LANGUAGE_VARIABLE, str(other))
+    assert command.main([str(finished.root)]) == 0
+    assert read(finished, "index") == first.replace("The options", "Les options")
+    assert read(finished, "01_data") == of_notebook.replace("<th>task</th><th>episodes</th>", "<th>la t</th><th>n</th>")
+    assert {name: of for name, of in hashes(finished.root).items() if not name.startswith("reports/")} == before
+    assert {path.name for path in finished.root.iterdir()} == {path.name for path in SAMPLE_RUN.iterdir()} | {
+        "notebooks",
+        "reports",
+    }
+
+
+def test_a_page_shows_blocks_anew_and_keeps_pictures(finished: OutputFolder) -> None:
+    command.render(finished)
+    page = read(finished, "01_data")
+    assert "an older wording" not in page
+    assert show(Evidence(finished.root), "tasks").html in page
+    assert "no block" in page
+    assert unescape(page).count(PICTURE.alt) == 1
+    assert "pip install" not in page
+    assert '<details class="code">' in page
+
+
+def test_pages_of_an_earlier_rendering_go(finished: OutputFolder) -> None:
+    finished.reports.mkdir()
+    (finished.reports / "04_residual_analysis.html").write_text("old")
+    command.render(finished)
+    assert {path.name for path in finished.reports.iterdir()} == {"index.html", "01_data.html"}
+
+
+def test_a_rendering_that_fails_leaves_the_pages_as_they_were(
+    finished: OutputFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command.render(finished)
+    before = hashes(finished.root)
+    monkeypatch.setitem(blocks.BLOCKS, "claims", lambda run: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command.render(finished)
+    assert hashes(finished.root) == before
+
+
+def empty(out: OutputFolder) -> None:
+    out.results.unlink()
+
+
+def damage(out: OutputFolder) -> None:
+    out.results.write_text("{")
+
+
+def age(out: OutputFolder) -> None:
+    results = json.loads(out.results.read_text(encoding="utf8"))
+    del results["schema"]
+    out.results.write_text(json.dumps(results), encoding="utf8")
+
+
+def lose_rows(out: OutputFolder) -> None:
+    table_path(out, "scores").unlink()
+
+
+def damage_notebook(out: OutputFolder) -> None:
+    (out.root / "notebooks" / "01_data.ipynb").write_text("{")
+
+
+def change_table(out: OutputFolder) -> None:
+    shutil.copyfile(table_path(out, "layers"), table_path(out, "tasks"))
+
+
+@pytest.mark.parametrize("spoil", [empty, damage, age, lose_rows, damage_notebook, change_table])
+def test_a_folder_that_cannot_be_read_is_refused_in_a_sentence(
+    finished: OutputFolder, capsys: pytest.CaptureFixture[str], spoil: object
+) -> None:
+    spoil(finished)  # type: ignore[operator]
+    before = hashes(finished.root)
+    assert command.main([str(finished.root)]) == 2
+    [message] = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"error: {finished.root}")
+    assert "run " in message
+    assert hashes(finished.root) == before
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(tmp_path / "nothing")]) == 2
+    assert str(tmp_path / "nothing") in capsys.readouterr().err
+    assert not (tmp_path / "nothing").exists()
+
+
+class TestBlocks:
+    def test_a_block_carries_its_name_beside_what_it_shows(self) -> None:
+        for content, shown in (
+            (Table(["a"], [["b"]]), {"text/html", "text/markdown"}),
+            (Bullets(["a"]), {"text/html", "text/markdown"}),
+            (Html("<p>a</p>"), {"text/html"}),
+            (PICTURE, {"image/png"}),
+        ):
+            data, metadata = blocks.Block("here", content)._repr_mimebundle_()
+            assert data.keys() == shown | {MIMETYPE}
+            assert data[MIMETYPE] == {"name": "here"}
+            assert metadata == ({"image/png": {"alt": PICTURE.alt}} if content is PICTURE else {})
+
+    def test_an_unknown_name_is_refused(self) -> None:
+        with pytest.raises(InputError, match="nonsense"):
+            show(Evidence("nowhere"), "nonsense")
+
+    def test_what_is_made_for_pages_alone_has_no_markdown(self) -> None:
+        for content in (Html("<p>a</p>"), PICTURE):
+            with pytest.raises(TypeError, match="here"):
+                _ = blocks.Block("here", content).markdown
+
+    @pytest.mark.parametrize("name", [name for name in blocks.BLOCKS if not name.endswith("_figure")])
+    def test_every_block_of_the_sample_run_has_words(self, name: str) -> None:
+        html = show(Evidence(SAMPLE_RUN), name).html
+        assert html or name == "not_evidence"
+        for wrong in ("nan", "None", "inf"):
+            assert wrong not in html.split()
+
+
+def test_the_pages_are_the_first_and_one_a_notebook() -> None:
+    assert pages.PAGES[0] == "index.html"
+    assert len(pages.PAGES) == 6

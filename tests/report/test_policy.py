@@ -1,0 +1,167 @@
+"""Small policies and the recommendation in words, tables and figures."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from made_policies import SCORES, SETTINGS, around, between, made_run, prediction
+from made_rows import model_rows, rows
+
+from workbook.common.intervals import Estimate
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.policy.network import RULES
+from workbook.evaluation.score import Scores
+from workbook.report.figures import policy as figures
+from workbook.report.tables.policy import (
+    accuracy_table,
+    answer_block,
+    draft_table,
+    options_table,
+    policy_table,
+    rules_table,
+)
+from workbook.report.text import recommendation as text
+from workbook.training.runs import BEST_FILES
+
+MET, OPEN = between(0.3, 0.4), between(-0.1, 0.3)
+
+
+def with_fast(**mse: float) -> Scores:
+    """At 80 bits FAST-style tokens, and what else is named."""
+    settings = {"fast": "scale=10", "klt_rfsq_variable": "rate=80", "klt_rfsq_fixed": "codes=48"}
+    frames = [rows(name, value, settings[name], bits=80.0).assign(measured=True) for name, value in mse.items()]
+    return Scores(pd.concat([SCORES.rows, *frames], ignore_index=True))
+
+
+def said(run: Evidence) -> str:
+    return " ".join([*text.sentences(run), text.use(run), *text.would_change(run), *text.options(run).values()])
+
+
+class TestSentences:
+    def test_carry_their_numbers_and_intervals(self) -> None:
+        run = made_run(
+            new_for_naive=between(0.101, 0.303),
+            codec_share=between(0.011, 0.022),
+            naive_rule=between(0.033, 0.044),
+            retrained_decoder=between(-0.066, -0.055),
+            new_rule=between(0.077, 0.089),
+            scores=with_fast(fast=0.01, klt_rfsq_variable=0.008, klt_rfsq_fixed=0.011),
+        )
+        whether, how, which = text.sentences(run)
+        assert "trained for 400 batches" in whether
+        assert "20.2% less error (95 % interval 10.1% to 30.3% less)" in whether
+        assert "(1.1% to 2.2%)" in whether
+        assert "3.9% less error (95 % interval 3.3% to 4.4% less)" in how
+        assert "10.0% less codec error" in how
+        assert "(95 % interval 5.5% to 6.6% more)" in how
+        assert f"fixed scale, 2 layers ({BEST_FILES['scale']})" in which
+        assert "256 tokens a chunk" in which
+        assert "8.3% less error (95 % interval 7.7% to 8.9% less)" in which
+        assert "at 80 bits a chunk" in which
+        assert "KLT-RFSQ of variable length has 20.0% less reconstruction error" in which
+        assert "KLT-RFSQ of fixed length has 10.0% more reconstruction error" in which
+        assert "\n" not in said(run)
+        assert "  " not in said(run)
+        assert all(sentence.endswith(".") for sentence in (whether, how, which))
+
+    def test_without_intervals_there_are_none(self) -> None:
+        bare = around(0.2, None)
+        names = ("new_for_naive", "codec_share", "naive_rule", "retrained_decoder", "new_rule", "fixed_scale_for_naive")
+        scores = Scores(SCORES.rows[SCORES.rows.episode.str.endswith("demo_0")])
+        found = said(made_run(scores=scores, **dict.fromkeys(names, bare)))
+        assert "interval" not in found
+        assert "None" not in found
+
+    def test_the_answer_turns_with_the_option(self) -> None:
+        cases: list[dict[str, Estimate]] = [
+            {"new_for_naive": MET},
+            {"retrained_decoder": MET},
+            {"new_for_naive": OPEN},
+            {},
+        ]
+        runs = [made_run(**case) for case in cases]
+        assert len({text.whether(run).split(":")[0] for run in runs}) == len(runs)
+        assert len({text.options(run)["C"] for run in runs}) == len(runs)
+
+    def test_a_rehearsal_says_so_first(self) -> None:
+        found = text.whether(made_run(new_for_naive=MET, missing=["few seeds"]))
+        assert found.startswith("No answer from a rehearsal")
+        assert "Yes, retrain Phase 2" in found
+
+    def test_what_cannot_be_read_is_never_recommended(self) -> None:
+        run = made_run()
+        assert "never" in text.which(run)
+        vars(run)["models"] = model_rows().assign(decode_error=0.0)
+        assert "never" not in text.which(run)
+
+    def test_a_rule_that_is_not_shown_to_be_better_is_none(self) -> None:
+        assert "which no other rule is shown to better" in text.which(made_run(new_rule=OPEN))
+        chosen = [prediction("naive", rule, 0.1) for rule in RULES]
+        assert text.how(made_run(*chosen)).startswith("No other decode rule")
+
+    def test_a_difference_that_is_none_is_said_to_be_none(self) -> None:
+        assert "error that is not shown to differ" in text.whether(made_run(new_for_naive=between(-0.02, 0.04)))
+
+    def test_fast_style_tokens_may_be_missing(self) -> None:
+        assert "FAST-style tokens were not to be had at 80 bits" in text.which(made_run())
+
+
+class TestTables:
+    def test_the_answer_holds_what_is_to_be_used(self) -> None:
+        html = answer_block(made_run(new_for_naive=MET)).html
+        assert BEST_FILES["scale"] in html
+        assert "PASS" in html
+        assert "FAIL" in html
+
+    def test_rules_stand_beside_their_numbers(self) -> None:
+        table = rules_table(made_run(new_for_naive=between(0.1, 0.3), naive_rule=around(0.2, None)))
+        found = [list(map(str, row))[1:6] for row in table.rows]
+        assert found[1] == ["> 5%", "20.0%", "10.0% to 30.0%", "28 test episodes x 5 seeds", "met"]
+        assert found[3][2] == "-"
+
+    def test_options_have_words(self) -> None:
+        assert [str(row[1]) for row in options_table(made_run(new_for_naive=MET)).rows] == ["PASS", "FAIL", "PASS"]
+
+    def test_policies_have_a_row_for_each_size_codec_rule_and_decoder(self) -> None:
+        table = policy_table(made_run())
+        assert len(table.rows) == 2 * (1 + 4 * 3 + 3)
+        assert "joints" not in table.header
+        assert "gripper wrong" in table.header
+        assert sum("retrained decoder" in str(row[2]) for row in table.rows) == 2 * 3
+        assert {row[-1] for row in table.rows} == {"300", "-"}
+
+    def test_of_one_layer_autoregressive_tells_nothing_new(self) -> None:
+        run = made_run()
+        policy = run.policy
+        one = [
+            prediction("bins", rule, 0.09, layers=1, size=size) for rule in RULES for size in policy.training_set_sizes
+        ]
+        rows = pd.concat([policy.rows[policy.rows.codec != "bins"], *one])
+        policies = policy.policies.assign(layers=[2, 2, 1, 2])
+        vars(run)["policy"] = type(policy)(rows, policy.tokens, policy.draft, policies, policy.config)
+        assert len(policy_table(run).rows) == 2 * (1 + 4 * 3 + 3 - 1)
+
+    def test_accuracies_stand_beside_the_majority_class(self) -> None:
+        table = accuracy_table(made_run())
+        assert len(table.rows) == len(SETTINGS) * 2
+        assert list(table.rows[0])[2:] == ["50.0%", "2.00", "60.0%", "60.0%"]
+
+    def test_drafts_agree_layer_by_layer(self) -> None:
+        table = draft_table(made_run())
+        assert len(table.rows) == 4
+        assert list(table.rows[0])[2:] == ["80.0%, 60.0%", "70.0%"]
+
+
+class TestFigures:
+    def test_are_pictures_whose_titles_turn_with_the_gain(self) -> None:
+        for gain, told in ((0.25, "25.0% less error"), (-0.25, "25.0% more error")):
+            plot = figures.policies(made_run(fixed_scale_for_naive=around(gain)))
+            assert plot.png.startswith(b"\x89PNG")
+            assert told in plot.alt
+
+    @pytest.mark.parametrize("codec", ["64 bins", "KLT-RFSQ"])
+    def test_every_codec_is_described(self, codec: str) -> None:
+        assert codec in figures.policies(made_run()).alt
+
+    def test_accuracies_are_told_above_guessing(self) -> None:
+        assert "L0 is predicted 10% better" in figures.accuracies(made_run()).alt

@@ -1,0 +1,509 @@
+"""Every codec that is compared, one entry each. To add a codec, write its file in this folder and its entry here.
+
+An entry says what a codec is called and how it is drawn, how it comes to be, and at which settings it is measured,
+played and predicted. Scores, curves, small policies, replays, tables and figures list what stands here and nothing
+else. What is fitted by gradients names its network; `training/` trains it, and hands it over in `Fitting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from rfsq_robust import ActionRFSQAE, Conditioning
+from workbook.codecs.bins import UniformBins
+from workbook.codecs.fast import FastCodec, fit_fast_at, quantile_normaliser
+from workbook.codecs.klt import KltCodec, fit_klt
+from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VariableLength, codes_at, fit_variable_length
+from workbook.codecs.learned import NUM_QUANTIZERS, LearnedAE, LearnedCodec, Quantizer
+from workbook.codecs.other_decoder import ChunkDecoder, ChunkReader, OtherDecoder
+from workbook.codecs.protocol import Codec
+from workbook.codecs.rfsq import RefittedDecoder, RFSQCodec, WholeChunkRFSQ, layers_enough, live_layers
+from workbook.codecs.token_spaces import Bins, ChunkCodes, StepRFSQ, TokenSpace
+from workbook.common.array import Array
+from workbook.data.chunks import Normaliser, cut_chunks
+from workbook.data.dataset import Dataset
+
+T = TypeVar("T")
+Unit = Literal["step", "chunk"]
+
+POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
+FITTED_RATES = (24, 32, *POLICY_RATES, 200, 224)
+PLAYED_RATES = (24, 40, 80, 140)  # at which KLT-RFSQ and FAST-style tokens are both played
+CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
+SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
+FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
+MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
+COARSE_LAYERS = 3  # L0-L2, what the draft model of Phase 2 predicts
+POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk
+
+
+@dataclass(frozen=True)
+class Setting:
+    """In what the codecs of one entry differ, as names and values: 'layers=3', 'bins=64'."""
+
+    values: tuple[tuple[str, float], ...]
+
+    @staticmethod
+    def of(**values: float) -> Setting:
+        return Setting(tuple(values.items()))
+
+    @staticmethod
+    def parse(text: str) -> Setting:
+        pairs = (pair.partition("=") for pair in text.split())
+        return Setting(tuple((name, float(value)) for name, _, value in pairs))
+
+    def __getitem__(self, name: str) -> float:
+        return dict(self.values)[name]
+
+    def count(self, name: str) -> int:
+        return int(self[name])
+
+    def get(self, name: str, default: float | None = None) -> float | None:
+        return dict(self.values).get(name, default)
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value:g}" for name, value in self.values)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to train: a residual quantizer in the guide's autoencoder, on single steps or on whole chunks.
+
+    Sizes that are None are those of 02_train_robust; swept: trained for as many epochs as the models of that notebook.
+    """
+
+    quantizer: Conditioning | Quantizer
+    unit: Unit
+    hidden_dim: int | None = None
+    num_levels: int | None = None
+    swept: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """What a codec may be made from: the train part, what was trained on it, and validation chunks for choices.
+
+    rfsq: the models of 02_train_robust, one codec a seed; networks: those that entries name, one model a seed;
+    decoders: of naive tokens, for steps and for whole chunks, one a naive model; klt_rfsq: where it was fitted before.
+    """
+
+    dataset: Dataset
+    rfsq: Mapping[Conditioning, Sequence[RFSQCodec]] = field(default_factory=dict)
+    networks: Mapping[Network, Sequence[nn.Module]] = field(default_factory=dict)
+    decoders: Mapping[Unit, Sequence[nn.Module]] = field(default_factory=dict)
+    klt_rfsq: Sequence[VariableLength] = ()
+    full: bool = False
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict)
+
+    @property
+    def normaliser(self) -> Normaliser:
+        return self.dataset.normaliser
+
+    @property
+    def layers(self) -> int:
+        return self.rfsq["scale"][0].model.rfsq.num_layers
+
+    def once(self, make: Callable[[Fitting], T]) -> T:
+        """What several settings share is made a single time."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
+
+
+def fitting_chunks(fitting: Fitting) -> Array:
+    """(N, C, A) train chunks that start every other step, for what is fitted in closed form."""
+    dataset = fitting.dataset
+    stride = min(2, dataset.chunk_len)
+    return cut_chunks([episode.actions for episode in dataset.part("train")], dataset.chunk_len, stride).actions
+
+
+def _validation_chunks(fitting: Fitting) -> Array:
+    return fitting.dataset.held_out_chunks("validation").actions
+
+
+Settings = Callable[[Fitting], Sequence[Setting]]
+
+
+def _none(fitting: Fitting) -> Sequence[Setting]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One codec. line: marker and line style, as matplotlib writes them.
+
+    fixed_length: every chunk costs the same; prefix: the first tokens decode. codecs: one a seed, or one where no seed
+    matters. Of settings, `compared` stand in the tables of 03_compare, `measured` on the curve of bits and error,
+    `analysed` in 04_residual_analysis, `played` in the simulator; small policies predict the tokens of `predicted`
+    ones, which `space` lays out for them. reads: the codec whose tokens it decodes in that one's stead (option B);
+    where it has a `space`, those that a policy predicts, too.
+    """
+
+    name: str
+    title: str
+    colour: str
+    line: str
+    fixed_length: bool
+    prefix: bool
+    codecs: Callable[[Fitting, Setting], Sequence[Codec]]
+    measured: Settings = _none
+    compared: Settings = _none
+    analysed: Settings = _none
+    played: Settings = _none
+    predicted: Settings = _none
+    networks: Callable[[bool], Sequence[Network]] = lambda full: ()
+    space: Callable[[Codec, int], TokenSpace] | None = None
+    reads: str = ""
+
+    def settings(self, fitting: Fitting) -> list[Setting]:
+        """Those that are scored, each once."""
+        lists = (self.measured, self.analysed, self.compared)
+        return list(dict.fromkeys(setting for settings in lists for setting in settings(fitting)))
+
+
+# The residual quantizer of the guide's autoencoder, step by step, under each way of conditioning the residual.
+
+CONDITIONED: dict[Conditioning, str] = {
+    "none": "naive",
+    "layernorm": "layernorm",
+    "frozen_layernorm": "running_statistics",
+    "learned_scale": "learned_scale",
+    "scale": "fixed_scale",
+}
+
+
+def _all_layers(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(layers=fitting.layers)]
+
+
+def _every_prefix(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(layers=k) for k in range(1, fitting.layers + 1)]
+
+
+def _sweep(fitting: Fitting) -> Sequence[Setting]:
+    """Under `full`: other numbers of latents and levels, each at every prefix."""
+    return [
+        Setting.of(latents=latents, levels=levels, layers=k)
+        for latents in (SWEEP_LATENTS if fitting.full else ())
+        for levels in SWEEP_LEVELS
+        for k in range(1, fitting.layers + 1)
+    ]
+
+
+def _swept(quantizer: Conditioning, unit: Unit) -> Callable[[bool], Sequence[Network]]:
+    sizes = [(latents, levels) for latents in SWEEP_LATENTS for levels in SWEEP_LEVELS]
+    return lambda full: [Network(quantizer, unit, *size, swept=True) for size in (sizes if full else [])]
+
+
+def _chunk_networks(quantizer: Conditioning) -> Callable[[bool], Sequence[Network]]:
+    swept = _swept(quantizer, "chunk")
+    return lambda full: [Network(quantizer, "chunk", CHUNK_LATENTS, CHUNK_LEVELS), *swept(full)]
+
+
+def _rfsq(conditioning: Conditioning, statistics: Literal["assumed", "sent"] = "assumed") -> Callable[..., Any]:
+    """The first layers of 02_train_robust's models; where sizes are named, of those of the sweep."""
+
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        layers = setting.count("layers")
+        if setting.get("latents") is None:
+            return [replace(codec, layers=layers, statistics=statistics) for codec in fitting.rfsq[conditioning]]
+        network = Network(conditioning, "step", setting.count("latents"), setting.count("levels"), swept=True)
+        return [
+            RFSQCodec(conditioning, _as_rfsq(model), fitting.normaliser, statistics, layers)
+            for model in fitting.networks[network]
+        ]
+
+    return codecs
+
+
+def _as_rfsq(model: nn.Module) -> ActionRFSQAE:
+    assert isinstance(model, ActionRFSQAE)
+    return model
+
+
+def _refitted(conditioning: Conditioning) -> Callable[..., Any]:
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        chunks = fitting.dataset.train_chunks()
+        return [RefittedDecoder.fit(codec, chunks) for codec in fitting.rfsq[conditioning]]
+
+    return codecs
+
+
+def _whole_chunks(conditioning: Conditioning) -> Callable[..., Any]:
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        if setting.get("latents") is None:
+            network = Network(conditioning, "chunk", CHUNK_LATENTS, CHUNK_LEVELS)
+        else:
+            network = Network(conditioning, "chunk", setting.count("latents"), setting.count("levels"), swept=True)
+        models = map(_as_rfsq, fitting.networks[network])
+        return [WholeChunkRFSQ(model, fitting.normaliser, setting.count("layers")) for model in models]
+
+    return codecs
+
+
+def _steps_of_rfsq(codec: Codec, steps: int) -> TokenSpace:
+    assert isinstance(codec, RFSQCodec)
+    assert codec.layers is not None
+    return StepRFSQ(codec, steps, codec.layers)
+
+
+# Option B: naive tokens, which Phase 2 goes on predicting, and another decoder in Phase 3.
+
+
+def _crossed(conditioning: Conditioning) -> Callable[..., Any]:
+    """Paired by seed; a single naive model of the user's own goes with every decoder."""
+
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        naive, decoders = fitting.rfsq["none"], fitting.rfsq[conditioning]
+        paired = naive if len(naive) == len(decoders) else [naive[0]] * len(decoders)
+        return [OtherDecoder(encoder, decoder) for encoder, decoder in zip(paired, decoders, strict=True)]
+
+    return codecs
+
+
+def _retrained(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    pairs = zip(fitting.rfsq["none"], fitting.decoders["step"], strict=True)
+    return [replace(codec, model=_as_rfsq(model), layers=setting.count("layers")) for codec, model in pairs]
+
+
+def _by_whole_chunks(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    pairs = zip(fitting.rfsq["none"], fitting.decoders["chunk"], strict=True)
+    return [
+        OtherDecoder(codec, ChunkReader(model, codec.normaliser))
+        for codec, model in pairs
+        if isinstance(model, ChunkDecoder)
+    ]
+
+
+# The field's learned quantizers.
+
+
+def _learned(quantizer: Quantizer) -> Callable[..., Any]:
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        models = fitting.networks[Network(quantizer, "step")]
+        learned = [model for model in models if isinstance(model, LearnedAE)]
+        return [LearnedCodec(model, fitting.normaliser, setting.count("quantizers")) for model in learned]
+
+    return codecs
+
+
+def _every_quantizer(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(quantizers=count) for count in range(1, NUM_QUANTIZERS + 1)]
+
+
+# Fitted in closed form, without seeds.
+
+
+def at(name: str, *values: float) -> Settings:
+    """The same settings, whatever the data."""
+    return lambda fitting: [Setting.of(**{name: value}) for value in values]
+
+
+def _klt_rfsq(fitting: Fitting) -> Sequence[VariableLength]:
+    """One fitted model behind a codec of variable length for each rate."""
+    if fitting.klt_rfsq:
+        return fitting.klt_rfsq
+    chunks = fitting.once(fitting_chunks)
+    model = KltRFSQ.fit(chunks, fitting.dataset.layout, fitting.normaliser)
+    return fit_variable_length(model, chunks, FITTED_RATES)
+
+
+def klt_rfsq_of(fitting: Fitting) -> Sequence[VariableLength]:
+    """KLT-RFSQ, fitted once, as it is written to a file."""
+    return fitting.once(_klt_rfsq)
+
+
+def _variable(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    return [next(codec for codec in klt_rfsq_of(fitting) if codec.rate == setting["rate"])]
+
+
+def _fixed(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    model = klt_rfsq_of(fitting)[0].model
+    codes = setting.get("codes")
+    return [FixedLength(model, codes_at(model, setting["rate"]) if codes is None else int(codes))]
+
+
+def _fixed_counts(fitting: Fitting) -> Sequence[Setting]:
+    model = klt_rfsq_of(fitting)[0].model
+    return [Setting.of(codes=count) for count in dict.fromkeys(codes_at(model, rate) for rate in FITTED_RATES)]
+
+
+def _policy_codes(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(codes=count) for count in (POLICY_CODES, *((2 * POLICY_CODES,) if fitting.full else ()))]
+
+
+def _codes_of_a_chunk(codec: Codec, steps: int) -> TokenSpace:
+    assert isinstance(codec, FixedLength)
+    return ChunkCodes(codec)
+
+
+def _bins(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    return [UniformBins(setting.count("bins"), fitting.normaliser)]
+
+
+def _policy_bins(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(bins=count) for count in ((64, 16, 256) if fitting.full else (64,))]
+
+
+def _bins_of_a_step(codec: Codec, steps: int) -> TokenSpace:
+    assert isinstance(codec, UniformBins)
+    return Bins(codec, steps)
+
+
+def _klt_at_rates(fitting: Fitting) -> dict[float, KltCodec]:
+    fitted = fit_klt(fitting.once(fitting_chunks), fitting.normaliser, FITTED_RATES)
+    return dict(zip(map(float, FITTED_RATES), fitted, strict=True))
+
+
+def _klt(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    return [fitting.once(_klt_at_rates)[setting["rate"]]]
+
+
+def _fast(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    """At a scale, or at the scale at which a validation chunk costs what KLT-RFSQ pays at a rate."""
+    train, scale = fitting.once(fitting_chunks), setting.get("scale")
+    if scale is not None:
+        return [FastCodec.fit(train, fitting.normaliser, scale)]
+    validation = fitting.once(_validation_chunks)
+    equal = _variable(fitting, setting)[0]
+    return [fit_fast_at(train, validation, fitting.normaliser, equal.bits(equal.encode(validation)))]
+
+
+def _fast_quantile(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    actions = np.concatenate([episode.actions for episode in fitting.dataset.part("train")])
+    return [FastCodec.fit(fitting.once(fitting_chunks), quantile_normaliser(actions), setting["scale"], clips=True)]
+
+
+def _together(*parts: Settings) -> Settings:
+    return lambda fitting: [setting for part in parts for setting in part(fitting)]
+
+
+def _layers_for_a_policy(
+    conditioning: Conditioning, enough: Callable[[Sequence[RFSQCodec], Array, NDArray[np.bool_]], int]
+) -> Settings:
+    """As many first layers as tell something on validation chunks; without `full` three at most."""
+
+    def settings(fitting: Fitting) -> Sequence[Setting]:
+        chunks = fitting.dataset.held_out_chunks("validation")
+        count = enough(fitting.rfsq[conditioning], chunks.actions, chunks.valid)
+        return [Setting.of(layers=count if fitting.full else min(count, MOST_POLICY_LAYERS))]
+
+    return settings
+
+
+def _enough_for_a_draft(codecs: Sequence[RFSQCodec], chunks: Array, valid: NDArray[np.bool_]) -> int:
+    """Not fewer than the coarse layers that a draft model predicts."""
+    return min(max(layers_enough(codecs, chunks, valid), COARSE_LAYERS), codecs[0].model.rfsq.num_layers)
+
+
+def _few_layers(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(layers=count) for count in dict.fromkeys((fitting.layers, min(FEW_LAYERS, fitting.layers)))]
+
+
+GREY, BLUE, ORANGE, PURPLE, GREEN = "#7f7f7f", "#0072b2", "#d55e00", "#cc79a7", "#009e73"  # Okabe and Ito
+SKY, OCHRE, OLIVE = "#56b4e9", "#b8860b", "#999933"
+# The codecs of 02_train_robust come first; in this order tables and legends list them all.
+ENTRIES = (
+    Entry(
+        "naive", "naive", GREY, "o-", True, True, _rfsq("none"),
+        measured=_together(_every_prefix, _sweep), compared=_all_layers, played=_all_layers,
+        analysed=_every_prefix, predicted=_layers_for_a_policy("none", live_layers),
+        networks=_swept("none", "step"), space=_steps_of_rfsq,
+    ),
+    Entry(
+        "naive_refitted", "naive, linear decoder refitted", GREY, ".:", True, False, _refitted("none"),
+        compared=_all_layers,
+    ),
+    Entry(
+        "layernorm", "LayerNorm", ORANGE, "X-", True, False, _rfsq("layernorm"), compared=_all_layers,
+        played=_all_layers,
+    ),
+    Entry(
+        "layernorm_sent", "LayerNorm, statistics sent", ORANGE, "X--", True, False, _rfsq("layernorm", "sent"),
+        compared=_all_layers, analysed=_every_prefix, played=_all_layers,
+    ),
+    Entry(
+        "layernorm_refitted", "LayerNorm, linear decoder refitted", ORANGE, ".:", True, False, _refitted("layernorm"),
+        compared=_all_layers,
+    ),
+    Entry(
+        "running_statistics", "running statistics", PURPLE, "o-", True, True, _rfsq("frozen_layernorm"),
+        compared=_all_layers, analysed=_every_prefix,
+    ),
+    Entry(
+        "learned_scale", "learned scale", GREEN, "o--", True, True, _rfsq("learned_scale"),
+        compared=_all_layers, analysed=_every_prefix,
+    ),
+    Entry(
+        "fixed_scale", "fixed scale", BLUE, "o-", True, True, _rfsq("scale"),
+        measured=_together(_every_prefix, _sweep), compared=_all_layers, played=_few_layers,
+        analysed=_every_prefix, predicted=_layers_for_a_policy("scale", _enough_for_a_draft),
+        networks=_swept("scale", "step"), space=_steps_of_rfsq,
+    ),
+    Entry(
+        "naive_by_fixed_scale", "naive tokens, fixed scale's decoder", GREY, "o:", True, False, _crossed("scale"),
+        compared=_all_layers, reads="naive",
+    ),
+    Entry(
+        "naive_by_layernorm", "naive tokens, LayerNorm's decoder", GREY, "o:", True, False, _crossed("layernorm"),
+        compared=_all_layers, reads="naive",
+    ),
+    Entry(
+        "naive_by_retrained", "naive tokens, naive decoder trained on", GREY, "o:", True, False, _retrained,
+        compared=_all_layers, reads="naive", space=_steps_of_rfsq,
+    ),
+    Entry(
+        "naive_by_chunk_decoder", "naive tokens, decoder of whole chunks", GREY, "o:", True, False, _by_whole_chunks,
+        compared=_all_layers, reads="naive",
+    ),
+    Entry(
+        "naive_chunk", "naive, whole chunk", GREY, "v--", True, True, _whole_chunks("none"),
+        measured=_together(_every_prefix, _sweep), networks=_chunk_networks("none"),
+    ),
+    Entry(
+        "fixed_scale_chunk", "fixed scale, whole chunk", BLUE, "v--", True, True, _whole_chunks("scale"),
+        measured=_together(_every_prefix, _sweep), networks=_chunk_networks("scale"),
+    ),
+    Entry(
+        "residual_vq", "ResidualVQ", PURPLE, "P-", True, True, _learned("residual_vq"),
+        measured=_every_quantizer, networks=lambda full: [Network("residual_vq", "step")],
+    ),
+    Entry(
+        "grouped_residual_fsq", "GroupedResidualFSQ", GREEN, "P-", True, True, _learned("grouped_residual_fsq"),
+        measured=_every_quantizer, networks=lambda full: [Network("grouped_residual_fsq", "step")],
+    ),
+    Entry(
+        "bins", "equal bins", OCHRE, "s-", True, False, _bins,
+        measured=at("bins", 4, 8, 16, 32, 64, 128, 256), compared=at("bins", 16, 64, 256),
+        played=at("bins", 8, 16, 64, 256), predicted=_policy_bins, space=_bins_of_a_step,
+    ),
+    Entry("klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt, measured=at("rate", *FITTED_RATES)),
+    Entry(
+        "fast", "FAST-style", ORANGE, "^-", False, False, _fast,
+        measured=at("scale", 0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112),
+        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)),
+    ),
+    Entry(
+        "fast_quantile", "FAST-style, q01-q99", ORANGE, "^:", False, False, _fast_quantile,
+        measured=at("scale", 2, 5, 10, 20),
+    ),
+    Entry(
+        "klt_rfsq_fixed", "KLT-RFSQ of fixed length", SKY, "D--", True, True, _fixed,
+        measured=_fixed_counts, played=at("rate", *PLAYED_RATES), predicted=_policy_codes, space=_codes_of_a_chunk,
+    ),
+    Entry(
+        "klt_rfsq_variable", "KLT-RFSQ of variable length", SKY, "D-", False, False, _variable,
+        measured=at("rate", *FITTED_RATES), played=at("rate", *PLAYED_RATES),
+    ),
+)  # fmt: skip
+
+
+def catalogue() -> dict[str, Entry]:
+    """Name -> entry, in order."""
+    return {entry.name: entry for entry in ENTRIES}

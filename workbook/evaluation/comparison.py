@@ -1,0 +1,113 @@
+"""The evidence of 03_compare: every codec of the catalogue on the held-out test episodes, from its tokens alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rfsq_robust import CONDITIONINGS, Checkpoint, save_checkpoint
+from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, catalogue, klt_rfsq_of
+from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
+from workbook.codecs.rfsq import RFSQCodec, reconstruction_sha256
+from workbook.common.parallel import OnProgress
+from workbook.common.paths import OutputFolder
+from workbook.data.dataset import Dataset
+from workbook.evaluation.layers import layer_rows
+from workbook.evaluation.rate_distortion import gaussian_reference
+from workbook.evaluation.score import ENCODER, HeldOut, score_setting
+from workbook.training.baselines import BaselineConfig, train_decoders, train_networks
+from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name
+from workbook.training.trainer import TrainConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """scores: rows of every codec; tables: name -> rows of what else is shown; values: what is no row."""
+
+    scores: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    values: dict[str, Any]
+
+
+def compare(
+    out: OutputFolder,
+    dataset: Dataset,
+    training: dict[str, Any],
+    config: BaselineConfig,
+    progress: Callable[[str], OnProgress],
+) -> Comparison:
+    """Train and fit what the catalogue names, write what can be used afterwards, and score all of it.
+
+    progress: label of a part of the work -> what is told of it.
+    """
+    rfsq = load_rfsq(out, training, dataset)
+    base = TrainConfig(**training["config"])
+    networks = train_networks(dataset, base, len(rfsq["scale"]), config, progress("Training baselines"))
+    decoders = train_decoders(dataset, rfsq["none"], base, config, progress("Training decoders"))
+    fitting = Fitting(dataset, rfsq, networks, decoders, full=config.full)
+    save_klt_rfsq(out.checkpoints / FILE_NAME, klt_rfsq_of(fitting))
+    _save_retrained(out, dataset, training, fitting)
+    test = HeldOut.of(dataset)
+    seeds = [run["seed"] for run in training["conditionings"]["scale"]["runs"]]
+    return Comparison(
+        score_catalogue(fitting, test, seeds, progress("Scoring codecs")),
+        {
+            "models": model_rows(fitting, training, test),
+            "layers": layer_rows(rfsq, seeds, test),
+            "gaussian": gaussian_reference(fitting),
+        },
+        {
+            "test_episodes": len(test.episodes),
+            "test_steps": int(test.chunks.valid.sum()),
+            "layout": dataset.layout.spec,
+        },
+    )
+
+
+def score_catalogue(fitting: Fitting, test: HeldOut, seeds: list[int], on_progress: OnProgress) -> pd.DataFrame:
+    """Rows of every entry at every setting, and of the forward pass of 02_train_robust's models at all layers."""
+    all_layers = Setting.of(layers=fitting.layers)
+    jobs = [(entry, setting, "tokens") for entry in catalogue().values() for setting in entry.settings(fitting)]
+    jobs += [(catalogue()[CONDITIONED[name]], all_layers, ENCODER) for name in fitting.rfsq]
+    frames = []
+    for done, (entry, setting, decoding) in enumerate(jobs):
+        on_progress(done, len(jobs))
+        frames.append(score_setting(entry, setting, fitting, test, seeds, decoding))
+    on_progress(len(jobs), len(jobs))
+    return pd.concat(frames, ignore_index=True)
+
+
+def model_rows(fitting: Fitting, training: dict[str, Any], test: HeldOut) -> pd.DataFrame:
+    """A row for each trained model: does it decode exactly, was it loaded as it was saved, what did it cost."""
+    rows = []
+    for conditioning in CONDITIONINGS:
+        runs = training["conditionings"][conditioning]["runs"]
+        for codec, run in zip(fitting.rfsq[conditioning], runs, strict=True):
+            rows.append({
+                "codec": CONDITIONED[conditioning],
+                "seed": run["seed"],
+                "decode_error": codec.decode_error(test.chunks.actions),
+                "loaded_identical": reconstruction_sha256(codec, test.chunks) == run["reconstruction_sha256"],
+                "bytes": run["bytes"],
+                "train_seconds": run["seconds"],
+                "file": run["file"],
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _save_retrained(out: OutputFolder, dataset: Dataset, training: dict[str, Any], fitting: Fitting) -> None:
+    """Naive encoders with their retrained decoders, as checkpoints like any other; the best has a name of its own."""
+    codecs = catalogue()["naive_by_retrained"].codecs(fitting, Setting.of(layers=fitting.layers))
+    for position, codec in enumerate(codecs):
+        assert isinstance(codec, RFSQCodec)
+        bounds = {"min": torch.from_numpy(codec.normaliser.low), "max": torch.from_numpy(codec.normaliser.high)}
+        origin = {"seed": position, "retrained": "decoder", "dataset_sha256": dataset.sha256}
+        save_checkpoint(out.seeds / retrained_name(position), Checkpoint(codec.model, None, None, bounds, origin))
+    seeds = [run["seed"] for run in training["conditionings"]["none"]["runs"]]
+    best = seeds.index(training["best"]["none"]["seed"])
+    shutil.copyfile(out.seeds / retrained_name(best), out.checkpoints / RETRAINED_FILE)

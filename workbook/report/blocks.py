@@ -1,0 +1,199 @@
+"""Named blocks: what notebooks, pages and documents show of a run, each made in one place from the run's files.
+
+A notebook shows `show(run, "verdict")`. The name goes into its output, so that the page of the executed notebook is
+made anew from the same files whenever words change, and nothing is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib import import_module
+from typing import Any, cast
+
+from workbook.common import targets
+from workbook.common.errors import InputError
+from workbook.common.table import Badge, Bullets, Html, Table
+from workbook.evaluation.evidence import Evidence
+from workbook.report.figures.style import Plot
+from workbook.report.text import words
+
+MIMETYPE = "application/vnd.workbook.block+json"
+Content = Table | Bullets | Html | Plot
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A block as a notebook displays it: what it shows, and its name."""
+
+    name: str
+    content: Content = field(repr=False)
+
+    @property
+    def html(self) -> str:
+        return self.content.as_html() if isinstance(self.content, Plot) else self.content.html
+
+    @property
+    def markdown(self) -> str:
+        """As a document shows it.
+
+        Raises:
+            TypeError: it is a picture, or made for pages alone.
+        """
+        text = "" if isinstance(self.content, Plot) else self.content.markdown
+        if not text:
+            raise TypeError(f"block '{self.name}' has no Markdown")
+        return text
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        named = {MIMETYPE: {"name": self.name}}
+        if isinstance(self.content, Plot):
+            data, metadata = self.content._repr_mimebundle_()
+            return data | named, metadata
+        markdown = {"text/markdown": self.content.markdown} if self.content.markdown else {}
+        return {"text/html": self.html} | markdown | named, {}
+
+
+def show(run: Evidence, name: str) -> Block:
+    """A block of a run.
+
+    Raises:
+        InputError: no block has that name.
+    """
+    if name not in BLOCKS:
+        raise InputError(f"{name}: no such block; workbook/report/blocks.py lists them")
+    return Block(name, BLOCKS[name](run))
+
+
+def _made(module: str, function: str, *more: Any) -> Callable[[Evidence], Any]:
+    """What a function of the report makes of a run; imported when it is asked for, for a page needs few of many."""
+
+    def make(run: Evidence) -> Any:
+        return getattr(import_module(f"workbook.report.{module}"), function)(run, *more)
+
+    return make
+
+
+def _bullets(module: str, function: str) -> Callable[[Evidence], Bullets]:
+    sentences = cast(Callable[[Evidence], Sequence[str]], _made(module, function))
+    return lambda run: Bullets(sentences(run))
+
+
+def _verdict(run: Evidence) -> Html:
+    from workbook.report.tables.verdict import part_sentence, subject, verdict_block, verdict_parts
+
+    parts = [
+        words("pages").verdict_part(part["word"], subject(part["key"]), part_sentence(run, part["key"]))
+        for part in verdict_parts(run)
+    ]
+    return Html(verdict_block(run).html, Bullets(parts).markdown)
+
+
+def _answer(run: Evidence) -> Html:
+    from workbook.report.tables.policy import answer_block
+    from workbook.report.text.recommendation import sentences
+
+    numbered = "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(sentences(run), start=1))
+    return Html(answer_block(run).html, numbered)
+
+
+def _replay_verdict(run: Evidence) -> Html:
+    from workbook.report.tables.verdict import part_sentence, verdict_parts
+
+    part = next(part for part in verdict_parts(run) if part["key"] == "success")
+    sentence = part_sentence(run, "success")
+    return Html(f"<p>{Badge(part['word']).html} {escape(sentence[0].upper() + sentence[1:])}</p>")
+
+
+def _method(run: Evidence) -> Bullets:
+    """How the figures came about, from the run's own parameters."""
+    made_from = run.results["provenance"]
+    training, comparison = run.training, made_from["parameters"]["comparison"]
+    values = (run.data, training["config"], len(made_from["seeds"]), comparison, run.policy, targets, training)
+    return Bullets(words("pages").sentences("how", *values))
+
+
+def _timing(run: Evidence) -> Html:
+    """How long a run takes."""
+    made_from, training = run.results["provenance"], run.training
+    models = sum(len(entry["runs"]) for entry in training["conditionings"].values())
+    seconds = (made_from["run_seconds"], training["total_seconds"])
+    return _paragraph(words("pages").timing(made_from["cores"], *seconds, models, run.data["steps"]))
+
+
+def _replay_timing(run: Evidence) -> Html:
+    cores, replays = run.results["provenance"]["cores"], run.replays
+    played = (replays.values["newly_played"], replays.episodes, replays.values["seconds"])
+    return _paragraph(words("pages").replay_timing(cores, *played))
+
+
+def _paragraph(text: str) -> Html:
+    return Html(f"<p>{escape(text)}</p>", text)
+
+
+# To show something in a notebook, on a page or in a document, name it here.
+BLOCKS: dict[str, Callable[[Evidence], Content]] = {
+    # 01_data
+    "data_remarks": _bullets("text.data", "remarks"),
+    "statistics": _made("tables.data", "statistics_table"),
+    "tasks": _made("tables.data", "tasks_table"),
+    "normaliser": _made("tables.data", "normaliser_table"),
+    "parts": _made("tables.data", "parts_table"),
+    "sample_counts": _made("tables.data", "counts_table"),
+    "sample_recordings": lambda run: import_module("workbook.report.tables.data").recordings_table(),
+    # 02_train_robust
+    "curves_figure": _made("figures.training", "curves"),
+    "training": _made("tables.training", "training_table"),
+    "guide_epochs": _made("tables.training", "guide_epochs_table"),
+    "costs_figure": _made("figures.training", "costs"),
+    "checkpoints": _made("tables.training", "checkpoints_table"),
+    "provenance": _made("tables.training", "provenance_table"),
+    "timing": _timing,
+    # 03_compare
+    "verdict": _verdict,
+    "not_evidence": _made("tables.verdict", "not_evidence"),
+    "closing": _made("tables.comparison", "closing_table"),
+    "criteria_layernorm": _made("tables.verdict", "criteria_table", "layernorm"),
+    "criteria_fixed_scale": _made("tables.verdict", "criteria_table", "fixed_scale"),
+    "tokens_figure": _made("figures.comparison", "forward_and_tokens"),
+    "improvements_figure": _made("figures.comparison", "improvements"),
+    "overview": _made("tables.comparison", "overview_table"),
+    "bits": _made("tables.comparison", "bits_table"),
+    "rates_figure": _made("figures.rate_distortion", "rate_distortion"),
+    "equal_bits": _made("tables.rate_distortion", "equal_bits_table"),
+    "smallest": _made("tables.rate_distortion", "smallest_table"),
+    "codecs": _made("tables.rate_distortion", "codecs_table"),
+    "option_b": _made("tables.rate_distortion", "option_b_table"),
+    "physical": _made("tables.comparison", "physical_table"),
+    "dimensions": _made("tables.comparison", "dimension_table"),
+    "against": _bullets("text.findings", "against_text"),
+    # 04_residual_analysis
+    "discrepancies": _bullets("text.findings", "discrepancies_text"),
+    "residual_figure": _made("figures.layers", "residual_std"),
+    "left_over": _made("tables.layers", "left_over_table"),
+    "layers": _made("tables.layers", "layers_table"),
+    "layers_needed": _made("tables.layers", "layers_needed_table"),
+    "policies_figure": _made("figures.policy", "policies"),
+    "policies": _made("tables.policy", "policy_table"),
+    "accuracies": _made("tables.policy", "accuracy_table"),
+    "draft": _made("tables.policy", "draft_table"),
+    "answer": _answer,
+    "rules": _made("tables.policy", "rules_table"),
+    "options": _made("tables.policy", "options_table"),
+    "would_change": _bullets("text.recommendation", "would_change"),
+    "claims": _made("tables.verdict", "claims_table"),
+    "method": _method,
+    # 05_replay
+    "replay_verdict": _replay_verdict,
+    "replay_remarks": _bullets("text.replay", "remarks"),
+    "replay_figure": _made("figures.replay", "success_against_bits"),
+    "replay": _made("tables.replay", "success_table"),
+    "replay_tasks": _made("tables.replay", "tasks_table"),
+    "replay_failures": _made("tables.replay", "failures_table"),
+    "replay_contrasts": _made("tables.replay", "contrasts_table"),
+    "replay_paths": _made("figures.replay", "paths"),
+    "replay_predictors": _made("tables.replay", "predictors_table"),
+    "success_claims": _made("tables.verdict", "claims_table", ("success",)),
+    "replay_timing": _replay_timing,
+}

@@ -1,0 +1,108 @@
+"""Tables of small policies, and of the decision that follows from them."""
+
+from __future__ import annotations
+
+from html import escape
+
+from workbook.common.numbers import number
+from workbook.common.table import Badge, Html, Table
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.policy.evidence import OWN, SAME_WITHIN, PolicyEvidence, PredictedCodec
+from workbook.evaluation.policy.network import RULES, TOKEN_RULES
+from workbook.report.tables.verdict import not_evidence
+from workbook.report.text import words
+from workbook.report.text.codecs import title
+from workbook.report.text.recommendation import options, sentences, use
+
+NONE = "-"
+
+
+def answer_block(run: Evidence) -> Html:
+    """The three sentences that answer the report's question, and what to use."""
+    titles = words("recommendation").option_titles
+    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(run))
+    verdicts = run.results["recommendation"]["words"]
+    badges = " ".join(f"{Badge(verdicts[key]).html} {escape(titles[key])}" for key in ("A", "B"))
+    note = f'<p class="note">{escape(use(run))}</p>'
+    return Html(f'<div class="verdict">{not_evidence(run).html}{told}{note}<p>{badges}</p></div>')
+
+
+def rules_table(run: Evidence) -> Table:
+    """The rules that the recommendation was computed by, with the numbers they used."""
+    said, share = words("recommendation"), words("phrases").share
+    rows = [
+        [
+            said.questions[rule["key"]],
+            said.threshold(rule["limit"]),
+            share(rule["measured"]),
+            said.interval(rule["interval"]),
+            said.counted(rule["episodes"], rule["seeds"]),
+            Badge(rule["status"]),
+            said.if_met[rule["key"]],
+        ]
+        for rule in run.results["recommendation"]["rules"]
+    ]
+    return Table(said.rules_header, rows, said.decided_by(SAME_WITHIN))
+
+
+def options_table(run: Evidence) -> Table:
+    """What the run says about each way to go on."""
+    said, verdicts = words("recommendation"), run.results["recommendation"]["words"]
+    rows = [[said.option_titles[key], Badge(verdicts[key]), text] for key, text in options(run).items()]
+    return Table(said.options_header, rows)
+
+
+def policy_table(run: Evidence) -> Table:
+    """Error of decoded predicted actions: training-set size, codec, decode rule."""
+    said, policy = words("policy"), run.policy
+    metrics = [metric for metric in said.errors if policy.regression(metric=metric).mean is not None]
+    rows = []
+    for size in policy.training_set_sizes:
+        figures = [policy.regression(size, metric) for metric in metrics]
+        rows.append([f"{size}", said.regression, NONE, *_cells(figures), NONE])
+        for codec in policy.codecs:
+            for rule, decoder in _told(policy, codec):
+                figures = [policy.error(codec, rule, size, decoder=decoder, metric=metric) for metric in metrics]
+                by = "" if decoder == OWN else f", {said.readers.get(decoder) or title(decoder)}"
+                bits = NONE
+                if decoder == OWN and rule in TOKEN_RULES:
+                    bits = f"{sum(policy.of_layers(codec, 'cross_entropy_bits', rule, size)):,.0f}"
+                rows.append([f"{size}", title(*codec), said.rules[rule] + by, *_cells(figures), bits])
+    header = [*said.policy_header, *(said.errors[metric] for metric in metrics), said.cross_entropy]
+    weights = [(title(*codec), policy.weights(codec)) for codec in policy.codecs]
+    return Table(header, rows, said.policy_note(policy.seeds, weights))
+
+
+def _told(policy: PolicyEvidence, codec: PredictedCodec) -> list[tuple[str, str]]:
+    """Rules and decoders; of a single layer parallel argmax and autoregressive are the same."""
+    rules = [rule for rule in RULES if policy.layers(codec) > 1 or rule != "autoregressive"]
+    return [(rule, decoder) for decoder in policy.decoders(codec) for rule in rules]
+
+
+def _cells(figures: list) -> list[str]:
+    """The first figure, the MSE, with its interval."""
+    return [words("phrases").with_interval(figures[0]), *(number(figure.mean) for figure in figures[1:])]
+
+
+def accuracy_table(run: Evidence) -> Table:
+    """Accuracy of each layer beside what always guessing the majority class gives, and the layer's entropy."""
+    said, policy, share = words("policy"), run.policy, words("phrases").share
+    rows = []
+    for codec in policy.codecs:
+        columns = [policy.of_layers(codec, column) for column in ("majority_share", "entropy_bits")]
+        columns += [policy.of_layers(codec, "accuracy", rule) for rule in TOKEN_RULES]
+        for layer, (majority, entropy, *accuracies) in enumerate(zip(*columns, strict=True)):
+            rows.append([title(*codec), f"{layer}", share(majority), f"{entropy:.2f}", *map(share, accuracies)])
+    return Table(said.accuracy_header, rows, said.accuracy_note(policy.most))
+
+
+def draft_table(run: Evidence) -> Table:
+    """Share of coarse tokens on which a draft of half the width agrees with the main model."""
+    said, policy, share = words("policy"), run.policy, words("phrases").share
+    rows = []
+    for codec in policy.drafted:
+        for rule in TOKEN_RULES:
+            shares = policy.agreement(codec, rule)
+            mean = share(sum(shares) / len(shares))
+            rows.append([title(*codec), said.rules[rule], ", ".join(map(share, shares)), mean])
+    return Table(said.draft_header, rows, said.draft_note)

@@ -1,0 +1,79 @@
+"""The answer in words: whether to retrain Phase 2, how, with which codec, and what would change it."""
+
+from __future__ import annotations
+
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED
+from workbook.evaluation.rate_distortion import against_fast
+from workbook.report.text import words
+from workbook.report.text.codecs import title
+from workbook.verdict.criteria import GUIDES
+from workbook.verdict.recommendation import FILES, SHOWN_RATE, decode_rule
+
+
+def sentences(run: Evidence) -> list[str]:
+    """The three sentences of the first page."""
+    return [whether(run), how(run), which(run)]
+
+
+def whether(run: Evidence) -> str:
+    decided, policy = run.results["recommendation"], run.policy
+    new = title(*policy.new_codec)
+    return words("recommendation").whether(
+        decided["option"], decided["rehearsal"], policy.config.steps, new, policy.contrasts()
+    )
+
+
+def how(run: Evidence) -> str:
+    policy = run.policy
+    rule, codec_gain = policy.best_rule(policy.of(NAIVE)), run.scores.improvement(RETRAINED)
+    return words("recommendation").how(rule, codec_gain, policy.contrasts())
+
+
+def which(run: Evidence) -> str:
+    policy, models = run.policy, run.models
+    new = policy.new_codec
+    readable = bool((models.decode_error[models.codec == GUIDES] == 0).all())
+    return words("recommendation").which(
+        title(*new), FILES.get(new.codec), readable, policy.tokens_per_chunk(new), decode_rule(new, policy),
+        policy.contrasts(), SHOWN_RATE, _at_equal_bits(run),
+    )  # fmt: skip
+
+
+def _at_equal_bits(run: Evidence) -> list[tuple[str, object]]:
+    """At the rate that is shown RFSQ's best, and its best of fixed length, with their gains over FAST-style tokens."""
+    at = next(row for row in against_fast(run.scores) if row.rate == SHOWN_RATE)
+    if at.rfsq is None or at.rfsq_gain.mean is None:
+        return []
+    found = {at.rfsq.codec: at.rfsq_gain}
+    if at.fixed is not None and at.fixed_gain.mean is not None:
+        found.setdefault(at.fixed.codec, at.fixed_gain)
+    return [(title(codec), gain) for codec, gain in found.items()]
+
+
+def use(run: Evidence) -> str:
+    """What to use, and what the errors do not say."""
+    decided = run.results["recommendation"]
+    return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"])
+
+
+def would_change(run: Evidence) -> list[str]:
+    return [
+        words("recommendation").would_change(
+            values, title(values["codec"], values["setting"]) if "codec" in values else ""
+        )
+        for values in run.results["recommendation"]["would_change"]
+    ]
+
+
+def options(run: Evidence) -> dict[str, str]:
+    """What the run says about each way to go on."""
+    said, policy = words("recommendation"), run.policy
+    scale = title(*policy.of(FIXED_SCALE))
+    decoders = (NAIVE, RETRAINED, "naive_by_fixed_scale", "naive_by_chunk_decoder")
+    mse = {name: run.scores.estimate("mse", name).mean for name in decoders}
+    return {
+        "A": said.retrain(title(*policy.new_codec), scale, policy.contrasts()),
+        "B": said.replace(mse, policy.contrasts()),
+        "C": said.first_steps[run.results["recommendation"]["option"]],
+    }
