@@ -1,0 +1,653 @@
+"""Residual Finite Scalar Quantization (RFSQ) of robot actions: quantizer, block, autoencoder, checkpoint.
+
+This one file needs torch alone, so that it can be copied into a policy (Phase 2) or a robot (Phase 3).
+
+Symbols and shapes
+    A  action_dim     numbers in one action (7: position 3, rotation 3, gripper 1)
+    H  hidden_dim     latent scalars of one action (16)
+    K  num_layers     residual layers (8)
+    L  num_levels     grid values of one scalar in one layer (7), evenly spaced on [-1, 1]
+    x      (..., A)     normalised actions, in [-1, 1]
+    z      (..., H)     latent, in (-1, 1) because the encoder ends in tanh
+    codes  (..., H, K)  integers in [0, L); codes[..., k] belongs to layer k
+    stats  (..., K, 2)  mean and std of each latent vector in each layer (`layernorm` only)
+
+Layer k quantizes the residual that layers 0..k-1 left over. `conditioning` names what is done to a
+residual before it meets the grid, as (residual - shift) / scale, and is undone after it:
+
+    none              nothing: the naive RFSQ
+    layernorm         mean and std of each vector over H. The decoder cannot know them: tokens alone do
+                      not decode; `encode(..., return_stats=True)` gives what would have to be sent too
+    frozen_layernorm  mean and std of each layer, running in training, constants afterwards
+    learned_scale     one learned positive scale for each layer
+    scale             the width that the layer before leaves over, (L-1)^-k. No parameters, decodes
+                      exactly, and every prefix of layers is a valid decode: the deployable default
+
+Sources: RFSQ, arXiv 2508.15860; FSQ, arXiv 2309.15505; gradient of a learned scale as in LSQ, arXiv 1902.08153.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, overload
+
+import torch
+from torch import Tensor, nn
+
+Conditioning = Literal["none", "layernorm", "frozen_layernorm", "learned_scale", "scale"]
+CONDITIONINGS: tuple[Conditioning, ...] = (
+    "none",
+    "layernorm",
+    "frozen_layernorm",
+    "learned_scale",
+    "scale",
+)
+
+ENCODER_WIDTH = 64  # width of the hidden layer of encoder and decoder in the existing checkpoints
+STD_EPSILON = 1e-5  # added to a standard deviation before dividing by it, as the existing code does
+STATISTICS_MOMENTUM = 0.01  # weight of a new batch in the running statistics of `frozen_layernorm`
+
+
+Number = TypeVar("Number", int, float)
+ShiftAndScale = tuple[Tensor | None, Tensor | None]
+
+
+def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
+    """Give `quantized` in the forward pass and the gradient of `z` in the backward pass.
+
+    Written as `quantized + (z - z)`, because the usual `z + (quantized - z)` is off by a rounding
+    error, and what the decoder sees in training would then not be what it sees from tokens.
+    """
+    return quantized + (z - z.detach())
+
+
+class RobustSTEQuantizer(nn.Module):
+    """One residual layer: conditioning, the nearest value of the grid, conditioning undone.
+
+    Args:
+        num_levels: L, grid values evenly spaced on [-1, 1]; at least 2.
+        use_layernorm: the existing flag: True is `layernorm`, False is `none`.
+        conditioning: one of `CONDITIONINGS`; where given it stands over `use_layernorm`.
+        layer: k, the position of this layer in the stack; sets the scale of `scale`.
+    """
+
+    boundaries: Tensor
+    offset: Tensor
+    geometric_scale: Tensor
+    running_mean: Tensor
+    running_std: Tensor
+    batches_seen: Tensor
+
+    def __init__(
+        self,
+        num_levels: int = 7,
+        use_layernorm: bool = True,
+        conditioning: Conditioning | None = None,
+        layer: int = 0,
+    ) -> None:
+        super().__init__()
+        if num_levels < 2:
+            raise ValueError(f"num_levels is {num_levels}; a grid needs at least 2 levels")
+        self.num_levels = num_levels
+        self.conditioning = resolve_conditioning(use_layernorm, conditioning)
+        self.register_buffer("boundaries", torch.linspace(-1, 1, num_levels))
+        # Not in the state dict, so that checkpoints keep the names that exist.
+        self.register_buffer("offset", torch.tensor((num_levels - 2) / 2), persistent=False)
+        geometric_scale = torch.tensor(float(num_levels - 1) ** -layer)
+        self.register_buffer("geometric_scale", geometric_scale, persistent=False)
+        if self.conditioning == "frozen_layernorm":
+            self.register_buffer("running_mean", torch.zeros(()))
+            self.register_buffer("running_std", torch.ones(()))
+            self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
+        if self.conditioning == "learned_scale":
+            # Starts at the geometric scale, to which weight decay pulls back; the logarithm keeps it positive.
+            self.log_gain = nn.Parameter(torch.zeros(()))
+
+    def shift_and_scale(self, residual: Tensor, update: bool = False) -> ShiftAndScale:
+        """What is subtracted from, and then divides, a residual of shape (..., H); None leaves it as it is.
+
+        With `update` the running statistics of `frozen_layernorm` take this residual in first.
+        """
+        if self.conditioning == "layernorm":
+            mean = residual.mean(dim=-1, keepdim=True)
+            return mean, sample_std(residual - mean, dim=-1) + STD_EPSILON
+        if self.conditioning == "frozen_layernorm" and update:
+            self._update_running_statistics(residual)
+        return self.constants()
+
+    def constants(self) -> ShiftAndScale:
+        """Shift and scale of a layer that does not depend on its input: all but `layernorm`."""
+        if self.conditioning == "frozen_layernorm":
+            return self.running_mean, self.running_std + STD_EPSILON
+        if self.conditioning == "learned_scale":
+            return None, self.learned_scale().detach()
+        if self.conditioning == "scale":
+            return None, self.geometric_scale
+        return None, None
+
+    def learned_scale(self) -> Tensor:
+        return self.geometric_scale * self.log_gain.exp()
+
+    @torch.no_grad()
+    def _update_running_statistics(self, residual: Tensor) -> None:
+        if residual.numel() < 2:
+            return
+        self.batches_seen += 1
+        # A plain average of the first batches, so that the start value leaves no trace.
+        weight = max(1 / int(self.batches_seen), STATISTICS_MOMENTUM)
+        mean = residual.mean()
+        self.running_mean.lerp_(mean, weight)
+        self.running_std.lerp_(sample_std((residual - mean).reshape(-1), dim=-1).view(()), weight)
+
+    def to_indices(self, residual: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
+        """Nearest grid value of (residual - shift) / scale: ties go to the lower index, values outside to the ends.
+
+        Shapes: (..., H) -> (..., H), integers in [0, L) as floating point, which is quicker to work on.
+        """
+        normalised = residual if shift is None else residual - shift
+        normalised = normalised if scale is None else normalised / scale
+        # Grid steps above -1, less one half; rounding up then rounds to the nearest with ties down.
+        steps = torch.add(self.offset, normalised, alpha=(self.num_levels - 1) / 2)
+        return steps.ceil_().clamp_(0, self.num_levels - 1)
+
+    def to_values(self, indices: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
+        """Inverse of `to_indices` up to the grid: (..., H) -> (..., H)."""
+        values = self.boundaries.index_select(0, indices.reshape(-1).int()).view(indices.shape)
+        values = values if scale is None else values * scale
+        return values if shift is None else values + shift
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., H) -> quantized (..., H) with a straight-through gradient, and indices (..., H).
+
+        A learned scale gets its gradient from the block, which knows what later layers make of a change.
+        """
+        with torch.no_grad():
+            shift, scale = self.shift_and_scale(z, update=self.training)
+            indices = self.to_indices(z, shift, scale)
+            quantized = self.to_values(indices, shift, scale)
+        return straight_through(z, quantized), indices.long()
+
+
+def sample_std(centred: Tensor, dim: int) -> Tensor:
+    """Std of values whose mean is 0, with Bessel's correction: Tensor.std's result in a quarter of its CPU time."""
+    norm = torch.linalg.vector_norm(centred, dim=dim, keepdim=True)
+    return norm / math.sqrt(max(centred.shape[dim] - 1, 1))
+
+
+def resolve_conditioning(use_layernorm: bool, conditioning: str | None) -> Conditioning:
+    """The conditioning meant by the existing flag and the newer name; the name stands over the flag."""
+    if conditioning is None:
+        return "layernorm" if use_layernorm else "none"
+    for known in CONDITIONINGS:
+        if conditioning == known:
+            return known
+    raise ValueError(f"conditioning {conditioning!r} is not one of {', '.join(CONDITIONINGS)}")
+
+
+class RobustRFSQBlock(nn.Module):
+    """K residual layers; d(output)/d(input) is 1 for every K and every conditioning.
+
+    Args:
+        num_layers: K, at least 1.
+        num_levels, use_layernorm, conditioning: as in `RobustSTEQuantizer`.
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 8,
+        num_levels: int = 7,
+        use_layernorm: bool = True,
+        conditioning: Conditioning | None = None,
+    ) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers is {num_layers}; a block needs at least 1 layer")
+        self.num_layers = num_layers
+        self.num_levels = num_levels
+        self.conditioning = resolve_conditioning(use_layernorm, conditioning)
+        self.layers = nn.ModuleList(
+            RobustSTEQuantizer(num_levels, conditioning=self.conditioning, layer=k) for k in range(num_layers)
+        )
+
+    @property
+    def quantizers(self) -> list[RobustSTEQuantizer]:
+        """The layers, in order, with their type."""
+        return cast("list[RobustSTEQuantizer]", list(self.layers))
+
+    @torch.no_grad()
+    def quantize(self, z: Tensor, update: bool = False) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
+        """One pass over the layers; `update` as in `RobustSTEQuantizer.shift_and_scale`.
+
+        Returns:
+            quantized (..., H), codes (..., H, K), stats (..., K, 2) or None, and the K+1 residuals
+            (..., H): the one that enters each layer and the one that the last layer leaves.
+        """
+        residuals = [z]
+        codes: list[Tensor] = []
+        stats: list[Tensor] = []
+        quantized = torch.zeros_like(z)
+        for layer in self.quantizers:
+            shift, scale = layer.shift_and_scale(residuals[-1], update)
+            indices = layer.to_indices(residuals[-1], shift, scale)
+            values = layer.to_values(indices, shift, scale)
+            quantized = quantized + values
+            residuals.append(residuals[-1] - values)
+            codes.append(indices)
+            if self.conditioning == "layernorm" and shift is not None and scale is not None:
+                stats.append(torch.cat([shift, scale], dim=-1))
+        stacked = torch.stack(stats, dim=-2) if stats else None
+        return quantized, torch.stack(codes).movedim(0, -1).long(), stacked, residuals
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., H) -> quantized (..., H) with a straight-through gradient, and codes (..., H, K).
+
+        One straight-through step around the whole stack equals one around each layer with the residual
+        not detached: each layer then passes a gradient of 1 and leaves 0 to the residual after it.
+        """
+        quantized, codes, _, residuals = self.quantize(z.detach(), update=self.training)
+        out = straight_through(z, quantized)
+        if self.conditioning == "learned_scale" and torch.is_grad_enabled():
+            steering = self._scale_gradient(residuals)
+            out = out + (steering - steering.detach())
+        return out, codes
+
+    def _scale_gradient(self, residuals: list[Tensor]) -> Tensor:
+        """A sum whose derivative by each scale is that of the output, clipping included.
+
+        What a layer leaves, the next takes up, so a change of scale k reaches the output only where every later
+        layer clips: d(out)/d(scale k) = (q_k - u_k [|u_k| <= 1]) * prod over j > k of [|u_j| > 1], with
+        u = residual / scale and q its grid value. At the geometric scale nothing clips and little is left to learn.
+        """
+        total = torch.zeros_like(residuals[0])
+        reaches = torch.ones_like(residuals[0], dtype=torch.bool)  # where every later layer clips
+        for k in reversed(range(self.num_layers)):
+            scale = self.quantizers[k].learned_scale()
+            u = residuals[k] / scale.detach()
+            clips = u.abs() > 1
+            q = u - residuals[k + 1] / scale.detach()
+            total = total + scale * ((q - u.masked_fill(clips, 0)) * reaches)
+            reaches = reaches & clips
+            if not reaches.any():
+                break
+        return total
+
+    def decode_from_indices(self, codes: Tensor, stats: Tensor | None = None) -> Tensor:
+        """Sum of the layers' values: codes (..., H, k) of the first k <= K layers -> latent (..., H).
+
+        Args:
+            codes: integers in [0, L); pass `codes[..., :k]` to decode a prefix.
+            stats: (..., k, 2) from `encode(..., return_stats=True)`; needed by `layernorm`, refused by the rest.
+
+        Raises:
+            ValueError: codes of the wrong type, range or shape; statistics missing or not wanted.
+        """
+        self._check_codes(codes)
+        self._check_stats(codes, stats)
+        latent = torch.zeros(codes.shape[:-1], device=codes.device, dtype=self.quantizers[0].boundaries.dtype)
+        for k, layer in enumerate(self.quantizers[: codes.shape[-1]]):
+            shift, scale = layer.constants() if stats is None else (stats[..., k, 0:1], stats[..., k, 1:2])
+            latent = latent + layer.to_values(codes[..., k], shift, scale)
+        return latent
+
+    def _check_codes(self, codes: Tensor) -> None:
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise ValueError(f"codes must be integers, not {codes.dtype}")
+        if codes.ndim < 2 or not 1 <= codes.shape[-1] <= self.num_layers:
+            raise ValueError(
+                f"codes of shape {tuple(codes.shape)} do not end in (hidden_dim, 1 to {self.num_layers} layers)"
+            )
+        if not codes.numel():
+            return
+        least, greatest = (int(end) for end in torch.aminmax(codes.long()))
+        if least < 0 or greatest >= self.num_levels:
+            raise ValueError(
+                f"codes hold values from {least} to {greatest}; "
+                f"{self.num_levels} levels allow 0 to {self.num_levels - 1}"
+            )
+
+    def _check_stats(self, codes: Tensor, stats: Tensor | None) -> None:
+        if self.conditioning != "layernorm":
+            if stats is not None:
+                raise ValueError(f"conditioning '{self.conditioning}' decodes from the codes alone; pass no stats")
+            return
+        if stats is None:
+            raise ValueError(
+                "codes of conditioning 'layernorm' cannot be decoded alone: each was made with the mean and std "
+                "of its own vector, which only the encoder has. Pass the stats of encode(..., return_stats=True) "
+                "and count their bits, or train with conditioning='scale', which decodes exactly"
+            )
+        expected = (*codes.shape[:-2], codes.shape[-1], 2)
+        if tuple(stats.shape) != expected:
+            raise ValueError(f"stats of shape {tuple(stats.shape)} do not fit these codes, which need {expected}")
+
+
+class ActionRFSQAE(nn.Module):
+    """Autoencoder of single actions with an RFSQ bottleneck.
+
+    Args:
+        action_dim, hidden_dim, num_layers, num_levels: A, H, K, L.
+        use_layernorm: the existing flag: True is conditioning `layernorm`, False is `none`.
+        conditioning: one of `CONDITIONINGS`; where given it stands over `use_layernorm`.
+    """
+
+    def __init__(
+        self,
+        action_dim: int = 7,
+        hidden_dim: int = 16,
+        num_layers: int = 8,
+        num_levels: int = 7,
+        use_layernorm: bool = True,
+        conditioning: Conditioning | None = None,
+    ) -> None:
+        super().__init__()
+        self.action_dim = action_dim
+        self.hidden_dim = hidden_dim
+        self.encoder = nn.Sequential(
+            nn.Linear(action_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
+        )
+        self.rfsq = RobustRFSQBlock(num_layers, num_levels, use_layernorm, conditioning)
+        self.decoder = nn.Sequential(
+            nn.Linear(hidden_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, action_dim)
+        )
+
+    @property
+    def conditioning(self) -> Conditioning:
+        return self.rfsq.conditioning
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The arguments that build this model again, as they are stored in a checkpoint."""
+        return {
+            "use_layernorm": self.conditioning == "layernorm",
+            "conditioning": self.conditioning,
+            "action_dim": self.action_dim,
+            "hidden_dim": self.hidden_dim,
+            "num_layers": self.rfsq.num_layers,
+            "num_levels": self.rfsq.num_levels,
+        }
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised actions (..., A) -> reconstruction (..., A) and codes (..., H, K).
+
+        Raises:
+            ValueError: as `encode`; not looked for in training, where the check would cost time.
+        """
+        if not self.training:
+            self._check_actions(x)
+        quantized, codes = self.rfsq(self.encoder(x))
+        return self.decoder(quantized), codes
+
+    @overload
+    def encode(self, x: Tensor, return_stats: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def encode(self, x: Tensor, return_stats: Literal[True]) -> tuple[Tensor, Tensor | None]: ...
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, return_stats: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
+        """Normalised actions (..., A) -> codes (..., H, K), and with `return_stats` also stats or None.
+
+        Raises:
+            ValueError: the last axis is not A, or a value is NaN or infinite.
+        """
+        self._check_actions(x)
+        _, codes, stats, _ = self.rfsq.quantize(self.encoder(x))
+        codes = codes.contiguous()
+        return (codes, stats) if return_stats else codes
+
+    @torch.no_grad()
+    def decode_from_indices(self, codes: Tensor, stats: Tensor | None = None) -> Tensor:
+        """Codes (..., H, k) of the first k <= K layers -> normalised actions (..., A).
+
+        With all K layers this is bit for bit what `forward` gives.
+
+        Raises:
+            ValueError: as `RobustRFSQBlock.decode_from_indices`, or codes of another hidden_dim.
+        """
+        if codes.ndim >= 2 and codes.shape[-2] != self.hidden_dim:
+            raise ValueError(
+                f"codes of shape {tuple(codes.shape)} hold {codes.shape[-2]} latents; the model has {self.hidden_dim}"
+            )
+        return self.decoder(self.rfsq.decode_from_indices(codes, stats))
+
+    @torch.no_grad()
+    def residual_std(self, x: Tensor) -> Tensor:
+        """Std of the residual that enters each layer, and of what the last one leaves: (..., A) -> (K+1,)."""
+        self._check_actions(x)
+        *_, residuals = self.rfsq.quantize(self.encoder(x))
+        return torch.stack([residual.std() for residual in residuals])
+
+    def _check_actions(self, x: Tensor) -> None:
+        if x.ndim < 1 or x.shape[-1] != self.action_dim:
+            raise ValueError(f"actions of shape {tuple(x.shape)} do not end in action_dim {self.action_dim}")
+        if not torch.isfinite(x).all():
+            raise ValueError("actions hold NaN or infinite values; mend them before encoding")
+
+
+METADATA = ("epoch", "mse", "config", "normalization", "provenance")  # what may lie beside bare weights
+
+
+class CheckpointError(ValueError):
+    """A file that is not a usable checkpoint; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    `normalization` is {'min': (A,), 'max': (A,)} in raw units, mapped to [-1, 1], or None where the file has none.
+    """
+
+    model: ActionRFSQAE
+    epoch: int | None = None
+    mse: float | None = None
+    normalization: dict[str, Tensor] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def normalise(self, actions: Tensor) -> Tensor:
+        """Raw actions (..., A) -> what `encode` takes: the train range mapped to [-1, 1].
+
+        Raises:
+            ValueError: the checkpoint carries no normaliser.
+        """
+        centre, half_width = self._centre_and_half_width()
+        return ((actions.double() - centre) / half_width).float()
+
+    def denormalise(self, normalised: Tensor) -> Tensor:
+        """Inverse of `normalise`: what `decode_from_indices` gives -> raw actions (..., A)."""
+        centre, half_width = self._centre_and_half_width()
+        return (normalised.double() * half_width + centre).float()
+
+    def _centre_and_half_width(self) -> tuple[Tensor, Tensor]:
+        if self.normalization is None:
+            raise ValueError("this checkpoint carries no normaliser; use the one of its training data")
+        low, high = (self.normalization[name].double() for name in ("min", "max"))
+        half_width = (high - low) / 2
+        # A dimension that never moved is only shifted to 0.
+        return (high + low) / 2, torch.where(half_width > 0, half_width, torch.ones_like(half_width))
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write the existing format, {'model', 'epoch', 'mse', 'config'}, plus 'normalization' and 'provenance'.
+
+    Written under a temporary name and renamed, so that an interrupted save leaves no broken file.
+
+    Raises:
+        ValueError: something in the checkpoint is not a tensor or a plain value, so that it would not load again.
+    """
+    path = Path(path)
+    content = {
+        "model": {name: tensor.detach().cpu() for name, tensor in checkpoint.model.state_dict().items()},
+        "epoch": checkpoint.epoch,
+        "mse": checkpoint.mse,
+        "config": checkpoint.model.config,
+        "normalization": checkpoint.normalization,
+        "provenance": checkpoint.provenance,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path}: not written, for it would not load: epoch, mse, normalization and provenance must be plain values"
+        ) from None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | os.PathLike[str], map_location: str = "cpu") -> Checkpoint:
+    """Load a checkpoint of this file or of the existing Phase 1; nothing in it is ever executed.
+
+    Accepts {'model': ...}, {'model_state_dict': ...} or a bare state dict, with or without 'config'. Sizes that
+    the config does not name are read off the weights. Without a `use_layernorm` flag the model is naive, as the
+    existing Phase 1 was before it had the flag.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, or shapes that disagree with the config.
+    """
+    return checkpoint_of(_read_plain(Path(path)), path, map_location)
+
+
+def checkpoint_of(content: Mapping[str, Any], path: str | os.PathLike[str], map_location: str = "cpu") -> Checkpoint:
+    """The checkpoint that a file of any format holds. path: the file, for messages.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    path = Path(path)
+    state = _find_state_dict(path, content)
+    model = ActionRFSQAE(**_complete_config(path, state, _mapping(path, content, "config")))
+    _load_strictly(path, model, state)
+    model.to(map_location).eval()
+    return Checkpoint(
+        model,
+        epoch=_read_number(path, content, "epoch", int),
+        mse=_read_number(path, content, "mse", float),
+        normalization=read_normalization(path, _mapping(path, content, "normalization"), model.action_dim),
+        provenance=dict(_mapping(path, content, "provenance")),
+    )
+
+
+def _read_plain(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint file") from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    except pickle.UnpicklingError as error:
+        # torch names the class or function that it refused to import "global"
+        if "global" in str(error).lower():
+            raise CheckpointError(
+                f"{path}: holds Python objects other than tensors and plain values, which are never loaded here; "
+                "save it again as torch.save({'model': model.state_dict(), ...}) with plain numbers"
+            ) from None
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint") from None
+    except Exception:  # torch.load has no error class of its own for files it cannot read
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint, or cut short") from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def _mapping(path: Path, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What stands under `key`, or nothing where there is no such key."""
+    value = content.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{path}: '{key}' is a {type(value).__name__}, not a dictionary")
+    return value
+
+
+def _find_state_dict(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    for key in ("model", "model_state_dict"):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor) and name not in METADATA}
+    if "encoder.0.weight" not in state:
+        raise CheckpointError(
+            f"{path}: holds no action autoencoder; expected weights named encoder.0.weight, ... under 'model', "
+            "'model_state_dict' or at the top level"
+        )
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise CheckpointError(f"{path}: holds weights that are NaN or infinite; take an earlier epoch")
+    return state
+
+
+def _complete_config(path: Path, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the model: sizes from the weights, with which the config must agree, and the conditioning."""
+    try:
+        layers = {int(name.split(".")[2]) for name in state if name.startswith("rfsq.layers.")}
+        read_off = {
+            "action_dim": state["encoder.0.weight"].shape[1],
+            "hidden_dim": state["encoder.2.weight"].shape[0],
+            "num_layers": len(layers),
+            "num_levels": state["rfsq.layers.0.boundaries"].shape[0],
+        }
+        RobustSTEQuantizer(read_off["num_levels"])
+    except (KeyError, IndexError, ValueError):
+        raise CheckpointError(f"{path}: weights of the autoencoder or of its RFSQ layers are missing") from None
+    for name, size in read_off.items():
+        if name in given and _read_number(path, given, name, int) != size:
+            raise CheckpointError(f"{path}: config says {name} {given[name]}, but the weights have {size}")
+    conditioning = given.get("conditioning")
+    if conditioning is not None and conditioning not in CONDITIONINGS:
+        raise CheckpointError(f"{path}: config names the unknown conditioning {conditioning!r}")
+    use_layernorm = _read_number(path, given, "use_layernorm", int) or 0
+    return {**read_off, "use_layernorm": bool(use_layernorm), "conditioning": conditioning}
+
+
+def _load_strictly(path: Path, model: ActionRFSQAE, state: dict[str, Tensor]) -> None:
+    grid = model.rfsq.quantizers[0].boundaries.clone()
+    try:
+        model.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        detail = " ".join(str(error).split(":", 1)[-1].split())
+        raise CheckpointError(
+            f"{path}: weights do not fit conditioning '{model.conditioning}' with {model.config}: {detail}"
+        ) from None
+    for k, layer in enumerate(model.rfsq.quantizers):
+        if not torch.allclose(layer.boundaries.cpu(), grid, atol=1e-6):
+            raise CheckpointError(
+                f"{path}: rfsq.layers.{k}.boundaries is not the even grid on [-1, 1] that this model quantizes with"
+            )
+
+
+def _read_number(path: Path, content: Mapping[str, Any], key: str, kind: Callable[[Any], Number]) -> Number | None:
+    """A plain number, which some trainers store as a tensor."""
+    try:
+        return None if content.get(key) is None else kind(content[key])
+    except (TypeError, ValueError, RuntimeError):
+        raise CheckpointError(f"{path}: '{key}' is {content[key]!r}, not a number") from None
+
+
+def read_normalization(path: Path, content: Mapping[str, Any], action_dim: int) -> dict[str, Tensor] | None:
+    """The bounds {'min': (A,), 'max': (A,)} that a file holds; None where it holds none. path: for messages.
+
+    Raises:
+        CheckpointError: something is missing, has another shape, or is no range.
+    """
+    if not content:
+        return None
+    try:
+        bounds = {name: torch.as_tensor(content[name]) for name in ("min", "max")}
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise CheckpointError(f"{path}: 'normalization' does not hold 'min' and 'max'") from None
+    if any(tuple(bound.shape) != (action_dim,) for bound in bounds.values()):
+        raise CheckpointError(f"{path}: 'normalization' does not hold {action_dim} values each for 'min' and 'max'")
+    if not (bounds["min"] <= bounds["max"]).all() or not all(torch.isfinite(bound).all() for bound in bounds.values()):
+        raise CheckpointError(f"{path}: 'normalization' holds a 'min' above its 'max', or values that are not finite")
+    return bounds
