@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, torch as safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, checkpoint_of, load_checkpoint, read_normalization
 
@@ -50,6 +50,7 @@ Integers = NDArray[np.integer[Any]]
 GREATEST = 2**31 - 1  # of an id, so that all fit an int32, and of the other integers
 LARGEST = 1e18  # of a normalised action: far beyond any that is meant, and a float32 still holds what comes of it
 UNIT = 1.0 + 1e-9  # commands up to 1, the controller's limit unless something else is known, and a rounding
+AXES = ("chunk", "step", "dimension")
 SHOWN = 60  # characters of what is refused
 NOT_SENT = -1  # stands in the place of a code
 CHUNK_LEN = 8  # steps, as the workbook cuts episodes
@@ -114,12 +115,11 @@ class ActionTokenizer(ABC):
                 f"which are {self.chunk_len} steps of {self.action_dim} numbers"
             )
         chunks = chunks.reshape(-1, self.chunk_len, self.action_dim)
-        axes = ("chunk", "step", "dimension")
-        _check_finite(chunks, "actions", *axes)
+        _check_finite(chunks, "actions", *AXES)
         with np.errstate(over="ignore"):
             far = np.abs((chunks - self._centre) / self._half_width) > LARGEST
         units = f", which is beyond {LARGEST:.0e} or infinite after normalising; give the units of the training data"
-        _refuse_first(far, chunks, "actions", axes, units)
+        _refuse_first(far, chunks, "actions", AXES, units)
         ids: list[list[int]] = (self._encode(chunks) + self._ranges[0] + self.offset).tolist()
         return ids
 
@@ -137,7 +137,8 @@ class ActionTokenizer(ABC):
             time_horizon, action_dim: taken for FAST's sake; where given they must be those of the tokenizer.
 
         Raises:
-            ValueError: a sequence that is empty or too long, or holds something else than ids of the vocabulary.
+            ValueError: a sequence that is empty or too long, or holds something else than ids of the vocabulary; or
+                decoded actions that are not finite.
         """
         for name, given in (("time_horizon", time_horizon), ("action_dim", action_dim)):
             if given is not None and given != getattr(self, name):
@@ -150,7 +151,11 @@ class ActionTokenizer(ABC):
         codes = np.zeros(sent.shape, dtype=np.int64)
         codes[sent] = ids - self.offset
         codes = np.where(sent, (codes - self._ranges[0]) % self._ranges[1], NOT_SENT)
-        return np.clip(self._decode(codes), *self._bounds)
+        with np.errstate(over="ignore", invalid="ignore"):
+            actions = self._decode(codes)
+        reason = "; the model's numbers are so large that they overflow, so take another"
+        _refuse_first(~np.isfinite(actions), actions, "decoded actions", AXES, reason)
+        return np.clip(actions, *self._bounds)
 
     def ids_of_position(self, position: int) -> range:
         """The ids that are meant at a position of a sequence, so that a policy can leave out all others."""
@@ -212,8 +217,7 @@ class RFSQTokenizer(ActionTokenizer):
             is 1, and a train range beyond that an error.
 
     Raises:
-        ValueError: tokens of this checkpoint could not be decoded, also because its weights are so large that decoding
-            could overflow; or a number that cannot be.
+        ValueError: tokens of this checkpoint could not be decoded, or a number that cannot be.
     """
 
     def __init__(
@@ -235,7 +239,6 @@ class RFSQTokenizer(ActionTokenizer):
                 "the checkpoint carries no normaliser; save it again with normalization={'min': ..., 'max': ...}, the "
                 "range of its training data"
             )
-        _check_magnitudes(model)
         if limit is None:
             limit = _limit_of_training(checkpoint)
         self.checkpoint = checkpoint
@@ -557,30 +560,6 @@ def _centre_and_half_width(low: Array, high: Array) -> tuple[Array, Array]:
             "far to be normalised; give smaller units"
         )
     return centre, np.where(half_width > 0, half_width, 1.0)
-
-
-def _check_magnitudes(model: ActionRFSQAE) -> None:
-    """Raises ValueError where float32 could overflow: what is left can encode and decode to nothing but numbers.
-
-    Bounds for all inputs at once, with all signs as bad as can be. Nothing that was trained comes near to them.
-    """
-    codes = torch.arange(model.rfsq.num_levels)
-    latents = sum(float(layer.to_values(codes, *layer.constants()).abs().max()) for layer in model.rfsq.quantizers)
-    bounds = (_largest_output(model.encoder, LARGEST), _largest_output(model.decoder, latents))
-    if not all(bound < torch.finfo(torch.float32).max / 2 for bound in bounds):
-        raise ValueError("the model's weights are so large that its actions could overflow; take an earlier epoch")
-
-
-@torch.no_grad()
-def _largest_output(network: nn.Sequential, largest: float) -> float:
-    """A bound of the magnitudes within a network whose inputs are within -largest to largest."""
-    linear = [module for module in network if isinstance(module, nn.Linear)]
-    bound = torch.full((linear[0].in_features,), largest, dtype=torch.float64)
-    bounds = []
-    for module in linear:  # what stands between them, Mish and Tanh, makes nothing larger
-        bound = module.weight.abs().double() @ bound + module.bias.abs().double()
-        bounds.append(bound)
-    return float(torch.cat(bounds).max())
 
 
 def _write(path: Path, content: bytes) -> None:

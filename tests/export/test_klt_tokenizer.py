@@ -446,6 +446,14 @@ def test_a_file_whose_arrays_do_not_fit(spoil: Callable[[KltRFSQ], KltRFSQ], tmp
     assert message.startswith(f"{tmp_path / 'folder' / 'klt_rfsq.npz'}: is missing, cut short or no KLT-RFSQ")
 
 
+def test_what_is_not_finite_is_refused_and_not_returned() -> None:
+    """Of 3 layers in the cell where they are asked for, which the load of a file does not look at."""
+    centroids = (*EVEN.centroids[:3], EVEN.centroids[3] * np.inf, *EVEN.centroids[4:])
+    tokenizer = KltTokenizer(of_stack(centroids=centroids)(even_model()), limit=np.inf)
+    assert np.isfinite(tokenizer.decode([[1, 4, 5]])).all()
+    assert refusal(lambda: tokenizer.decode([[1, 4, 5, 9]])).startswith("decoded actions, chunk 0, step 0, dimension 0")
+
+
 # Saved and loaded
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from rfsq_tokenizer import (
 )
 from workbook.codecs.klt_rfsq import BRANCHES, Codes, FixedLength, KltRFSQ, VariableLength
 from workbook.codecs.klt_rfsq_file import FILE_NAME, load_klt_rfsq, save_klt_rfsq
-from workbook.codecs.protocol import Tokens
+from workbook.codecs.protocol import NOT_SENT, Tokens
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.data.chunks import Normaliser
@@ -179,7 +179,7 @@ class KltTokenizer(ActionTokenizer):
 
 
 def _read(path: Path) -> KltRFSQ:
-    """Raises InputError as `load_klt_rfsq`, and for arrays that do not fit each other, or overflow in decoding."""
+    """Raises InputError as `load_klt_rfsq`, and for arrays that do not fit each other or do not decode to numbers."""
     codecs = load_klt_rfsq(path)
     if not codecs or not _fits(codecs[0].model):
         raise InputError(
@@ -188,24 +188,16 @@ def _read(path: Path) -> KltRFSQ:
     return codecs[0].model
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _fits(model: KltRFSQ) -> bool:
-    """Whether all normalised actions that can be decoded are finite, and the greatest codes decode."""
-    low, high = model.normaliser.low, model.normaliser.high
+    """Whether no residual codes and the greatest decode to finite actions."""
+    low, high, shape = model.normaliser.low, model.normaliser.high, (2, *model.shape)
     try:
-        if not all(np.isfinite(each).all() for each in [low, high, *_bounds(model)]) or (low > high).any():
-            return False
         codec = FixedLength(model, len(model.residual_codes))
-        codes = codec.encode(np.broadcast_to(model.normaliser.centre, (1, *model.shape))).codes
-        codes[:, len(model.grippers) :] = BRANCHES - 1
-        return low.shape == high.shape == model.shape[1:] and codec.decode(Tokens(codes)).shape == (1, *model.shape)
+        codes = codec.encode(np.broadcast_to(model.normaliser.centre, shape)).codes
+        codes[:, len(model.grippers) :] = [[NOT_SENT], [BRANCHES - 1]]
+        decoded = codec.decode(Tokens(codes))
     except (IndexError, ValueError, TypeError):
         return False
-
-
-def _bounds(model: KltRFSQ) -> Iterator[Array]:
-    """Bounds of what decoding adds up, with all signs as bad as can be; NaN or infinite where any part of it is."""
-    yield from (book.trajectories for book in model.grippers)
-    for stack in model.stacks:
-        largest = np.max([np.abs(each).max(axis=1) for each in stack.centroids], axis=0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            yield np.abs(stack.transform.axes) @ largest + np.abs(stack.transform.mean)
+    within = low.shape == high.shape == model.shape[1:] and bool((low <= high).all())
+    return within and decoded.shape == shape and bool(np.isfinite(decoded).all())
