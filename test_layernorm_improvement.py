@@ -18,36 +18,24 @@ __test__ = False
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print, and return the exit code."""
-    options = vars(_parser().parse_args(arguments))
-    try:
-        return _compare(**options)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)  # noqa: T201
-        return 130
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
-        return 1
+    options = _parser().parse_args(arguments)
+    # Imported here and below, so that --help and a mistyped option do not wait for torch.
+    from workbook.common.terminal import tell
+
+    return tell(lambda: _compare(**vars(options)), options.json or "the comparison")
 
 
-def _compare(json: str, **options: Any) -> int:
-    # Imported here, so that --help and a mistyped option do not wait for torch.
-    from workbook.common.errors import InputError
+def _compare(json: str, **options: Any) -> str:
     from workbook.common.stages import write_json
     from workbook.evaluation.checkpoints import ComparisonConfig, check_json_file, compare_checkpoints
     from workbook.report.text.checkpoints import as_text
 
-    try:
-        config = ComparisonConfig(**options)
-        path = check_json_file(json, config) if json else None
-        report = compare_checkpoints(config)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    print(as_text(report), flush=True)  # noqa: T201
+    config = ComparisonConfig(**options)
+    path = check_json_file(json, config) if json else None
+    report = compare_checkpoints(config)
     if path:
         write_json(path, report)
-    return 0
+    return as_text(report)
 
 
 def _parser() -> argparse.ArgumentParser:

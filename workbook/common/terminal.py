@@ -15,15 +15,23 @@ from workbook.common.paths import OutputFolder
 KERNEL_LOG = "kernels.log"
 
 
-def tell(work: Callable[[], str], out: str) -> int:
-    """Do the work of a command that writes files to `out`, say what it returns or why it failed; the exit code."""
+def tell(
+    work: Callable[[], str],
+    out: str,
+    interrupted: str = "no file was left half-written",
+    failure: type[Exception] = InputError,
+) -> int:
+    """Do the work of a command that writes files to `out`, say what it returns or why it failed; the exit code.
+
+    interrupted: what to say of the files then; failure: an error of its own that says in one sentence what went wrong.
+    """
     try:
         print(work())  # noqa: T201
-    except InputError as error:
+    except (InputError, failure) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
-        print("\ninterrupted; no file was left half-written", file=sys.stderr)  # noqa: T201
+        print(f"\ninterrupted; {interrupted}", file=sys.stderr)  # noqa: T201
         return 130
     except OSError as error:
         print(f"error: {error.filename or out}: {error.strerror or error}", file=sys.stderr)  # noqa: T201

@@ -20,6 +20,7 @@ import numpy as np
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.common.paths import OutputFolder
+from workbook.common.terminal import tell
 from workbook.simulation.recorder.demo_file import Kept, Recorded
 from workbook.simulation.recorder.expert import Demonstration, demonstrate, settle
 from workbook.simulation.recorder.plans import SAMPLE, Recording, find, in_words
@@ -143,24 +144,10 @@ def _elsewhere() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record, and return the exit code."""
     options = parse_arguments(arguments)
-    try:
-        _record_and_save(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    except SimulationError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; no file was left half-written", file=sys.stderr)  # noqa: T201
-        return 130
-    except OSError as error:
-        print(f"error: {error.filename or options.out}: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    return tell(lambda: _record_and_save(options), options.out, failure=SimulationError)
 
 
-def _record_and_save(options: argparse.Namespace) -> None:
+def _record_and_save(options: argparse.Namespace) -> str:
     from tqdm import tqdm
 
     jobs = jobs_of(options)
@@ -172,7 +159,7 @@ def _record_and_save(options: argparse.Namespace) -> None:
         recorded = record(jobs, options.seed, lambda done, total: bar.update(done - bar.n))
     for of_task in recorded:
         of_task.save(target.root)
-    print(summary(recorded))  # noqa: T201
+    return summary(recorded)
 
 
 def summary(recorded: Sequence[Recorded]) -> str:
