@@ -130,26 +130,25 @@ def run_command(
     train_one: Callable[[TrainingRun], Outcome],
     train_many: Callable[[Sequence[TrainingRun]], list[Outcome]],
     results_folder: str,
-) -> None:
-    """Train what the options ask for, by the given means, and say what came of it."""
+) -> str:
+    """Train what the options ask for, by the given means; says what came of it."""
     from workbook.report.tables.training import sweep_table
     from workbook.training.sweep import gather, parse_sweep, runs_of, write_results
 
     run = run_of(options)
     if options.sweep:
         results = gather(train_many(runs_of(parse_sweep(options.sweep, run.job), run)), run)
-        print(f"{sweep_table(results).markdown}\nresults: {write_results(results, results_folder)}")  # noqa: T201
-    else:
-        say(run, train_one(run))
+        return f"{sweep_table(results).markdown}\nresults: {write_results(results, results_folder)}"
+    return in_words(run, train_one(run))
 
 
-def say(run: TrainingRun, outcome: Outcome) -> None:
+def in_words(run: TrainingRun, outcome: Outcome) -> str:
     from workbook.report.tables.training import epochs_table
     from workbook.report.text import words
 
     conditioning = run.job.conditioning
     said = words("training").sentences("outcome", outcome, conditioning, str(run.checkpoint))
-    print("\n".join([epochs_table(outcome["curve"], conditioning).markdown, "", *said]))  # noqa: T201
+    return "\n".join([epochs_table(outcome["curve"], conditioning).markdown, "", *said])
 
 
 def train_here(run: TrainingRun) -> Outcome:
@@ -207,25 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parse_arguments(given)
     os.environ["WORKBOOK_COMMAND"] = shlex.join(["python", "train_rfsq_robust.py", *given])
-    try:
-        return _report_bad_input(lambda: run_command(options, train_here, train_many_here, options.models_dir))
-    except KeyboardInterrupt:
-        print("\ninterrupted; --resume goes on from the last epoch", file=sys.stderr)  # noqa: T201
-        return 130
-    except OSError as error:
-        print(f"error: {error.filename or options.models_dir}: {error.strerror or error}", file=sys.stderr)  # noqa: T201
-        return 1
+    return _tell(lambda: run_command(options, train_here, train_many_here, options.models_dir), options.models_dir)
 
 
-def _report_bad_input(work: Callable[[], None]) -> int:
-    from workbook.common.errors import InputError
+def _tell(work: Callable[[], str], models_dir: str) -> int:
+    from workbook.common.terminal import tell
 
-    try:
-        work()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    return tell(work, models_dir, "--resume goes on from the last epoch")
 
 
 if find_spec("modal"):
@@ -277,7 +264,9 @@ if find_spec("modal"):
             )
             return 2
         chosen = function if options.gpu.lower() == "none" else function.with_options(gpu=options.gpu)
-        return _report_bad_input(lambda: run_command(options, chosen.remote, lambda runs: list(chosen.map(runs)), "."))
+        return _tell(
+            lambda: run_command(options, chosen.remote, lambda runs: list(chosen.map(runs)), "."), options.models_dir
+        )
 
     @app.local_entrypoint()
     def main_in_cloud(*arguments: str) -> None:
