@@ -252,7 +252,7 @@ class TestChunks:
         assert len(drawn.episodes) == len(set(whole.chunks.episode[places]))
         joined = np.concatenate(actions)
         np.testing.assert_array_equal(joined, drawn.chunks.actions[drawn.chunks.valid])
-        assert drawn.measure(drawn.chunks.actions)["mse"].values.max() == 0
+        assert drawn.rows(drawn.chunks.actions).mse.max() == 0
 
 
 class TestWhatModelsWereTrainedOn:

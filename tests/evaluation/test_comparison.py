@@ -128,8 +128,8 @@ def test_klt_rfsq_is_written_as_it_was_scored(folder: Path, scores: Scores) -> N
         tokens = codec.encode(test.chunks.actions)
         cost = scores.cost("klt_rfsq_variable", f"rate={codec.rate:g}")
         assert codec.bits(tokens) == pytest.approx(cost["bits"])
-        metric = test.measure(codec.decode(tokens))["mse"]
-        assert np.average(metric.values, weights=metric.weights) == pytest.approx(
+        rows = test.rows(codec.decode(tokens))
+        assert np.average(rows.mse, weights=rows.steps) == pytest.approx(
             scores.estimate("mse", "klt_rfsq_variable", f"rate={codec.rate:g}").mean
         )
 

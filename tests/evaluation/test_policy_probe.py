@@ -111,9 +111,9 @@ class TestRows:
     def test_are_the_errors_of_what_a_space_decodes(self, fitting: Fitting, policy: PolicyEvidence) -> None:
         test, codec = HeldOut.of(fitting.dataset), policy.of("naive")
         space = predicted_codecs(fitting)[codec].space(1)
-        own = test.measure(space.decode(space.tokens(test.chunks.actions)))["mse"]
+        own = test.rows(space.decode(space.tokens(test.chunks.actions)))
         found = policy.codec_mse(codec).per_seed[1]
-        assert found == pytest.approx(own.values @ own.weights / own.weights.sum())
+        assert found == pytest.approx(own.mse @ own.steps / own.steps.sum())
 
     @pytest.mark.parametrize("rule", RULES)
     def test_a_retrained_decoder_reads_the_same_tokens_differently(self, policy: PolicyEvidence, rule: str) -> None:

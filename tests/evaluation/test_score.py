@@ -76,7 +76,7 @@ class TestScore:
         (tokens,) = given
         assert np.array_equal(tokens.codes, spy.encode(CHUNKS).codes)
         assert tokens.side is None
-        assert np.array_equal(found.mse, TEST.measure(spy.inner.decode(tokens))["mse"].values)
+        assert np.array_equal(found.mse, TEST.rows(spy.inner.decode(tokens)).mse)
 
     def test_what_a_codec_remembers_of_the_chunks_cannot_be_the_score(self) -> None:
         """A codec that sends nothing, and would know better, is measured by what its tokens decode to."""
@@ -87,14 +87,14 @@ class TestScore:
 
         found = score(Silent(UniformBins(8, TEST.normaliser), []), TEST)
         lowest = UniformBins(8, TEST.normaliser).decode(Tokens(np.zeros(CHUNKS.shape, dtype=np.int64)))
-        assert np.array_equal(found.mse, TEST.measure(lowest)["mse"].values)
+        assert np.array_equal(found.mse, TEST.rows(lowest).mse)
         assert (found.entropy_bits == 0.0).all()
         assert (estimate_of(found, "mse").mean or 0.0) > 0.1
 
     def test_of_the_encoder_it_is_the_forward_pass_and_no_decode(self) -> None:
         codec = RFSQCodec("layernorm", make_model("layernorm"), TEST.normaliser)
         forward, tokens = score(codec, TEST, ENCODER), score(codec, TEST)
-        assert np.array_equal(forward.mse, TEST.measure(codec.forward(CHUNKS))["mse"].values)
+        assert np.array_equal(forward.mse, TEST.rows(codec.forward(CHUNKS)).mse)
         assert not np.allclose(forward.mse, tokens.mse)
         assert (set(forward.decoding), set(tokens.decoding)) == ({"encoder"}, {"tokens"})
         assert forward.bits.equals(tokens.bits)

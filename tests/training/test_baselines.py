@@ -168,8 +168,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
 
 
 def mse_of(codec: Codec, test: HeldOut) -> float:
-    metric = test.measure(codec.decode(codec.encode(test.chunks.actions)))["mse"]
-    return float(metric.values @ metric.weights / metric.weights.sum())
+    rows = test.rows(codec.decode(codec.encode(test.chunks.actions)))
+    return float(np.average(rows.mse, weights=rows.steps))
 
 
 class TestRetrainedDecoder:

@@ -425,7 +425,7 @@ ENTRIES = (
         played=_all_layers,
     ),
     Entry(
-        "layernorm_sent", "LayerNorm, statistics sent", ORANGE, "X--", True, False, _rfsq("layernorm", "sent"),
+        "layernorm_sent", "LayerNorm, statistics sent", ORANGE, "*--", True, False, _rfsq("layernorm", "sent"),
         compared=_all_layers, analysed=_every_prefix, played=_all_layers,
     ),
     Entry(

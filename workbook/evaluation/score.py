@@ -33,7 +33,7 @@ from workbook.data.chunks import Chunks, Normaliser, join_chunks
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import ActionLayout
-from workbook.evaluation.metrics import LARGEST, Metric, episode_metrics, weight_of
+from workbook.evaluation.metrics import LARGEST, episode_metrics, weight_of
 
 KEYS = ("codec", "setting", "decoding", "seed", "part", "task", "episode")
 TOKENS, ENCODER = "tokens", "encoder"
@@ -62,23 +62,13 @@ class HeldOut:
             dataset.normaliser.normalise(train).var(axis=0),
         )
 
-    def measure(self, decoded: Array) -> dict[str, Metric]:
-        """Metrics of decoded chunks (N, C, A)."""
+    def rows(self, decoded: Array) -> pd.DataFrame:
+        """Metrics of decoded chunks (N, C, A), a row an episode, with what they are weighed by."""
         joined = join_chunks(self.chunks, decoded)
         originals = [episode.actions for episode in self.episodes]
-        return episode_metrics(originals, joined, self.layout, self.normaliser, self.train_variance)
-
-    def rows(self, decoded: Array) -> pd.DataFrame:
-        """The same, a row an episode, with what the metrics are weighed by."""
-        metrics = self.measure(decoded)
-        frame = pd.DataFrame({"task": [e.task for e in self.episodes], "episode": [e.place for e in self.episodes]})
-        frame.insert(0, "part", self.part)
-        for name, metric in metrics.items():
-            frame[name] = np.where(metric.weights > 0, metric.values, np.nan)
-            weight = weight_of(name)
-            if weight is not None and (weight not in frame or not frame[weight].any()):
-                frame[weight] = metric.weights
-        return frame
+        metrics = episode_metrics(originals, joined, self.layout, self.normaliser, self.train_variance)
+        known = {"task": [e.task for e in self.episodes], "episode": [e.place for e in self.episodes]}
+        return pd.concat([pd.DataFrame({"part": self.part, **known}), metrics], axis=1)
 
 
 def score(codec: Codec, test: HeldOut, decoding: str = TOKENS) -> pd.DataFrame:
