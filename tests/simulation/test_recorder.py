@@ -157,7 +157,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], list[int]]:
 def test_only_successes_are_kept_and_all_tries_counted(tries: Callable[[set[int]], list[int]]) -> None:
     made = tries({1, 2, 4})
     progress_steps: list[None] = []
-    result = record.record_task(0, record.Job(KNOB, 3), lambda: progress_steps.append(None))
+    result = record.record_task(0, record.RecordingJob(KNOB, 3), lambda: progress_steps.append(None))
     assert made == [0, 1, 2, 3, 4]
     assert result.tries == 5
     assert [(kept.attempt, kept.init_index) for kept in result.kept] == [(1, 1), (2, 2), (4, 1)]
@@ -168,7 +168,7 @@ def test_only_successes_are_kept_and_all_tries_counted(tries: Callable[[set[int]
 def test_a_task_that_hardly_ever_succeeds_is_given_up(tries: Callable[[set[int]], list[int]]) -> None:
     made = tries({3})
     with pytest.raises(SimulationError, match="reached the goal in 1 of 9 tries, too few for 2 episodes"):
-        record.record_task(0, record.Job(KNOB, 2), lambda: None)
+        record.record_task(0, record.RecordingJob(KNOB, 2), lambda: None)
     assert len(made) == 9
 
 
@@ -182,7 +182,10 @@ def test_without_a_task_the_table_is_recorded(tmp_path: Path) -> None:
 
 def test_tasks_and_episodes_can_be_chosen(tmp_path: Path) -> None:
     given = ["--out", str(tmp_path), "--task", KNOB, "--task", "libero_10:0", "--episodes", "3"]
-    assert record.jobs_of(record.parse_arguments(given)) == [record.Job(KNOB, 3), record.Job("libero_10:0", 3)]
+    assert record.jobs_of(record.parse_arguments(given)) == [
+        record.RecordingJob(KNOB, 3),
+        record.RecordingJob("libero_10:0", 3),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +353,7 @@ def hands_apart(one: Demonstration, other: Demonstration) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("recording", TABLE, ids=lambda recording: recording.task.label)
 def test_every_task_can_be_recorded_with_another_seed(recording: plans.Recording) -> None:
-    result = record.record_task(1, record.Job(recording.task.label, 2), lambda: None)
+    result = record.record_task(1, record.RecordingJob(recording.task.label, 2), lambda: None)
     assert len(result.kept) == 2
     assert result.task == recording.task
     for kept in result.kept:
@@ -371,7 +374,7 @@ def test_two_tasks_over_processes_are_recorded_as_one_alone(tmp_path: Path) -> N
     assert ended.stderr == ""
     assert [line.split()[0] for line in ended.stdout.splitlines()] == ["task", KNOB, "libero_goal:0"]
     assert {path.name for path in tmp_path.iterdir()} == {"out"}  # and no log of MuJoCo
-    alone = record.record_task(0, record.Job(KNOB, 2), lambda: None).save(tmp_path / "alone")
+    alone = record.record_task(0, record.RecordingJob(KNOB, 2), lambda: None).save(tmp_path / "alone")
     assert (tmp_path / "out" / alone.relative_to(tmp_path / "alone")).read_bytes() == alone.read_bytes()
 
 

@@ -30,6 +30,7 @@ from workbook.data.chunks import Normaliser, cut_chunks
 from workbook.data.dataset import Dataset
 
 T = TypeVar("T")
+Family = Literal["naive", "rfsq", "klt_rfsq", "fast", "bins", "other"]
 Unit = Literal["step", "chunk"]
 
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
@@ -136,7 +137,8 @@ def _none(fitting: Fitting) -> Sequence[Setting]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One codec. line: marker and line style, as matplotlib writes them.
+    """One codec. line: marker and line style, as matplotlib writes them; family: with which others it is held together
+    where the best of a kind is looked for.
 
     fixed_length: every chunk costs the same; prefix: the first tokens decode. codecs: one a seed, or one where no seed
     matters. Of settings, `compared` stand in the tables of 03_compare, `measured` on the curve of bits and error,
@@ -160,6 +162,7 @@ class Entry:
     networks: Callable[[bool], Sequence[Network]] = lambda full: ()
     space: Callable[[Codec, int], TokenSpace] | None = None
     reads: str = ""
+    family: Family = "other"
 
     def settings(self, fitting: Fitting) -> list[Setting]:
         """Those that are scored, each once."""
@@ -415,6 +418,7 @@ ENTRIES = (
         measured=_together(_every_prefix, _sweep), compared=_all_layers, played=_all_layers,
         analysed=_every_prefix, predicted=_layers_for_a_policy("none", live_layers),
         networks=_swept("none", "step"), space=_steps_of_rfsq,
+        family="naive",
     ),
     Entry(
         "naive_refitted", "naive, linear decoder refitted", GREY, ".:", True, False, _refitted("none"),
@@ -445,6 +449,7 @@ ENTRIES = (
         measured=_together(_every_prefix, _sweep), compared=_all_layers, played=_few_layers,
         analysed=_every_prefix, predicted=_layers_for_a_policy("scale", _enough_for_a_draft),
         networks=_swept("scale", "step"), space=_steps_of_rfsq,
+        family="rfsq",
     ),
     Entry(
         "naive_by_fixed_scale", "naive tokens, fixed scale's decoder", GREY, "o:", True, False, _crossed("scale"),
@@ -465,10 +470,12 @@ ENTRIES = (
     Entry(
         "naive_chunk", "naive, whole chunk", GREY, "v--", True, True, _whole_chunks("none"),
         measured=_together(_every_prefix, _sweep), networks=_chunk_networks("none"),
+        family="naive",
     ),
     Entry(
         "fixed_scale_chunk", "fixed scale, whole chunk", BLUE, "v--", True, True, _whole_chunks("scale"),
         measured=_together(_every_prefix, _sweep), networks=_chunk_networks("scale"),
+        family="rfsq",
     ),
     Entry(
         "residual_vq", "ResidualVQ", PURPLE, "P-", True, True, _learned("residual_vq"),
@@ -482,24 +489,29 @@ ENTRIES = (
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
         measured=at("bins", 4, 8, 16, 32, 64, 128, 256), compared=at("bins", 16, 64, 256),
         played=at("bins", 8, 16, 64, 256), predicted=_policy_bins, space=_bins_of_a_step,
+        family="bins",
     ),
     Entry("klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt, measured=at("rate", *FITTED_RATES)),
     Entry(
         "fast", "FAST-style", ORANGE, "^-", False, False, _fast,
         measured=at("scale", 0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112),
         played=_together(at("scale", 10), at("rate", *PLAYED_RATES)),
+        family="fast",
     ),
     Entry(
         "fast_quantile", "FAST-style, q01-q99", ORANGE, "^:", False, False, _fast_quantile,
         measured=at("scale", 2, 5, 10, 20),
+        family="fast",
     ),
     Entry(
         "klt_rfsq_fixed", "KLT-RFSQ of fixed length", SKY, "D--", True, True, _fixed,
         measured=_fixed_counts, played=at("rate", *PLAYED_RATES), predicted=_policy_codes, space=_codes_of_a_chunk,
+        family="klt_rfsq",
     ),
     Entry(
         "klt_rfsq_variable", "KLT-RFSQ of variable length", SKY, "D-", False, False, _variable,
         measured=at("rate", *FITTED_RATES), played=at("rate", *PLAYED_RATES),
+        family="klt_rfsq",
     ),
 )  # fmt: skip
 
@@ -507,3 +519,8 @@ ENTRIES = (
 def catalogue() -> dict[str, Entry]:
     """Name -> entry, in order."""
     return {entry.name: entry for entry in ENTRIES}
+
+
+def of_family(*families: Family) -> list[str]:
+    """Names of the entries of some families."""
+    return [entry.name for entry in ENTRIES if entry.family in families]

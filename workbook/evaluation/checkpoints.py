@@ -28,7 +28,7 @@ from workbook.data.layout import ActionLayout
 from workbook.evaluation.layers import of_codec
 from workbook.evaluation.score import ENCODER, HeldOut, estimate_of, score, values_of
 
-Evidence = dict[str, Any]
+Values = dict[str, Any]
 Ways = dict[str, pd.DataFrame]  # way of decoding -> rows
 
 # Errors that make sense of chunks drawn here and there; those that build up along an episode do not.
@@ -64,7 +64,7 @@ class ComparisonConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class GivenModel:
     """A checkpoint under the name that the user gave it."""
 
     file: str
@@ -99,7 +99,7 @@ def check_json_file(file: str, config: ComparisonConfig) -> Path:
     return path
 
 
-def compare_checkpoints(config: ComparisonConfig) -> Evidence:
+def compare_checkpoints(config: ComparisonConfig) -> Values:
     """All figures: 'scored', 'models' (naive, robust), 'improvement', 'verdict', 'targets', and notes as 'remarks'.
 
     Errors are in the units of the data set's normaliser for both models, each of which uses its own.
@@ -110,14 +110,14 @@ def compare_checkpoints(config: ComparisonConfig) -> Evidence:
     naive, robust = load_pair(config)
     data, data_config = _settle(config, (robust, naive))
     layout = data_config.check()
-    for subject in (naive, robust):
-        _check_width(subject, layout)
+    for given in (naive, robust):
+        _check_width(given, layout)
     prepared = _prepare(config, data, data_config, (robust, naive))
     dataset = prepared.dataset
     whole = HeldOut.of(dataset)
     test = draw(whole, config.num_samples)
-    subjects = {"naive": naive, "robust": robust}
-    codecs = {role: load_codec(expand(subject.file), dataset.normaliser) for role, subject in subjects.items()}
+    pair = {"naive": naive, "robust": robust}
+    codecs = {role: load_codec(expand(given.file), dataset.normaliser) for role, given in pair.items()}
     ways = {role: _score(codec, test) for role, codec in codecs.items()}
     mse = {role: {way: estimate_of(rows, "mse").as_json() for way, rows in ways[role].items()} for role in codecs}
     # Naive has no statistics to send: its tokens are all that it sends.
@@ -127,12 +127,12 @@ def compare_checkpoints(config: ComparisonConfig) -> Evidence:
         "scored": _scored(config, prepared, data_config, whole, test),
         "models": {
             role: {
-                "file": subject.file,
-                **subject.checkpoint.model.config,
+                "file": given.file,
+                **given.checkpoint.model.config,
                 "mse": mse[role],
                 **_figures(codecs[role], test, ways[role]),
             }
-            for role, subject in subjects.items()
+            for role, given in pair.items()
         },
         "improvement": improvement,
         "verdict": {
@@ -148,13 +148,13 @@ def compare_checkpoints(config: ComparisonConfig) -> Evidence:
     }
 
 
-def load_pair(config: ComparisonConfig) -> tuple[Subject, Subject]:
+def load_pair(config: ComparisonConfig) -> tuple[GivenModel, GivenModel]:
     """The naive and the robust model.
 
     Raises:
         InputError: a file is no checkpoint, or not of its kind.
     """
-    naive, robust = (Subject(file, _load(file)) for file in (config.naive_model, config.robust_model))
+    naive, robust = (GivenModel(file, _load(file)) for file in (config.naive_model, config.robust_model))
     if naive.checkpoint.model.conditioning != "none":
         kind = naive.checkpoint.model.conditioning
         raise InputError(f"{naive.file}: is a '{kind}' model; give --naive-model a naive one, with use_layernorm=False")
@@ -173,31 +173,31 @@ def _load(file: str) -> Checkpoint:
         raise InputError(str(error)) from None
 
 
-def _check_width(subject: Subject, layout: ActionLayout) -> None:
-    width = subject.checkpoint.model.action_dim
+def _check_width(given: GivenModel, layout: ActionLayout) -> None:
+    width = given.checkpoint.model.action_dim
     if width != layout.dim:
         raise InputError(
-            f"{subject.file}: has action_dim {width} where layout '{layout.spec}' has {layout.dim}; "
+            f"{given.file}: has action_dim {width} where layout '{layout.spec}' has {layout.dim}; "
             "name the data that it was trained on with --data, and their layout with --layout"
         )
 
 
-def _settle(config: ComparisonConfig, subjects: Sequence[Subject]) -> tuple[str, DataConfig]:
-    """Which data, read how: as given, else as the first subject that says it was trained on, else as by default."""
-    said = (subject.trained_on for subject in subjects)
+def _settle(config: ComparisonConfig, pair: Sequence[GivenModel]) -> tuple[str, DataConfig]:
+    """Which data, read how: as given, else as the first that says it was trained on, else as by default."""
+    said = (given.trained_on for given in pair)
     data, found = next((trained for trained in said if trained), ("sample", DataConfig()))
     settled = replace(found, **config.data_options)
     return data if config.data is None else config.data, replace(settled, stride=settled.chunk_len)
 
 
-def _prepare(config: ComparisonConfig, data: str, data_config: DataConfig, subjects: Sequence[Subject]) -> Prepared:
+def _prepare(config: ComparisonConfig, data: str, data_config: DataConfig, pair: Sequence[GivenModel]) -> Prepared:
     try:
         with terminal.fetching() as on_progress:
             return prepare_dataset(data, data_config, on_progress)
     except InputError as error:
         if config.data is not None:
             raise
-        source = next((subject.file for subject in subjects if subject.trained_on), None)
+        source = next((given.file for given in pair if given.trained_on), None)
         named = f"; {source} names these as its data, and --data names others" if source else ""
         raise InputError(f"{error}{named}") from None
 
@@ -216,7 +216,7 @@ def draw(whole: HeldOut, count: int) -> HeldOut:
 
 def _scored(
     config: ComparisonConfig, prepared: Prepared, data_config: DataConfig, whole: HeldOut, test: HeldOut
-) -> Evidence:
+) -> Values:
     return {
         "data": prepared.origin.name,
         "data_config": asdict(data_config),
@@ -238,12 +238,12 @@ def _score(codec: RFSQCodec, test: HeldOut) -> Ways:
     return ways
 
 
-def _improvement(naive: pd.DataFrame, robust: pd.DataFrame) -> Evidence:
+def _improvement(naive: pd.DataFrame, robust: pd.DataFrame) -> Values:
     (baseline, weights), (candidate, _) = (values_of(rows, "mse") for rows in (naive, robust))
     return estimate_improvement(baseline, candidate, weights).as_json()
 
 
-def _figures(codec: RFSQCodec, test: HeldOut, ways: Ways) -> Evidence:
+def _figures(codec: RFSQCodec, test: HeldOut, ways: Ways) -> Values:
     """Bits; 'coarse', the error of L0-L2; 'fine', what L3-L7 get and are worth; errors from tokens alone.
 
     Where the model has no such layers, coarse or fine are None.
@@ -264,7 +264,7 @@ def _figures(codec: RFSQCodec, test: HeldOut, ways: Ways) -> Evidence:
     }
 
 
-def _fine_figures(rows: pd.DataFrame, prefix: Sequence[Evidence]) -> Evidence | None:
+def _fine_figures(rows: pd.DataFrame, prefix: Sequence[Values]) -> Values | None:
     layers = [k for k in targets.FINE_LAYERS if k < len(prefix)]
     if not layers:
         return None
@@ -279,21 +279,21 @@ def _fine_figures(rows: pd.DataFrame, prefix: Sequence[Evidence]) -> Evidence | 
     }
 
 
-def _doubts(subjects: Sequence[Subject], data: str, config: DataConfig, dataset: Dataset) -> list[Note]:
-    doubts = [_doubt(subject, data, config, dataset.sha256) for subject in subjects]
+def _doubts(pair: Sequence[GivenModel], data: str, config: DataConfig, dataset: Dataset) -> list[Note]:
+    doubts = [_doubt(given, data, config, dataset.sha256) for given in pair]
     return [doubt for doubt in doubts if doubt] or [note("held_out")]
 
 
-def _doubt(subject: Subject, data: str, config: DataConfig, sha256: str) -> Note | None:
+def _doubt(given: GivenModel, data: str, config: DataConfig, sha256: str) -> Note | None:
     """Why the episodes scored may not be held out for a model; None where its file says that they are."""
-    file, seed, theirs = subject.file, config.split_seed, subject.checkpoint.provenance.get("dataset_sha256")
+    file, seed, theirs = given.file, config.split_seed, given.checkpoint.provenance.get("dataset_sha256")
     if theirs is not None and theirs != sha256:
         return note("other_actions", file=file, theirs=str(theirs), ours=sha256)
-    if subject.trained_on is None:
+    if given.trained_on is None:
         if theirs is None:
             return note("data_not_said", file=file, data=data, seed=seed)
         return note("split_not_said", file=file, seed=seed)
-    known = asdict(subject.trained_on[1]) | {"data": subject.trained_on[0]}
+    known = asdict(given.trained_on[1]) | {"data": given.trained_on[0]}
     ours = asdict(config) | {"data": data}
     # The same actions are the same whatever they are called; which of them were held out is then the seed's matter.
     names = [name for name in ours if name not in OF_NO_MATTER] if theirs is None else ["split_seed"]
@@ -301,22 +301,22 @@ def _doubt(subject: Subject, data: str, config: DataConfig, sha256: str) -> Note
     return note("trained_otherwise", file=file, differing=differing) if differing else None
 
 
-def _normaliser_remarks(subjects: Sequence[Subject], normaliser: Normaliser) -> list[Note]:
+def _normaliser_remarks(pair: Sequence[GivenModel], normaliser: Normaliser) -> list[Note]:
     remarks = []
-    for subject in subjects:
-        bounds = subject.checkpoint.normalization
+    for given in pair:
+        bounds = given.checkpoint.normalization
         if bounds is None:
-            remarks.append(note("no_normaliser", file=subject.file))
+            remarks.append(note("no_normaliser", file=given.file))
         elif not all(
             np.allclose(bounds[name].double().numpy(), ours, rtol=1e-6, atol=1e-9)
             for name, ours in (("min", normaliser.low), ("max", normaliser.high))
         ):
-            remarks.append(note("other_normaliser", file=subject.file))
+            remarks.append(note("other_normaliser", file=given.file))
     return remarks
 
 
-def _size_remarks(naive: Subject, robust: Subject) -> list[Note]:
-    ours, theirs = (subject.checkpoint.model.config for subject in (naive, robust))
+def _size_remarks(naive: GivenModel, robust: GivenModel) -> list[Note]:
+    ours, theirs = (given.checkpoint.model.config for given in (naive, robust))
     names = ("hidden_dim", "num_layers", "num_levels")
     sizes = {name: [ours[name], theirs[name]] for name in names if ours[name] != theirs[name]}
     return [note("unequal_sizes", sizes=sizes)] if sizes else []

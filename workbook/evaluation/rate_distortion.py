@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import POLICY_RATES, Fitting, catalogue, fitting_chunks
+from workbook.codecs.catalogue import POLICY_RATES, Family, Fitting, catalogue, fitting_chunks, of_family
 from workbook.common import targets
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement
 from workbook.evaluation.score import Scores
 
-# Of these RFSQ the best is held against FAST; the guide's architecture is that of the last four.
-RFSQ = ("klt_rfsq_variable", "klt_rfsq_fixed", "fixed_scale_chunk", "fixed_scale")
-GUIDES = ("naive", "fixed_scale", "naive_chunk", "fixed_scale_chunk")
-FAST = ("fast", "fast_quantile")
+# The best RFSQ but naive is held against FAST; the guide's architecture is that of naive and of the fixed scale.
+RFSQ: tuple[Family, ...] = ("rfsq", "klt_rfsq")
+GUIDES: tuple[Family, ...] = ("naive", "rfsq")
+FAST: tuple[Family, ...] = ("fast",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +99,12 @@ class AgainstFast:
 def against_fast(scores: Scores) -> list[AgainstFast]:
     """At every rate of policies."""
     weights = scores.values("mse", "naive")[1]
-    of_fixed_length = [name for name in RFSQ if catalogue()[name].fixed_length]
+    rfsq, fast_style = of_family(*RFSQ), of_family(*FAST)
+    of_fixed_length = [name for name in rfsq if catalogue()[name].fixed_length]
     rows = []
     for rate in POLICY_RATES:
-        fast, rfsq, fixed = (at_rate(scores, codecs, rate) for codecs in (FAST, RFSQ, of_fixed_length))
-        rows.append(AgainstFast(rate, fast, rfsq, _gain(fast, rfsq, weights), fixed, _gain(fast, fixed, weights)))
+        fast, best, fixed = (at_rate(scores, codecs, rate) for codecs in (fast_style, rfsq, of_fixed_length))
+        rows.append(AgainstFast(rate, fast, best, _gain(fast, best, weights), fixed, _gain(fast, fixed, weights)))
     return rows
 
 
@@ -116,7 +117,7 @@ def _gain(fast: AtRate | None, found: AtRate | None, weights: Array) -> Estimate
 def smallest(scores: Scores) -> dict[str, tuple[str, str] | None]:
     """Codec and setting of fewest bits whose whole interval meets the target, of the guide's and of all RFSQ."""
     found: dict[str, tuple[str, str] | None] = {}
-    for key, codecs in (("guide", GUIDES), ("any", tuple(dict.fromkeys(GUIDES + RFSQ)))):
+    for key, codecs in (("guide", of_family(*GUIDES)), ("any", of_family(*GUIDES, *RFSQ))):
         enough = [
             point for point in points(scores, codecs) if _meets(scores.estimate("mse", point.codec, point.setting))
         ]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 from workbook.common import targets
-from workbook.evaluation.checkpoints import ERRORS, Evidence
+from workbook.evaluation.checkpoints import ERRORS, Values
 from workbook.report.text import words
 
 WIDTH = 118  # characters of a line of notes
 
 
-def as_text(report: Evidence) -> str:
+def as_text(report: Values) -> str:
     """The report as plain text, in aligned columns."""
     say, scored, models = words("checkpoints"), report["scored"], report["models"]
     blocks = [
@@ -30,7 +30,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def _error_rows(report: Evidence) -> list[list[str]]:
+def _error_rows(report: Values) -> list[list[str]]:
     say, with_interval = words("checkpoints"), words("phrases").with_interval
     naive, robust, gain = report["models"]["naive"], report["models"]["robust"], report["improvement"]
     named = {say.naive: naive, say.robust(robust["conditioning"]): robust}
@@ -52,7 +52,7 @@ def _error_rows(report: Evidence) -> list[list[str]]:
     return rows
 
 
-def _fine_rows(models: Evidence) -> list[list[str]]:
+def _fine_rows(models: Values) -> list[list[str]]:
     say = words("checkpoints")
     guide = {"stds": say.expected_std(*targets.EXPECTED_NAIVE_STD[targets.FINE_LAYERS])}
     fines = [models[role]["fine"] for role in ("naive", "robust")]
@@ -63,7 +63,7 @@ def _fine_rows(models: Evidence) -> list[list[str]]:
     return rows
 
 
-def _physical_rows(models: Evidence) -> list[list[str]]:
+def _physical_rows(models: Values) -> list[list[str]]:
     say, with_interval = words("checkpoints"), words("phrases").with_interval
     naive, robust = (models[role]["errors"] for role in ("naive", "robust"))
     rows = [say.physical_header]
@@ -75,7 +75,7 @@ def _physical_rows(models: Evidence) -> list[list[str]]:
     return rows
 
 
-def _verdict_rows(report: Evidence) -> list[list[str]]:
+def _verdict_rows(report: Values) -> list[list[str]]:
     say, verdict = words("checkpoints"), report["verdict"]
     asked = {
         "mse": say.mse_target(targets.MSE_BELOW),

@@ -33,7 +33,7 @@ TRIES_AN_EPISODE, TRIES_MORE = 2, 5  # after which a task is given up
 
 
 @dataclass(frozen=True)
-class Job:
+class RecordingJob:
     """One task, by its label: plans are functions, which other processes look up for themselves."""
 
     label: str
@@ -61,7 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def jobs_of(options: argparse.Namespace) -> list[Job]:
+def jobs_of(options: argparse.Namespace) -> list[RecordingJob]:
     """What is to be recorded.
 
     Raises:
@@ -74,10 +74,10 @@ def jobs_of(options: argparse.Namespace) -> list[Job]:
         raise InputError(f"--episodes {options.episodes}: must be at least 1")
     if options.seed < 0:
         raise InputError(f"--seed {options.seed}: must be at least 0")
-    return [Job(r.task.label, options.episodes or r.episodes) for r in recordings]
+    return [RecordingJob(r.task.label, options.episodes or r.episodes) for r in recordings]
 
 
-def record(jobs: Sequence[Job], seed: int, on_progress: OnProgress | None = None) -> list[Recorded]:
+def record(jobs: Sequence[RecordingJob], seed: int, on_progress: OnProgress | None = None) -> list[Recorded]:
     """Record tasks, several at a time where there are several cores.
 
     Raises:
@@ -86,7 +86,7 @@ def record(jobs: Sequence[Job], seed: int, on_progress: OnProgress | None = None
     return run_jobs(record_task, seed, jobs, PROGRESS_STEPS, on_progress)
 
 
-def record_task(seed: int, job: Job, progress_step: ProgressStep) -> Recorded:
+def record_task(seed: int, job: RecordingJob, progress_step: ProgressStep) -> Recorded:
     """As many successful episodes of a task as the job asks for, from the official initial states in turn.
 
     Raises:
