@@ -46,6 +46,16 @@ def test_nan_and_infinities_become_null(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"a": [1.0, None, [None]], "b": {"c": None}}
 
 
+def test_notebooks_of_an_earlier_run_go_from_the_first_stage_that_is_written_anew(out: OutputFolder) -> None:
+    (out.root / "notebooks").mkdir()
+    write_all_stages(out)
+    for notebook in STAGES.values():
+        (out.root / "notebooks" / f"{notebook}.ipynb").touch()
+    write_stage(out, "comparison", {}, {})
+    left = {path.stem for path in (out.root / "notebooks").iterdir()}
+    assert left == {STAGES[name] for name in list(STAGES)[: list(STAGES).index("comparison")]}
+
+
 def write_all_stages(out: OutputFolder) -> None:
     for name in STAGES:
         write_stage(out, name, {}, {"of": name})

@@ -22,6 +22,7 @@ from workbook.codecs.fast import FastCodec
 from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.array import Array
+from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import table_path, write_table
 from workbook.data.chunks import Normaliser
@@ -155,10 +156,10 @@ class TestScoreSetting:
         entry, fitting = catalogue()["fixed_scale"], make_fitting()
         frames = [score_setting(entry, setting, fitting, TEST, [0]) for setting in entry.measured(fitting)]
         scores = Scores(pd.concat(frames, ignore_index=True))
-        costs = scores.settings
-        assert costs.setting.tolist() == [f"layers={k}" for k in range(1, LAYERS + 1)]
-        assert costs.bits.tolist() == pytest.approx([STEPS * LATENTS * k * np.log2(LEVELS) for k in range(1, 5)])
-        assert costs.tokens.tolist() == [STEPS * LATENTS * k for k in range(1, LAYERS + 1)]
+        for k in range(1, LAYERS + 1):
+            cost = scores.cost("fixed_scale", f"layers={k}")
+            assert cost["bits"] == pytest.approx(STEPS * LATENTS * k * np.log2(LEVELS))
+            assert cost["tokens"] == STEPS * LATENTS * k
         assert scores.listed("compared") == [("fixed_scale", f"layers={LAYERS}")]
         assert len(scores.listed("measured")) == LAYERS
 
@@ -244,6 +245,11 @@ class TestScores:
         assert estimate_of(frame, "drift_mm").per_seed == pytest.approx((3.0, 7.0))
         assert np.isfinite(values).all()
 
+    def test_an_error_that_no_seed_could_measure_does_not_pass_for_none(self) -> None:
+        frame = rows("naive", 0.1, seeds=2, episodes=2, mse_x=np.nan)
+        frame.loc[frame.episode == frame.episode[0], "mse"] = np.nan
+        assert all(np.isnan(values_of(frame, metric)[0]).any() for metric in ("mse", "mse_x"))
+
     @pytest.mark.parametrize("broken", [np.nan, np.inf])
     def test_an_error_that_is_no_number_does_not_pass_for_none(self, broken: float) -> None:
         frame = rows("naive", 0.0, seeds=2, episodes=2).assign(mse=[0.1, 0.1, 0.1, broken])
@@ -254,8 +260,26 @@ class TestScores:
         before = scores_of(UniformBins(4, TEST.normaliser), UniformBins(16, TEST.normaliser))
         write_table(out, "scores", before.rows)
         path: Path = table_path(out, "scores")
-        after = Scores.read(path)
+        after = Scores(pd.read_parquet(path))
         pd.testing.assert_frame_equal(after.rows, before.rows, check_exact=True)
         for metric in ("mse", "max_abs", "switch_drift_mm", *(f"mse_{name}" for name in LIBERO.names)):
             assert after.estimate(metric, "made_up") == before.estimate(metric, "made_up")
         assert after.cost("made_up") == before.cost("made_up")
+
+    def test_the_order_of_rows_does_not_matter(self) -> None:
+        made = pd.concat([rows("naive", 0.3, spread=0.9), rows("fixed_scale", 0.1, spread=0.5)], ignore_index=True)
+        before, after = Scores(made), Scores(made.sample(frac=1, random_state=0))
+        for codec in ("naive", "fixed_scale"):
+            assert after.estimate("mse", codec).per_seed == pytest.approx(before.estimate("mse", codec).per_seed)
+        gains = [scores.improvement("fixed_scale").mean for scores in (before, after)]
+        assert gains[1] == pytest.approx(gains[0])
+
+    def test_rows_that_are_not_one_for_each_seed_and_episode(self) -> None:
+        made = rows("naive", 0.3)
+        for broken in (made[1:], pd.concat([made, made[:1]]), pd.concat([made[1:], made[-1:]])):
+            with pytest.raises(ValueError, match="not one for each seed and episode"):
+                Scores(broken).estimate("mse", "naive")
+
+    def test_rows_of_a_codec_that_the_catalogue_lacks(self) -> None:
+        with pytest.raises(InputError, match=r"scores.parquet: has rows of of_old, of which this version has none"):
+            Scores(rows("of_old", 0.3)).listed("compared")

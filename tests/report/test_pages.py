@@ -15,11 +15,13 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import table_path
 from workbook.common.table import Bullets, Html, Table
+from workbook.common.threshold import Threshold
 from workbook.evaluation.evidence import Evidence
 from workbook.report import __main__ as command, blocks, pages, text
 from workbook.report.blocks import MIMETYPE, show
 from workbook.report.documents import SAMPLE_RUN
 from workbook.report.figures.style import Plot
+from workbook.verdict.criteria import Criterion
 
 PICTURE = Plot(b"\x89PNG\r\n\x1a\n", 'a "b" < c & d')
 
@@ -78,6 +80,34 @@ def test_a_changed_template_changes_the_pages_and_nothing_else(
         "notebooks",
         "reports",
     }
+
+
+def test_a_language_that_the_workbook_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(text.LANGUAGE_VARIABLE, "xx")
+    with pytest.raises(InputError, match=r"^WORKBOOK_LANGUAGE is 'xx'; give one of en, or a folder of templates$"):
+        text.words("pages")
+
+
+def test_replays_that_are_not_those_of_the_results_are_refused(finished: OutputFolder) -> None:
+    table_path(finished, "replays").unlink()
+    with pytest.raises(InputError, match=r"its replays are not those that its results tell of; run 05_replay again$"):
+        command.render(finished)
+    assert not finished.reports.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "threshold", "worded"),
+    [
+        ("mse_tokens", Threshold.below(0.012), "< 0.012"),
+        ("mse_tokens", Threshold.at_least(0.5), ">= 0.5"),
+        ("improvement_tokens", Threshold.above(0.3), "> 30%"),
+        ("overhead", Threshold.up_to(0.2), "<= 20%"),
+        ("mse_encoder", Threshold(0.1, 0.2), "0.1 to 0.2"),
+    ],
+)
+def test_a_threshold_of_any_kind_has_words(key: str, threshold: Threshold, worded: str) -> None:
+    bounds = Criterion(key, "naive", threshold, 0.0, None, 1, "seeds", "met", True).as_json()["threshold"]
+    assert str(text.words("criteria").threshold(key, bounds)).strip() == worded
 
 
 def test_a_page_shows_blocks_anew_and_keeps_pictures(finished: OutputFolder) -> None:

@@ -35,7 +35,8 @@ Unit = Literal["step", "chunk"]
 
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
 FITTED_RATES = (24, 32, *POLICY_RATES, 200, 224)
-PLAYED_RATES = (24, 40, 80, 140)  # at which KLT-RFSQ and FAST-style tokens are both played
+SHOWN_RATE = 80  # bits a chunk at which the first page quotes the codecs
+PLAYED_RATES = (24, 40, SHOWN_RATE, 140)  # at which KLT-RFSQ and FAST-style tokens are both played
 CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall

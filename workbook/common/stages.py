@@ -50,6 +50,8 @@ def write_stage(
     """
     out.results.unlink(missing_ok=True)
     shutil.rmtree(out.reports, ignore_errors=True)
+    for notebook in list(STAGES.values())[list(STAGES).index(name) :]:  # executed by an earlier run
+        (out.root / "notebooks" / f"{notebook}.ipynb").unlink(missing_ok=True)
     before = _stage_before(name)
     files = {table: write_table(out, table, rows) for table, rows in (tables or {}).items()}
     document = {

@@ -71,7 +71,7 @@ class Layers:
 
     def per_seed(self, codec: str, column: str) -> Array:
         """(S, K) of one column, or (S, K + 1) of the residual's std."""
-        rows = self.rows[self.rows.codec == codec]
+        rows = self.rows[self.rows.codec == codec].sort_values(["seed", "layer"])
         values = rows[column].to_numpy().reshape(rows.seed.nunique(), -1)
         return values if column == "residual_std" else values[:, :-1]
 

@@ -20,14 +20,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from workbook.codecs.catalogue import Entry, Fitting, Setting, catalogue
 from workbook.codecs.protocol import Codec, Tokens, entropy_bits
 from workbook.common.array import Array
+from workbook.common.errors import InputError
 from workbook.common.intervals import Estimate, estimate_improvement, estimate_mean
 from workbook.data.chunks import Chunks, Normaliser, join_chunks
 from workbook.data.dataset import Dataset
@@ -120,10 +122,6 @@ class Scores:
     _estimates: dict[tuple[str, ...], Estimate] = field(default_factory=dict)
     _costs: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict)
 
-    @staticmethod
-    def read(path: Path) -> Scores:
-        return Scores(pd.read_parquet(path))
-
     def of(self, codec: str, setting: str = "", decoding: str = TOKENS) -> pd.DataFrame:
         """Rows of one codec at one setting.
 
@@ -149,6 +147,10 @@ class Scores:
     def _uses(self) -> dict[tuple[str, str], dict[str, bool]]:
         """Of what was decoded from tokens, in the order of the catalogue."""
         order = list(catalogue())
+        if unknown := set(self.rows.codec) - set(order):
+            raise InputError(
+                f"scores.parquet: has rows of {', '.join(sorted(unknown))}, of which this version has none"
+            )
         firsts = {key[:2]: rows.iloc[0] for key, rows in self._grouped.items() if key[2] == TOKENS}
         listed = sorted(firsts, key=lambda pair: order.index(pair[0]))
         return {pair: {use: bool(firsts[pair][use]) for use in ("compared", "measured")} for pair in listed}
@@ -158,15 +160,7 @@ class Scores:
 
     @cached_property
     def _grouped(self) -> dict[tuple[str, str, str], pd.DataFrame]:
-        grouped = self.rows.groupby(["codec", "setting", "decoding"], sort=False)
-        return {key: frame for key, frame in grouped}  # noqa: C416 - keys are tuples of strings
-
-    @property
-    def settings(self) -> pd.DataFrame:
-        """A row for each codec, setting and decoding: mean bits, side_bits, tokens, entropy_bits, vocabulary, seeds."""
-        return pd.DataFrame(
-            [self.cost(*key) | {"codec": key[0], "setting": key[1], "decoding": key[2]} for key in self._grouped]
-        )
+        return grouped(self.rows, ["codec", "setting", "decoding"])
 
     def cost(self, codec: str, setting: str = "", decoding: str = TOKENS) -> dict[str, float]:
         """Means over seeds and chunks of what a chunk costs."""
@@ -201,6 +195,29 @@ class Scores:
         return self._estimates[key]
 
 
+def grouped(rows: pd.DataFrame, columns: list[str]) -> dict[Any, pd.DataFrame]:
+    """Rows by the values of some columns, each group by seed and episode, whatever order they were in.
+
+    Episodes stand in the order in which all rows first name them, which pairs those of one group with another's.
+
+    Raises:
+        ValueError: a group has not one row for each of its seeds and episodes.
+    """
+    places = pd.factorize(pd.MultiIndex.from_frame(rows[["task", "episode"]]))[0]
+    groups = {}
+    for key, at in rows.groupby(columns, sort=False).indices.items():
+        at = at[np.lexsort((places[at], rows.seed.to_numpy()[at]))]
+        of_seed = places[at].reshape(rows.seed.iloc[at].nunique(), -1) if _fits(rows, at) else None
+        if of_seed is None or (of_seed != of_seed[0]).any() or len(set(of_seed[0])) < of_seed.shape[1]:
+            raise ValueError(f"the rows of {key} are not one for each seed and episode")
+        groups[key] = rows.iloc[at]
+    return groups
+
+
+def _fits(rows: pd.DataFrame, at: NDArray[np.int64]) -> bool:
+    return len(at) % rows.seed.iloc[at].nunique() == 0
+
+
 def _cost_of(rows: pd.DataFrame) -> dict[str, float]:
     weighed = {name: float(np.average(rows[name], weights=rows.chunks)) for name in ("bits", "side_bits", "tokens")}
     return weighed | {
@@ -216,7 +233,8 @@ def values_of(rows: pd.DataFrame, metric: str) -> tuple[Array, Array]:
     values = rows[metric].to_numpy().reshape(seeds, -1)
     weight = weight_of(metric)
     weights = np.ones(values.shape[1]) if weight is None else rows[weight].to_numpy(float).reshape(seeds, -1)[0]
-    absent = np.isnan(values).all(axis=0)  # where one seed alone has no figure, its model is broken, which must show
+    # Where one seed alone has no figure its model is broken, and every episode has a squared error: both must show.
+    absent = np.isnan(values).all(axis=0) & (metric != LARGEST) & (not metric.startswith("mse"))
     return np.where(absent, 0.0, values), np.where(absent, 0.0, weights)
 
 

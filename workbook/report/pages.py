@@ -44,7 +44,15 @@ def finished_run(out: OutputFolder) -> Evidence:
     if schema != SCHEMA or not table_path(out, "scores").is_file():
         raise InputError(f"{out.root}: was made by an older version of the workbook; {again} again")
     read_document(out, [stage for stage in STAGES if stage != OPTIONAL][-1])  # and all that it follows from
+    if _of_replays(run) and not run.replays.played:
+        raise InputError(f"{out.root}: its replays are not those that its results tell of; run 05_replay again")
     return run
+
+
+def _of_replays(run: Evidence) -> bool:
+    """Whether the results tell of replays."""
+    word = {part["key"]: part["word"] for part in run.results["verdict"]["parts"]}
+    return bool(word["success"] != "NOT RUN")
 
 
 def write_reports(run: Evidence, executed: Mapping[str, Path], folder: Path | None = None) -> None:
@@ -102,5 +110,4 @@ def _render_anew(blocks: Blocks, output: nbformat.NotebookNode) -> None:
 
 
 def _index_body(run: Evidence, blocks: Blocks) -> str:
-    word = {part["key"]: part["word"] for part in run.results["verdict"]["parts"]}
-    return _rendered("index.html.j2", blocks, target=targets.MSE_BELOW, played=word["success"] != "NOT RUN")
+    return _rendered("index.html.j2", blocks, target=targets.MSE_BELOW, played=run.replays.played)

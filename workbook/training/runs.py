@@ -302,10 +302,13 @@ def _curves(trained: Sequence[TrainedModel]) -> pd.DataFrame:
 
 def load_rfsq(out: OutputFolder, training: dict[str, Any], dataset: Dataset) -> dict[Conditioning, list[RFSQCodec]]:
     """Conditioning -> one codec a seed, from the checkpoint files that 02_train_robust wrote."""
-    return {
-        name: [load_codec(out.checkpoints / run["file"], dataset.normaliser) for run in entry["runs"]]
-        for name, entry in training["conditionings"].items()
-    }
+    try:
+        return {
+            name: [load_codec(out.checkpoints / run["file"], dataset.normaliser) for run in entry["runs"]]
+            for name, entry in training["conditionings"].items()
+        }
+    except CheckpointError as error:
+        raise InputError(f"{error}; run 02_train_robust again") from None
 
 
 def retrained_name(position: int) -> str:

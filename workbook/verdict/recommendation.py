@@ -19,7 +19,6 @@ from workbook.verdict.criteria import WORDS, Word
 Option = Literal["A", "B", "C", "keep naive"]
 
 CODEC_LIMITS_FROM = 0.10  # share of the policy's error that the codec has to make, to be what limits it
-SHOWN_RATE = 80  # bits a chunk at which the first page quotes the codecs
 KLT_RFSQ = "klt_rfsq_fixed"
 FILES = {CONDITIONED[conditioning]: file for conditioning, file in BEST_FILES.items()} | {KLT_RFSQ: FILE_NAME}
 

@@ -31,7 +31,7 @@ from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement
 from workbook.common.paths import OutputFolder
 from workbook.evaluation.policy.network import RULES, PolicyConfig
-from workbook.evaluation.score import estimate_of, values_of
+from workbook.evaluation.score import estimate_of, grouped, values_of
 
 SAME_WITHIN = 0.05  # errors this near to each other count as equal
 OWN = "own"  # a codec's own decoder
@@ -109,8 +109,7 @@ class PolicyEvidence:
 
     @cached_property
     def _grouped(self) -> dict[tuple[Any, ...], pd.DataFrame]:
-        grouped = self.rows.groupby(GROUPED, sort=False)
-        return {key: frame for key, frame in grouped}  # noqa: C416 - keys are tuples
+        return grouped(self.rows, GROUPED)
 
     def _of(
         self, codec: PredictedCodec, rule: str, size: int | None = None, layers: int | None = None,
@@ -233,7 +232,7 @@ class PolicyEvidence:
 
 
 def _by_layer(rows: pd.DataFrame, codec: PredictedCodec, column: str) -> list[float]:
-    rows = rows[(rows.codec == codec.codec) & (rows.setting == codec.setting)]
+    rows = rows[(rows.codec == codec.codec) & (rows.setting == codec.setting)].sort_values(["seed", "layer"])
     values: Array = rows[column].to_numpy().reshape(rows.seed.nunique(), -1)
     return [float(value) for value in np.mean(values, axis=0)]
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import FEW_LAYERS, Setting
+from workbook.codecs.catalogue import FEW_LAYERS, SHOWN_RATE, Setting
 from workbook.common.array import Array
 from workbook.data.episodes import Episode
 from workbook.evaluation.replay.codecs import PlayedCodec
@@ -35,7 +35,6 @@ from workbook.simulation.playback import Trace, turned_apart
 GROUND_TRUTH = "ground_truth"
 COSTS = ("chunks", "bits", "entropy_bits")
 PROGRESS = np.linspace(0, 1, 11)  # of an episode, at which drift is told
-SHOWN_RATE = 80  # bits a chunk
 # Codecs and settings whose drift and paths are shown; '' for all layers.
 SHOWN = (
     ("naive", ""), ("fixed_scale", f"layers={FEW_LAYERS}"), ("bins", "bins=16"),

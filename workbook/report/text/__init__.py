@@ -18,6 +18,7 @@ from typing import Any
 
 import jinja2
 
+from workbook.common.errors import InputError
 from workbook.common.note import Note
 from workbook.common.numbers import number, percent
 
@@ -70,6 +71,9 @@ def _words(topic: str, language: str) -> Words:
 
 @cache
 def _environment(language: str) -> jinja2.Environment:
+    if not (FOLDER / language).is_dir():
+        known = ", ".join(sorted(path.name for path in FOLDER.iterdir() if any(path.glob("*.j2"))))
+        raise InputError(f"{LANGUAGE_VARIABLE} is {language!r}; give one of {known}, or a folder of templates")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER / language), undefined=jinja2.StrictUndefined, trim_blocks=True
     )

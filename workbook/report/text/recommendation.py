@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from workbook.codecs.catalogue import SHOWN_RATE
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED
 from workbook.evaluation.rate_distortion import against_fast
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.verdict.criteria import GUIDES
-from workbook.verdict.recommendation import FILES, SHOWN_RATE, decode_rule
+from workbook.verdict.recommendation import FILES, decode_rule
 
 
 def sentences(run: Evidence) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from workbook.codecs.catalogue import SHOWN_RATE
 from workbook.common import targets
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.replay.evidence import END_BETWEEN_KERNELS_MM
-from workbook.evaluation.replay.rows import SHOWN_RATE
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 
