@@ -39,6 +39,8 @@ def _compare(json: str, **options: Any) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from workbook.data.config import add_options
+
     parser = argparse.ArgumentParser(
         prog="test_layernorm_improvement.py",
         allow_abbrev=False,
@@ -51,21 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--naive-model", required=True, metavar="FILE", help="checkpoint of the naive RFSQ")
     parser.add_argument("--robust-model", required=True, metavar="FILE", help="checkpoint of the robust RFSQ")
     parser.add_argument("--num-samples", type=int, default=1000, help="score at most so many chunks; default: 1000")
-    parser.add_argument("--chunk-len", type=int, help="steps in a chunk; default: the checkpoints', else 8")
     parser.add_argument(
         "--data", help="the recordings, as ./run_all.sh takes them; default: the checkpoints', else sample"
     )
-    parser.add_argument("--num-episodes", type=int, help="use only so many episodes, 0 for all")
-    parser.add_argument("--split-seed", type=int, help="which episodes are held out")
-    parser.add_argument(
-        "--layout", help="what the numbers of an action are, for example 'position:3 rotation:3 gripper:1'"
-    )
-    parser.add_argument("--gripper-open", help="the end of the recorded gripper that is open: auto, low or high")
-    parser.add_argument(
-        "--drop-noops",
-        action=argparse.BooleanOptionalAction,
-        help="leave out steps that command nothing, by OpenVLA's rule",
-    )
+    add_options(parser, "stride", "accept_data", default=False)
     parser.add_argument("--json", default="", metavar="FILE", help="also write the figures as JSON")
     return parser
 

@@ -97,7 +97,7 @@ def run_of(options: argparse.Namespace) -> TrainingRun:
     """
     from rfsq_robust import resolve_conditioning
     from workbook.common.errors import InputError
-    from workbook.data.dataset import DataConfig
+    from workbook.data.config import DataConfig
     from workbook.training.runs import TrainingRun
     from workbook.training.trainer import Job, TrainConfig
 

@@ -12,7 +12,8 @@ from writers import Demos, write_libero
 
 from workbook.common.errors import InputError
 from workbook.data.card import describe
-from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import Dataset, Prepared, prepare_dataset
 from workbook.data.episodes import Episode, Recordings
 from workbook.data.sources.read import read_recordings
 from workbook.evaluation.evidence import Evidence

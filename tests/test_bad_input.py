@@ -11,7 +11,8 @@ from made_up import walks
 from reading import refused
 from writers import write_libero
 
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.layout import LIBERO
 
 Spoil = Callable[[h5py.Group], object]

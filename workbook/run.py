@@ -17,12 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from workbook.common import terminal
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, locked
+from workbook.data.config import add_options, config_of
 from workbook.data.sources import DATA_KINDS
 
 SMOKE = {
@@ -43,21 +45,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", default="", help="folder for results; default: out/ in the repository")
     parser.add_argument("--epochs", type=int, default=100, help="passes over the train episodes; default: 100")
     parser.add_argument("--seeds", type=int, default=5, help="models of each conditioning; default: 5")
-    parser.add_argument("--num-episodes", type=int, default=0, help="use only so many episodes; default: 0, all")
-    parser.add_argument("--chunk-len", type=int, default=8, help="steps in a chunk; default: 8")
+    add_options(parser, "stride", "split_seed")
     parser.add_argument(
         "--stride", type=int, default=0, help="steps between train chunks; default: 0, the chunk length"
-    )
-    parser.add_argument(
-        "--layout",
-        default="libero",
-        help="what the numbers of an action are; default: libero, which is 'position:3 rotation:3 gripper:1'",
-    )
-    parser.add_argument(
-        "--gripper-open", default="auto", help="the end of the recorded gripper that is open: auto (default), low, high"
-    )
-    parser.add_argument(
-        "--drop-noops", action="store_true", help="leave out steps that command nothing, by OpenVLA's rule"
     )
     parser.add_argument("--hidden-dim", type=int, default=16, help="latent numbers a step; default: 16")
     parser.add_argument("--num-layers", type=int, default=8, help="residual layers; default: 8")
@@ -94,7 +84,6 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 # What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
 PARTS = ("stages", "tables", "checkpoints", "notebooks", "reports")
 STOPS = (signal.SIGINT, signal.SIGTERM)
-DATA_OPTIONS = ("num_episodes", "chunk_len", "stride", "layout", "gripper_open", "drop_noops")
 REPLAY_OPTIONS = ("replay_episodes", "replay_seeds")
 
 
@@ -141,7 +130,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
 
     Returns what names the data, with the revision that was fetched where it comes from the hub.
     """
-    from workbook.data.dataset import DataConfig, prepare_dataset
+    from workbook.data.dataset import prepare_dataset
     from workbook.data.layout import ActionLayout
     from workbook.data.sources.mirror import CACHE_VARIABLE
     from workbook.evaluation.policy.probe import ProbeConfig
@@ -165,9 +154,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
     with terminal.fetching() as on_progress:
-        prepared = prepare_dataset(
-            options.data, DataConfig(**{name: getattr(options, name) for name in DATA_OPTIONS}), on_progress
-        )
+        prepared = prepare_dataset(options.data, config_of(options, split_seed=0), on_progress)
     problem = missing_packages() or unplayable(prepared.dataset)
     if options.with_replay and problem:
         print(f"replay: will not be run, for {words('replay').reason(problem)}", flush=True)  # noqa: T201
@@ -193,7 +180,7 @@ def _notebook_parameters(
         "01_data": {
             "out": out,
             "data": data,
-            **{name: getattr(options, name) for name in DATA_OPTIONS},
+            **asdict(config_of(options, split_seed=0)),
         },
         "02_train_robust": {
             "out": out,

@@ -13,7 +13,8 @@ from writers import write_libero
 
 from workbook.common.errors import InputError
 from workbook.data.cleaning import clip_episodes, drop_noops, leave_out_copies, noop_steps, noops_are_known
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.layout import LIBERO, ActionLayout
 from workbook.report.text.data import remarks
 

@@ -15,7 +15,8 @@ from writers import write_libero
 
 from workbook.common.errors import InputError
 from workbook.data.cleaning import unify_grippers
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO, ActionLayout
 from workbook.report.text.data import gripper as said_of_gripper

@@ -18,7 +18,8 @@ from workbook.common.paths import SAMPLE, OutputFolder
 from workbook.common.stages import read_stage, write_stage
 from workbook.data.card import autocorrelation, describe
 from workbook.data.chunks import Normaliser
-from workbook.data.dataset import DataConfig, Dataset, load_dataset, prepare_dataset, save_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import Dataset, load_dataset, prepare_dataset, save_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO
 from workbook.data.plausibility import LIBERO_LATTICE

@@ -22,7 +22,8 @@ from rfsq_robust import CONDITIONINGS
 from workbook.codecs.catalogue import CONDITIONED
 from workbook.common.paths import OutputFolder
 from workbook.data.card import describe
-from workbook.data.dataset import DataConfig, Dataset, Prepared, load_dataset, prepare_dataset, save_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import Dataset, Prepared, load_dataset, prepare_dataset, save_dataset
 from workbook.data.sources.read import read_recordings
 from workbook.data.split import FRACTIONS
 from workbook.evaluation.comparison import Comparison, compare

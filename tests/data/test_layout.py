@@ -12,7 +12,8 @@ from writers import write_libero
 
 from workbook.common.errors import InputError
 from workbook.data.chunks import Normaliser
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.layout import KINDS, LIBERO, LIBERO_NAME, LIBERO_SPEC, SIZES, ActionLayout, Kind
 from workbook.evaluation.metrics import episode_metrics
 

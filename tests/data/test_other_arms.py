@@ -17,7 +17,8 @@ from writers import write_libero
 from rfsq_robust import load_checkpoint
 from workbook.codecs.catalogue import CONDITIONED
 from workbook.common.table import Bullets, Table
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.layout import ActionLayout
 from workbook.report.blocks import BLOCKS, show
 from workbook.report.figures import (

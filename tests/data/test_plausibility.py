@@ -13,7 +13,8 @@ from writers import write_libero
 
 from workbook.common.paths import SAMPLE
 from workbook.data.card import ALL_SUITES, distance, published_statistics
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO, ActionLayout
 from workbook.data.plausibility import LATTICES, LIBERO_LATTICE, lattice_of, lattice_share, looks_absolute, step_ratio

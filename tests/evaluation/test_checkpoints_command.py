@@ -25,7 +25,8 @@ from rfsq_robust import ActionRFSQAE, Checkpoint, load_checkpoint, save_checkpoi
 from workbook.common.errors import InputError
 from workbook.common.note import note
 from workbook.common.paths import REPOSITORY
-from workbook.data.dataset import DataConfig, Dataset, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import Dataset, prepare_dataset
 from workbook.evaluation import checkpoints as checkpoint_comparison
 from workbook.evaluation.checkpoints import ComparisonConfig, compare_checkpoints, draw
 from workbook.evaluation.score import HeldOut

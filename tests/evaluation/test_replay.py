@@ -27,7 +27,8 @@ from workbook.codecs.rfsq import load_codec
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, SAMPLE, OutputFolder
 from workbook.common.stages import read_document, table_path, write_stage
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import Start
 from workbook.data.layout import ActionLayout
 from workbook.data.sources.read import read_recorded_starts, read_recordings

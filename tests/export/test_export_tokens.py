@@ -21,7 +21,8 @@ from writers import write_libero
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, load_checkpoint, save_checkpoint
 from workbook.common.errors import InputError
-from workbook.data.dataset import DataConfig, Dataset, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import Dataset, prepare_dataset
 from workbook.export import tokens as module
 from workbook.export.tokens import HDF5_FILE, PARQUET_FILE, TokenFiles, export_tokens, main
 

@@ -22,7 +22,8 @@ from workbook.codecs.klt_rfsq import KltRFSQ, fit_variable_length
 from workbook.codecs.klt_rfsq_file import save_klt_rfsq
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, REPOSITORY
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.evaluation.metrics import STAND_IN
 from workbook.evaluation.score import Scores

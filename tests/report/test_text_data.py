@@ -14,7 +14,8 @@ from writers import write_lerobot_v2, write_libero
 from workbook.common.paths import SAMPLE, OutputFolder
 from workbook.common.stages import write_stage
 from workbook.data.card import describe
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO
 from workbook.data.plausibility import fills_the_range

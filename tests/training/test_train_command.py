@@ -21,7 +21,8 @@ from rfsq_robust import CONDITIONINGS, load_checkpoint
 from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.paths import REPOSITORY
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.training.runs import STEMS, TrainingRun
 from workbook.training.sweep import parse_sweep, runs_of
 from workbook.training.trainer import Job, TrainConfig, TrainData, train, validation_mse

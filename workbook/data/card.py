@@ -104,6 +104,7 @@ def describe(prepared: Prepared) -> tuple[dict[str, Any], dict[str, pd.DataFrame
         "steps": len(actions),
         "files": len({episode.source for episode in dataset.episodes}),
         "copies": list(map(list, changes.copies)),
+        "left_out": [asdict(one) for one in changes.left_out],
         "grippers": [asdict(reading) for reading in changes.grippers],
         "noops_dropped": changes.noops_dropped,
         "clipped": {

@@ -10,46 +10,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
-from workbook.data.episodes import Episode, by_group
+from workbook.data.episodes import Episode, LeftOut, by_group
 from workbook.data.layout import DELTAS, ActionLayout
 
 
-def check_actions(episodes: Sequence[Episode], layout: ActionLayout) -> None:
-    """Refuse another width than the layout's, and values that are not finite.
+def leave_out_unusable(
+    episodes: Sequence[Episode], layout: ActionLayout, chunk_len: int
+) -> tuple[list[Episode], list[LeftOut]]:
+    """What has the layout's width, finite values and the length of a chunk, and what has not."""
+    problems = [(episode, _problem(episode, layout, chunk_len)) for episode in episodes]
+    return [episode for episode, found in problems if found is None], [found for _, found in problems if found]
+
+
+def _problem(episode: Episode, layout: ActionLayout, chunk_len: int) -> LeftOut | None:
+    shape = episode.actions.shape
+    if len(shape) != 2 or shape[1] != layout.dim:
+        sentence = (
+            f"{episode.place}: actions have shape {shape}, expected (steps, {layout.dim}) for the layout "
+            f"'{layout.spec}'; leave this file out, or say what its "
+            f"actions are, for example --layout joint:{shape[-1] if len(shape) == 2 else layout.dim}"
+        )
+        return LeftOut(episode.place, "wrong_width", sentence)
+    bad = np.argwhere(~np.isfinite(episode.actions))
+    if len(bad):
+        step, dimension = bad[0]
+        sentence = (
+            f"{episode.place}, step {step}, {layout.names[dimension]}: "
+            f"the action is {episode.actions[step, dimension]}; fix or remove this episode"
+        )
+        return LeftOut(episode.place, "not_finite", sentence)
+    if shape[0] < chunk_len:
+        sentence = (
+            f"{episode.place}: {shape[0]} steps are fewer than one chunk of {chunk_len}; "
+            "remove this episode or choose a shorter chunk"
+        )
+        return LeftOut(episode.place, "too_short", sentence)
+    return None
+
+
+def check_left_out(left_out: Sequence[LeftOut], usable: int, most: float) -> None:
+    """Refuse data of which too much cannot be used. usable: episodes that can; most: share that may be left out.
 
     Raises:
-        InputError: names the episode, the step and the dimension.
+        InputError: says why the first cannot, and counts them.
     """
-    for episode in episodes:
-        shape = episode.actions.shape
-        if len(shape) != 2 or shape[1] != layout.dim:
-            raise InputError(
-                f"{episode.place}: actions have shape {shape}, expected (steps, {layout.dim}) for the layout "
-                f"'{layout.spec}'; leave this file out, or say what its "
-                f"actions are, for example --layout joint:{shape[-1] if len(shape) == 2 else layout.dim}"
-            )
-        bad = np.argwhere(~np.isfinite(episode.actions))
-        if len(bad):
-            step, dimension = bad[0]
-            raise InputError(
-                f"{episode.place}, step {step}, {layout.names[dimension]}: "
-                f"the action is {episode.actions[step, dimension]}; fix or remove this episode"
-            )
-
-
-def check_lengths(episodes: Sequence[Episode], chunk_len: int, which: str = "") -> None:
-    """Refuse an episode that does not fill one chunk. which: says in the message which steps were counted.
-
-    Raises:
-        InputError: names the episode and its length.
-    """
-    for episode in episodes:
-        steps = len(episode.actions)
-        if steps < chunk_len:
-            raise InputError(
-                f"{episode.place}: {steps} steps{which} are fewer than one chunk of {chunk_len}; "
-                "remove this episode or choose a shorter chunk"
-            )
+    faults = [one for one in left_out if one.why not in ASKED_FOR]
+    total = len(faults) + usable
+    if len(faults) <= most * total and usable:
+        return
+    if len(faults) == 1 and usable:
+        raise InputError(faults[0].sentence)
+    if not faults:
+        raise InputError(f"{left_out[0].sentence}; nothing is left" if left_out else "the data hold no episode")
+    raise InputError(f"{faults[0].sentence} (and so on: {len(faults)} of {total} episodes cannot be used)")
 
 
 OPEN_ENDS = ("auto", "low", "high")
@@ -204,6 +217,7 @@ class Clipping:
     total_steps: int
 
 
+ASKED_FOR = ("failed", "no_motion")  # reasons to leave an episode out that are no fault of the data
 Copy = tuple[str, str]  # where a recording lies that is left out, and where the same one that is kept
 
 
@@ -212,6 +226,7 @@ class Changes:
     """Everything that differs from what lies in the files. noops_dropped: steps, None where none were to be dropped."""
 
     copies: tuple[Copy, ...]
+    left_out: tuple[LeftOut, ...]
     grippers: tuple[GripperReading, ...]
     noops_dropped: int | None
     clipping: Clipping
@@ -268,6 +283,28 @@ def drop_noops(episodes: list[Episode], layout: ActionLayout) -> tuple[list[Epis
     kept = [replace(episode, actions=episode.actions[~noop_steps(episode.actions, layout)]) for episode in episodes]
     dropped = sum(len(before.actions) - len(after.actions) for before, after in zip(episodes, kept, strict=True))
     return kept, dropped
+
+
+def leave_out_emptied(episodes: list[Episode], chunk_len: int) -> tuple[list[Episode], list[LeftOut]]:
+    """What still fills a chunk after its no-op steps went, and what does not.
+
+    Raises:
+        InputError: nothing does.
+    """
+    kept = [episode for episode in episodes if len(episode.actions) >= chunk_len]
+    emptied = [
+        LeftOut(
+            episode.place,
+            "no_motion",
+            f"{episode.place}: {len(episode.actions)} steps that command something are fewer than one chunk of "
+            f"{chunk_len}; leave out --drop-noops or choose a shorter chunk",
+        )
+        for episode in episodes
+        if len(episode.actions) < chunk_len
+    ]
+    if not kept:
+        raise InputError(emptied[0].sentence)
+    return kept, emptied
 
 
 def clip_episodes(episodes: list[Episode], layout: ActionLayout) -> tuple[list[Episode], Clipping]:

@@ -14,61 +14,26 @@ import numpy as np
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import stage_path
-from workbook.data.chunks import Chunks, Normaliser, check_cut, cut_chunks
+from workbook.data.chunks import Chunks, Normaliser, cut_chunks
 from workbook.data.cleaning import (
     Changes,
     Copy,
-    check_actions,
-    check_lengths,
-    check_noops,
-    check_open_end,
+    check_left_out,
     clip_episodes,
     drop_noops,
     leave_out_copies,
+    leave_out_emptied,
+    leave_out_unusable,
     unify_grippers,
 )
-from workbook.data.episodes import CONTROL_RATE_HZ, Episode, Origin, Start, take_evenly
-from workbook.data.layout import LIBERO_NAME, ActionLayout
+from workbook.data.config import DataConfig
+from workbook.data.episodes import CONTROL_RATE_HZ, Episode, LeftOut, Origin, Start, take_evenly
+from workbook.data.layout import ActionLayout
 from workbook.data.sources.read import read_recorded_starts, read_recordings
 from workbook.data.split import Split, split_episodes
 
 FILE_NAME = "dataset.h5"
 LABELS = ("task", "source", "key", "session")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """How recordings become a data set; the parameters of 01_data.
-
-    num_episodes: taken in turn from every task, 0 for all; chunk_len, stride: steps; split_seed: which episodes are
-    held out; layout: what the numbers of an action are; gripper_open: which end of the recorded gripper is open,
-    'auto', 'low' or 'high'; drop_noops: leave out steps that command nothing, by OpenVLA's rule.
-    """
-
-    num_episodes: int = 0
-    chunk_len: int = 8
-    stride: int = 8
-    split_seed: int = 0
-    layout: str = LIBERO_NAME
-    gripper_open: str = "auto"
-    drop_noops: bool = False
-
-    def check(self) -> ActionLayout:
-        """The layout, where every value can be.
-
-        Raises:
-            InputError: one cannot; before anything is read, and fetched for it.
-        """
-        if self.num_episodes < 0:
-            raise InputError(f"num_episodes is {self.num_episodes}; give a positive number, or 0 for all")
-        if self.split_seed < 0:
-            raise InputError(f"split_seed is {self.split_seed}; give 0 or a positive number")
-        check_cut(self.chunk_len, self.stride)
-        check_open_end(self.gripper_open)
-        layout = ActionLayout.parse(self.layout)
-        if self.drop_noops:
-            check_noops(layout)
-        return layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +100,13 @@ def prepare_dataset(
     """
     config = config or DataConfig()
     layout = config.check()
-    recordings = read_recordings(data, on_progress)
+    recordings = read_recordings(data, config.read_options, on_progress)
     distinct, copies = leave_out_copies(recordings.episodes)
-    check_actions(distinct, layout)
-    check_lengths(distinct, config.chunk_len)
-    episodes = take_evenly(distinct, config.num_episodes)
-    episodes, changes = _to_one_convention(episodes, layout, config, copies)
+    usable, unusable = leave_out_unusable(distinct, layout, config.chunk_len)
+    left_out = (*recordings.left_out, *unusable)
+    check_left_out(left_out, len(usable), config.max_left_out)
+    episodes = take_evenly(usable, config.num_episodes)
+    episodes, changes = _to_one_convention(episodes, layout, config, copies, left_out)
     split = split_episodes(episodes, config.split_seed)
     normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
     # Steps that are left out are missing from the way that the simulator would go.
@@ -148,19 +114,24 @@ def prepare_dataset(
     found = read_recorded_starts(data, [episodes[position] for position in test])
     starts = {position: start for position, start in zip(test, found, strict=True) if start is not None}
     dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride, starts)
-    return Prepared(dataset, changes, recordings.origin, len(recordings.episodes))
+    return Prepared(dataset, changes, recordings.origin, len(recordings.episodes) + len(recordings.left_out))
 
 
 def _to_one_convention(
-    episodes: list[Episode], layout: ActionLayout, config: DataConfig, copies: tuple[Copy, ...]
+    episodes: list[Episode],
+    layout: ActionLayout,
+    config: DataConfig,
+    copies: tuple[Copy, ...],
+    left_out: tuple[LeftOut, ...],
 ) -> tuple[list[Episode], Changes]:
     episodes, grippers = unify_grippers(episodes, layout, config.gripper_open)
     dropped = None
     if config.drop_noops:
         episodes, dropped = drop_noops(episodes, layout)
-        check_lengths(episodes, config.chunk_len, " that command something")
+        episodes, emptied = leave_out_emptied(episodes, config.chunk_len)
+        left_out = (*left_out, *emptied)
     episodes, clipping = clip_episodes(episodes, layout)
-    return episodes, Changes(copies, grippers, dropped, clipping)
+    return episodes, Changes(copies, left_out, grippers, dropped, clipping)
 
 
 def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:

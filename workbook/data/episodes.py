@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +78,35 @@ class Origin:
     notes: tuple[Note, ...] = ()
 
 
+Why = Literal[
+    "unreadable", "wrong_width", "not_finite", "too_short", "failed", "no_motion"
+]  # the last two are asked for, and no fault
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An episode, or a whole file, that is not used. sentence: what refuses it where nothing may be left out."""
+
+    place: str
+    why: Why
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What readers are told. action_column: '' is the usual one; only_successful: without what is marked as failed."""
+
+    action_column: str = ""
+    only_successful: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Recordings:
     """What a source yields."""
 
     episodes: list[Episode]
     origin: Origin
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def by_group(episodes: Sequence[Episode]) -> dict[tuple[str, str], list[int]]:

@@ -23,7 +23,8 @@ from workbook.common.intervals import estimate_improvement
 from workbook.common.note import Note, note
 from workbook.common.paths import expand
 from workbook.data.chunks import Chunks, Normaliser, join_chunks
-from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import Dataset, Prepared, prepare_dataset
 from workbook.data.layout import ActionLayout
 from workbook.evaluation.layers import of_codec
 from workbook.evaluation.score import ENCODER, HeldOut, estimate_of, score, values_of
@@ -51,6 +52,10 @@ class ComparisonConfig:
     layout: str | None = None
     gripper_open: str | None = None
     drop_noops: bool | None = None
+    action_column: str | None = None
+    only_successful: bool | None = None
+    outliers: str | None = None
+    max_left_out: float | None = None
 
     def __post_init__(self) -> None:
         if self.num_samples < 1:

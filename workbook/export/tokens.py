@@ -46,7 +46,8 @@ from workbook.common import provenance, terminal
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, expand, replacing
 from workbook.data.chunks import cut_chunks
-from workbook.data.dataset import LABELS, DataConfig, Dataset, Prepared, prepare_dataset
+from workbook.data.config import DataConfig, add_options, config_of
+from workbook.data.dataset import LABELS, Dataset, Prepared, prepare_dataset
 from workbook.data.layout import ActionLayout
 from workbook.data.sources import DATA_KINDS
 
@@ -61,7 +62,6 @@ DECODING = (
     "with rfsq_robust.py: Checkpoint(model, normalization={'min': low, 'max': high}).denormalise("
     "model.decode_from_indices(codes)).clamp(-limit, limit); the first layers alone decode too, coarser"
 )
-DATA_OPTIONS = ("num_episodes", "chunk_len", "split_seed", "layout", "gripper_open", "drop_noops")
 OnProgress = Callable[[int, int], None]
 # Of an episode: codes (n, C, H, K) of its n chunks, and valid (n, C), False where a tail was padded.
 EpisodeTokens = tuple[NDArray[np.signedinteger], NDArray[np.bool_]]
@@ -272,14 +272,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", required=True, help="of the codec; the tokens of a LayerNorm one do not decode")
     parser.add_argument("--data", default="sample", help=f"{DATA_KINDS}; default: sample")
     parser.add_argument("--out", default="tokens", help="folder for the files; default: tokens")
-    parser.add_argument("--num-episodes", type=int, default=0, help="use only so many episodes; default: 0, all")
-    parser.add_argument("--chunk-len", type=int, default=8, help="steps in a chunk; default: 8")
-    parser.add_argument(
-        "--split-seed", type=int, default=0, help="give that of the training, to get its split; default: 0, as there"
-    )
-    parser.add_argument("--layout", default="libero", help="what the numbers of an action are, as for run_all.sh")
-    parser.add_argument("--gripper-open", default="auto", help="auto (default), low or high, as for run_all.sh")
-    parser.add_argument("--drop-noops", action="store_true", help="leave out steps that command nothing")
+    add_options(parser, "stride", "accept_data")
     return parser.parse_args(arguments)
 
 
@@ -292,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> TokenFiles:
     from tqdm import tqdm
 
-    config = DataConfig(**{name: getattr(options, name) for name in DATA_OPTIONS})
+    config = config_of(options, stride=options.chunk_len, accept_data=True)
     with terminal.fetching() as on_fetch, tqdm(desc="encoding", unit="episode", disable=None, leave=False) as bar:
 
         def show(done: int, total: int) -> None:

@@ -137,6 +137,7 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     # 01_data
     "data_remarks": _bullets("text.data", "remarks"),
     "statistics": _made("tables.data", "statistics_table"),
+    "left_out": _made("tables.data", "left_out_table"),
     "tasks": _made("tables.data", "tasks_table"),
     "normaliser": _made("tables.data", "normaliser_table"),
     "parts": _made("tables.data", "parts_table"),

@@ -29,7 +29,8 @@ from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_excess
 from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
 from workbook.common.paths import OutputFolder, expand, locked
-from workbook.data.dataset import DataConfig, Dataset, Prepared, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import Dataset, Prepared, prepare_dataset
 from workbook.training.log import TrainingLog
 from workbook.training.overhead import measure_step_seconds
 from workbook.training.trainer import (

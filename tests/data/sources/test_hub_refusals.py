@@ -16,7 +16,8 @@ from writers import write_info, write_parquet
 
 from workbook import run
 from workbook.common.errors import InputError
-from workbook.data.dataset import DataConfig, prepare_dataset
+from workbook.data.config import DataConfig
+from workbook.data.dataset import prepare_dataset
 from workbook.data.sources import lerobot
 from workbook.data.sources.mirror import CACHE_VARIABLE
 from workbook.data.sources.read import read_recordings

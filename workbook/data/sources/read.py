@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbook.common.errors import InputError
 from workbook.common.paths import SAMPLE, expand
-from workbook.data.episodes import Episode, Origin, Recordings, Start
+from workbook.data.episodes import Episode, Origin, ReadOptions, Recordings, Start
 from workbook.data.sources import (
     DATA_KINDS,
     chunk_file,
@@ -28,7 +28,9 @@ LIBERO_HDF5 = "LIBERO HDF5"
 SAMPLE_KIND = "LIBERO HDF5, of a scripted expert in the simulator"
 
 
-def read_recordings(data: str | Path, on_progress: OnProgress | None = None) -> Recordings:
+def read_recordings(
+    data: str | Path, options: ReadOptions | None = None, on_progress: OnProgress | None = None
+) -> Recordings:
     """Read what `data` names: 'sample', a path, a LIBERO suite, or hf://owner/name[@revision].
 
     A path that exists is read as such, even where a suite has the same name. on_progress: called with files done and
@@ -37,7 +39,7 @@ def read_recordings(data: str | Path, on_progress: OnProgress | None = None) -> 
     Raises:
         InputError: nothing of that name, or something in it that cannot be read.
     """
-    recordings = _read(str(data), on_progress)
+    recordings = _read(str(data), options or ReadOptions(), on_progress)
     return replace(recordings, episodes=list(map(_plain, recordings.episodes)))
 
 
@@ -54,21 +56,21 @@ def _plain(episode: Episode) -> Episode:
     return replace(episode, actions=episode.actions + 0.0, **plain)
 
 
-def _read(text: str, on_progress: OnProgress | None) -> Recordings:
+def _read(text: str, options: ReadOptions, on_progress: OnProgress | None) -> Recordings:
     if not text.strip():
         raise InputError(f"--data is empty; give {DATA_KINDS}")
     if text == "sample":
         return Recordings(libero_hdf5.read_folder(SAMPLE), Origin(SAMPLE_KIND, "sample"))
     if text.startswith(HUB_PREFIX):
-        return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), on_progress)
+        return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), options, on_progress)
     path = expand(text)
     name, _, revision = text.partition("@")
     if name in libero_suites.names() and not path.exists():
-        return _read_suite(name, revision, on_progress)
-    return _read_path(path)
+        return _read_suite(name, revision, options, on_progress)
+    return _read_path(path, options)
 
 
-def _read_hub(name: str, on_progress: OnProgress | None) -> Recordings:
+def _read_hub(name: str, options: ReadOptions, on_progress: OnProgress | None) -> Recordings:
     repository, _, revision = name.partition("@")
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", repository):
         raise InputError(f"hf://{name}: is not a data set's name; write hf://owner/name or hf://owner/name@revision")
@@ -87,21 +89,21 @@ def _read_hub(name: str, on_progress: OnProgress | None) -> Recordings:
     return Recordings(episodes, origin)
 
 
-def _read_suite(suite: str, revision: str, on_progress: OnProgress | None) -> Recordings:
-    whole = _read_hub(f"{libero_suites.REPOSITORY}{'@' + revision if revision else ''}", on_progress)
+def _read_suite(suite: str, revision: str, options: ReadOptions, on_progress: OnProgress | None) -> Recordings:
+    whole = _read_hub(f"{libero_suites.REPOSITORY}{'@' + revision if revision else ''}", options, on_progress)
     origin = whole.origin
     episodes, lacking = libero_suites.select(whole.episodes, suite, origin.name)
     notes = (libero_suites.FILTERED, *origin.notes, *lacking)
     return Recordings(episodes, replace(origin, name=f"{suite}@{origin.revision}", notes=notes))
 
 
-def _read_path(path: Path) -> Recordings:
+def _read_path(path: Path, options: ReadOptions) -> Recordings:
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; give --data {DATA_KINDS}") from None
     if stat.S_ISDIR(mode):
-        return _read_folder(path)
+        return _read_folder(path, options)
     if path.suffix.lower() in chunk_file.SUFFIXES:
         episodes, notes = chunk_file.read_file(path)
         return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
@@ -110,7 +112,7 @@ def _read_path(path: Path) -> Recordings:
     return Recordings(libero_hdf5.read_file(path), Origin(LIBERO_HDF5, str(path)))
 
 
-def _read_folder(path: Path) -> Recordings:
+def _read_folder(path: Path, options: ReadOptions) -> Recordings:
     try:
         is_lerobot = lerobot.is_dataset(path)
     except OSError as error:

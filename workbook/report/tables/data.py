@@ -67,6 +67,12 @@ def parts_table(run: Evidence) -> Table:
     return Table(say.parts_header, rows, say.parts_note(card["chunks"]))
 
 
+def left_out_table(run: Evidence) -> Table:
+    """Every episode or file that is not used, and why."""
+    say = words("data")
+    return Table(say.left_out_header, [[one["place"], say.why[one["why"]]] for one in run.data["left_out"]])
+
+
 def recordings_table(folder: Path = SAMPLE) -> Table:
     """Task, successes kept of the tries that were made, and steps, from the attributes of every file below a folder."""
     say, rows, versions = words("data"), [], {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,6 +36,8 @@ def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
     yield from map(say.of_note, card["origin"]["notes"])
     if card["copies"]:
         yield say.copies(card["copies"])
+    if card["left_out"]:
+        yield say.left_out(list(Counter(one["why"] for one in card["left_out"]).items()), card["left_out"][0])
     yield from filter(None, map(gripper, card["grippers"]))
     if card["noops_dropped"] is not None:
         yield say.noops(card["noops_dropped"], card["steps"])
