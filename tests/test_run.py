@@ -104,6 +104,11 @@ def test_every_override_reached_its_notebook(rehearsal: Rehearsal) -> None:
         "layout": LIBERO_SPEC,
         "gripper_open": "low",
         "drop_noops": True,
+        "action_column": "",
+        "only_successful": False,
+        "outliers": "keep",
+        "max_left_out": 0.1,
+        "accept_data": False,
     }
 
 

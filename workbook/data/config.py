@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbook.common.errors import InputError
-from workbook.data.chunks import check_cut
-from workbook.data.cleaning import check_noops, check_open_end
-from workbook.data.episodes import ReadOptions
-from workbook.data.layout import LIBERO_NAME, ActionLayout
+
+# All else is imported where it is used, so that a command says what its options are where nothing is installed.
+if TYPE_CHECKING:
+    from workbook.data.episodes import ReadOptions
+    from workbook.data.layout import ActionLayout
 
 MAX_LEFT_OUT = 0.1
 
@@ -32,7 +33,7 @@ class DataConfig:
     chunk_len: int = 8
     stride: int = 8
     split_seed: int = 0
-    layout: str = LIBERO_NAME
+    layout: str = "libero"
     gripper_open: str = "auto"
     drop_noops: bool = False
     action_column: str = ""
@@ -47,6 +48,10 @@ class DataConfig:
         Raises:
             InputError: one cannot; before anything is read, and fetched for it.
         """
+        from workbook.data.chunks import check_cut
+        from workbook.data.cleaning import check_noops, check_open_end
+        from workbook.data.layout import ActionLayout
+
         if self.num_episodes < 0:
             raise InputError(f"num_episodes is {self.num_episodes}; give a positive number, or 0 for all")
         if self.split_seed < 0:
@@ -62,6 +67,8 @@ class DataConfig:
 
     @property
     def read_options(self) -> ReadOptions:
+        from workbook.data.episodes import ReadOptions
+
         return ReadOptions(self.action_column, self.only_successful)
 
 

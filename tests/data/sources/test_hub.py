@@ -352,10 +352,10 @@ def test_the_mirror_is_found_from_another_folder(hub: FakeHub, tmp_path: Path, m
 
 def test_progress_grows_to_the_number_of_files(hub: FakeHub) -> None:
     calls: list[tuple[int, int]] = []
-    read_recordings(DATA, lambda done, total: calls.append((done, total)))
+    read_recordings(DATA, on_progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     calls.clear()
-    read_recordings(DATA, lambda done, total: calls.append((done, total)))
+    read_recordings(DATA, on_progress=lambda done, total: calls.append((done, total)))
     assert calls == []
 
 
@@ -364,7 +364,7 @@ def test_progress_of_a_fetch_gone_on_with_counts_what_is_here(hub: FakeHub, mirr
     (mirror / MARKER).unlink()
     (mirror / FILES[3]).unlink()
     calls: list[tuple[int, int]] = []
-    read_recordings(DATA, lambda done, total: calls.append((done, total)))
+    read_recordings(DATA, on_progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (4, 4)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 

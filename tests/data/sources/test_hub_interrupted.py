@@ -92,7 +92,7 @@ def test_an_interrupted_fetch_leaves_no_marker_and_is_gone_on_with(hub: FakeHub,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        read_recordings(DATA, interrupt)
+        read_recordings(DATA, on_progress=interrupt)
     assert not (mirror / MARKER).exists()
     assert_parquet_is_whole(mirror)
     before = fetched(mirror)
@@ -124,7 +124,7 @@ def test_an_interrupted_process_does_not_wait_for_a_hub_out_of_order(hub: FakeHu
 
 
 def test_a_killed_fetch_is_gone_on_with(hub: FakeHub, mirror: Path) -> None:
-    code = "import os\nread_recordings('hf://test/data', lambda done, total: os.kill(os.getpid(), 9))"
+    code = "import os\nread_recordings('hf://test/data', on_progress=lambda done, total: os.kill(os.getpid(), 9))"
     assert in_another_process(code).returncode == -9
     assert not (mirror / MARKER).exists()
     assert_parquet_is_whole(mirror)
