@@ -145,7 +145,8 @@ class Entry:
     matters. Of settings, `compared` stand in the tables of 03_compare, `measured` on the curve of bits and error,
     `analysed` in 04_residual_analysis, `played` in the simulator; small policies predict the tokens of `predicted`
     ones, which `space` lays out for them. reads: the codec whose tokens it decodes in that one's stead (option B);
-    where it has a `space`, those that a policy predicts, too.
+    where it has a `space`, those that a policy predicts, too. Policies in the loop decode the tokens of the first
+    `predicted` setting by `rules`; phase2: a draft and a main model play with all of its layers, too.
     """
 
     name: str
@@ -163,6 +164,8 @@ class Entry:
     networks: Callable[[bool], Sequence[Network]] = lambda full: ()
     space: Callable[[Codec, int], TokenSpace] | None = None
     reads: str = ""
+    rules: tuple[str, ...] = ()
+    phase2: bool = False
     family: Family = "other"
 
     def settings(self, fitting: Fitting) -> list[Setting]:
@@ -419,7 +422,7 @@ ENTRIES = (
         measured=_together(_every_prefix, _sweep), compared=_all_layers, played=_all_layers,
         analysed=_every_prefix, predicted=_layers_for_a_policy("none", live_layers),
         networks=_swept("none", "step"), space=_steps_of_rfsq,
-        family="naive",
+        rules=("parallel_argmax", "soft"), phase2=True, family="naive",
     ),
     Entry(
         "naive_refitted", "naive, linear decoder refitted", GREY, ".:", True, False, _refitted("none"),
@@ -450,7 +453,7 @@ ENTRIES = (
         measured=_together(_every_prefix, _sweep), compared=_all_layers, played=_few_layers,
         analysed=_every_prefix, predicted=_layers_for_a_policy("scale", _enough_for_a_draft),
         networks=_swept("scale", "step"), space=_steps_of_rfsq,
-        family="rfsq",
+        rules=("parallel_argmax", "autoregressive", "soft"), phase2=True, family="rfsq",
     ),
     Entry(
         "naive_by_fixed_scale", "naive tokens, fixed scale's decoder", GREY, "o:", True, False, _crossed("scale"),
@@ -490,7 +493,7 @@ ENTRIES = (
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
         measured=at("bins", 4, 8, 16, 32, 64, 128, 256), compared=at("bins", 16, 64, 256),
         played=at("bins", 8, 16, 64, 256), predicted=_policy_bins, space=_bins_of_a_step,
-        family="bins",
+        rules=("soft",), family="bins",
     ),
     Entry("klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt, measured=at("rate", *FITTED_RATES)),
     Entry(
@@ -507,7 +510,7 @@ ENTRIES = (
     Entry(
         "klt_rfsq_fixed", "KLT-RFSQ of fixed length", SKY, "D--", True, True, _fixed,
         measured=_fixed_counts, played=at("rate", *PLAYED_RATES), predicted=_policy_codes, space=_codes_of_a_chunk,
-        family="klt_rfsq",
+        rules=("soft",), family="klt_rfsq",
     ),
     Entry(
         "klt_rfsq_variable", "KLT-RFSQ of variable length", SKY, "D-", False, False, _variable,

@@ -40,7 +40,7 @@ LABELS = ("task", "source", "key", "session")
 class Dataset:
     """Episodes in controller units, clipped; the split; the normaliser fitted on its train part.
 
-    starts: position of a test episode -> where it began in the simulator, of those recordings that say it.
+    starts: position of an episode -> where it began in the simulator, of those recordings that say it.
     """
 
     layout: ActionLayout
@@ -50,6 +50,11 @@ class Dataset:
     chunk_len: int
     stride: int
     starts: Mapping[int, Start] = field(default_factory=dict)
+
+    @property
+    def test_starts(self) -> dict[int, Start]:
+        """Those of the test episodes."""
+        return {position: self.starts[position] for position in self.split.test if position in self.starts}
 
     def part(self, name: str) -> list[Episode]:
         return [self.episodes[position] for position in self.split.parts()[name]]
@@ -110,9 +115,8 @@ def prepare_dataset(
     split = split_episodes(episodes, config.split_seed)
     normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
     # Steps that are left out are missing from the way that the simulator would go.
-    test = [] if config.drop_noops else list(split.test)
-    found = read_recorded_starts(data, [episodes[position] for position in test])
-    starts = {position: start for position, start in zip(test, found, strict=True) if start is not None}
+    found = [] if config.drop_noops else read_recorded_starts(data, episodes)
+    starts = {position: start for position, start in enumerate(found) if start is not None}
     dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride, starts)
     return Prepared(dataset, changes, recordings.origin, len(recordings.episodes) + len(recordings.left_out))
 

@@ -6,14 +6,15 @@ episode have led, which stands for the robot's state, because every source has i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
@@ -22,15 +23,22 @@ from workbook.data.episodes import Episode
 Rule = Literal["parallel_argmax", "autoregressive", "soft"]
 RULES: tuple[Rule, ...] = ("parallel_argmax", "autoregressive", "soft")
 TOKEN_RULES: tuple[Rule, ...] = RULES[:2]  # soft decoding gives actions, and no tokens
-FEATURES = 256  # what the trunk gives to the heads, shared out over the groups of a chunk
+FEATURES = 256
 FEWEST_FEATURES = 16  # of a group
-HEAD_WEIGHTS = 52_000  # of all heads together, whatever the codec
+HEAD_WEIGHTS = 52_000
+AVERAGED_EVERY = 5  # batches
 HEAD_WIDTHS = (8, 512)  # hidden units of a head, at least and at most
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """The same for every codec. steps: batches; width: of the trunk; noise: on standardised observations."""
+    """The same for every codec.
+
+    steps: batches; width: of the trunk, features: what it gives to the heads, shared out over the groups of a chunk;
+    head_weights: of all heads together; noise: on standardised observations; warm_up: share of the steps in which the
+    learning rate grows; averaging: weight of the newest weights in the moving average that is kept, 1 for none;
+    clip: largest norm of a gradient.
+    """
 
     steps: int = 400
     batch_size: int = 64
@@ -38,6 +46,11 @@ class PolicyConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     noise: float = 0.05
+    features: int = FEATURES
+    head_weights: int = HEAD_WEIGHTS
+    warm_up: float = 0.3
+    averaging: float = 1.0
+    clip: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +87,24 @@ class TokenPolicy(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, groups: int, sizes: Sequence[tuple[int, int]], width: int, head_weights: int = HEAD_WEIGHTS
+        self,
+        inputs: int,
+        groups: int,
+        sizes: Sequence[tuple[int, int]],
+        width: int,
+        head_weights: int = HEAD_WEIGHTS,
+        features: int = FEATURES,
     ) -> None:
         super().__init__()
         self.groups, self.sizes = groups, tuple(sizes)
-        features = max(FEATURES // groups, FEWEST_FEATURES)
-        self.trunk = _trunk(inputs, width, groups * features)
+        features = max(features // groups, FEWEST_FEATURES)
+        self.trunk = trunk(inputs, width, groups * features)
         before = np.concatenate([[0], np.cumsum([places for places, _ in sizes])])
         heads = [(features, size) for size in sizes]
         heads += [(features + int(known), size) for known, size in zip(before[1:], sizes[1:], strict=False)]
-        hidden = _head_width(heads, head_weights)
-        self.alone = nn.ModuleList(_head(known, size, hidden) for known, size in heads[: len(sizes)])
-        self.given = nn.ModuleList(_head(known, size, hidden) for known, size in heads[len(sizes) :])
+        hidden = head_width(heads, head_weights)
+        self.alone = nn.ModuleList(head_of(known, size, hidden) for known, size in heads[: len(sizes)])
+        self.given = nn.ModuleList(head_of(known, size, hidden) for known, size in heads[len(sizes) :])
 
     def features(self, inputs: Tensor) -> Tensor:
         """(N, D) -> (N, G, features)"""
@@ -108,29 +127,44 @@ class TokenPolicy(nn.Module):
         features = self.features(inputs)
         losses = []
         for layer, target in enumerate(tokens):
-            losses.append(_cross_entropy(self.logits_alone(features, layer), target))
+            losses.append(token_loss(self.logits_alone(features, layer), target))
             if layer:
-                losses.append(_cross_entropy(self.logits_given(features, tokens[:layer]), target))
+                losses.append(token_loss(self.logits_given(features, tokens[:layer]), target))
         return torch.stack(losses).mean()
 
 
 class RegressionPolicy(nn.Module):
-    """The same trunk with a head of the same kind to the normalised actions (N, C * A): no codec, the reference."""
+    """The same trunk with a head of the same kind to the normalised actions (N, C * A): no codec, the reference.
 
-    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+    absolute: learns by absolute error in place of squared error, by which the offline probe is judged.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        head_weights: int = HEAD_WEIGHTS,
+        features: int = FEATURES,
+        absolute: bool = False,
+    ) -> None:
         super().__init__()
-        head = (FEATURES, (outputs, 1))
-        self.net = nn.Sequential(_trunk(inputs, width, FEATURES), _head(*head, _head_width([head], HEAD_WEIGHTS)))
+        self.absolute = absolute
+        head = (features, (outputs, 1))
+        self.net = nn.Sequential(trunk(inputs, width, features), head_of(*head, head_width([head], head_weights)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.net(inputs)
 
     def loss(self, inputs: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """Mean squared error, by which it is judged."""
-        return mse_loss(self(inputs), targets[0])
+        """The mean error."""
+        return (l1_loss if self.absolute else mse_loss)(self(inputs), targets[0])
 
 
-def _trunk(inputs: int, width: int, outputs: int) -> nn.Sequential:
+# What other policies in miniature are built of, too.
+
+
+def trunk(inputs: int, width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(inputs, width),
         nn.GELU(),
@@ -141,11 +175,11 @@ def _trunk(inputs: int, width: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _head(inputs: int, size: tuple[int, int], hidden: int) -> nn.Sequential:
+def head_of(inputs: int, size: tuple[int, int], hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.GELU(), nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, size[0] * size[1]))
 
 
-def _head_width(heads: Sequence[tuple[int, tuple[int, int]]], weights: int) -> int:
+def head_width(heads: Sequence[tuple[int, tuple[int, int]]], weights: int) -> int:
     """Hidden units with which heads of (inputs, size) have about so many weights together."""
     outputs = [places * levels for _, (places, levels) in heads]
     a_unit = sum(inputs + 1 + out for (inputs, _), out in zip(heads, outputs, strict=True))
@@ -153,8 +187,19 @@ def _head_width(heads: Sequence[tuple[int, tuple[int, int]]], weights: int) -> i
     return min(max(round((weights - sum(outputs)) / a_unit), least), most)
 
 
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def token_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in nats a token: logits (..., L), target (...)."""
     return cross_entropy(logits.flatten(0, -2), target.flatten().long())
+
+
+class Policy(Protocol):
+    """What `train_policy` trains, a module."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def loss(self, inputs: Tensor, targets: Sequence[Tensor]) -> Tensor: ...
+
+    def eval(self) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +218,7 @@ class Standardiser:
 
 
 def train_policy(
-    model: TokenPolicy | RegressionPolicy,
+    model: Policy,
     inputs: Tensor,
     targets: Sequence[Tensor],
     config: PolicyConfig,
@@ -181,20 +226,32 @@ def train_policy(
     on_step: Callable[[int], None],
 ) -> None:
     """AdamW with one cycle of the learning rate, a fixed number of batches, in place."""
+    parameters = list(model.parameters())
+    averages = [parameter.detach().clone() for parameter in parameters]
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, config.steps, pct_start=config.warm_up
+    )
     for step in range(config.steps):
         batch = torch.randint(len(inputs), (config.batch_size,), generator=generator)
         noise = torch.randn(config.batch_size, inputs.shape[1], generator=generator) * config.noise
         loss = model.loss(inputs[batch] + noise, [target[batch] for target in targets])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if math.isfinite(config.clip):
+            nn.utils.clip_grad_norm_(parameters, config.clip)
         optimizer.step()
         schedule.step()
+        if config.averaging < 1 and (step + 1) % AVERAGED_EVERY == 0:
+            torch._foreach_lerp_(averages, [parameter.detach() for parameter in parameters], config.averaging)
         on_step(step + 1)
+    if config.averaging < 1:
+        with torch.no_grad():
+            for parameter, average in zip(parameters, averages, strict=True):
+                parameter.copy_(average)
     model.eval()
 
 

@@ -105,7 +105,7 @@ def replay(
         "seconds": time.monotonic() - started,
         "newly_played": replays.newly_played,
         "replays": len(replays.outcomes),
-        "without_start": len(dataset.split.test) - len(dataset.starts),
+        "without_start": len(dataset.split.test) - len(dataset.test_starts),
         "final_states": _final_states(episodes),
     }
     return ReplayStage(values, tables(episodes, played))
@@ -115,13 +115,13 @@ def unplayable(dataset: Dataset) -> str:
     """Why no episode of a data set can be played; '' where some can."""
     if not dataset.layout.is_libero:
         return OTHER_LAYOUT
-    return "" if dataset.starts else NO_STATES
+    return "" if dataset.test_starts else NO_STATES
 
 
 def _choose_episodes(dataset: Dataset, count: int) -> list[int]:
     """Positions of the test episodes to play, task by task, so that few scenes have to be built."""
-    at = {id(dataset.episodes[position]): position for position in dataset.starts}
-    taken = take_evenly([dataset.episodes[position] for position in sorted(dataset.starts)], count)
+    at = {id(dataset.episodes[position]): position for position in dataset.test_starts}
+    taken = take_evenly([dataset.episodes[position] for position in sorted(dataset.test_starts)], count)
     return [at[id(episode)] for episode in sorted(taken, key=lambda episode: episode.group)]
 
 
