@@ -12,7 +12,7 @@ done
 
 install_environment
 for argument in "$@"; do
-  if [ "$argument" = "--with-replay" ]; then
+  if [ "$argument" = "--with-replay" ] || [ "$argument" = "--with-simulator" ]; then
     install_simulator
   fi
 done

@@ -129,7 +129,7 @@ def run_notebooks(
     naive: str = "",
     policies: bool = True,
 ) -> Run:
-    """All notebooks but 05_replay; without policies only the first three, and nothing is decided."""
+    """All notebooks but 05_policy_in_the_loop; without policies only the first three, and nothing is decided."""
     out = OutputFolder.at(str(folder))
     with quickly():
         save_dataset(prepared.dataset, out)

@@ -23,10 +23,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "02_train_robust": {"epochs": 1, "seeds": 2},
     "03_compare": {"baseline_steps": 2},
     "04_residual_analysis": {"policy_steps": 2},
-    "05_replay": {"replay_seeds": 1},
+    "05_policy_in_the_loop": {"replay_seeds": 1},
 }
 # The folder that the kernel starts in: JupyterLab takes the notebook's, other programs another.
-IN_NOTEBOOKS = {"01_data", "04_residual_analysis", "05_replay"}
+IN_NOTEBOOKS = {"01_data", "04_residual_analysis", "05_policy_in_the_loop"}
 # What two runs of the same code may differ in: how long it took and when it was, with what is computed from that.
 TIMES = {"seconds", "total_seconds", "train_seconds", "run_seconds", "overhead", "written", "made_from", "command"}
 

@@ -119,7 +119,7 @@ def test_a_replay_that_cannot_be_says_so_at_once_and_in_the_end(rehearsal: Rehea
     assert f"replay: will not be run, for {reason}" in done.stdout
     assert done.stdout.index("replay: will not") < done.stdout.index("/5 01_data")
     assert Evidence(out).replays.not_run == (missing_packages() or "no_states")
-    assert "NOT RUN" in read_page(out, "05_replay.html")
+    assert "NOT RUN" in read_page(out, "05_policy_in_the_loop.html")
 
 
 def test_where_nothing_is_fetched_no_line_says_so(rehearsal: Rehearsal) -> None:
@@ -148,7 +148,14 @@ class PageReader(HTMLParser):
             self.loaded.append(values.get("href") or "")
 
 
-FIGURES = {"index": 5, "01_data": 4, "02_train_robust": 2, "03_compare": 5, "04_residual_analysis": 5, "05_replay": 0}
+FIGURES = {
+    "index": 5,
+    "01_data": 4,
+    "02_train_robust": 2,
+    "03_compare": 5,
+    "04_residual_analysis": 5,
+    "05_policy_in_the_loop": 0,
+}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -29,7 +29,7 @@ from workbook.data.sources import DATA_KINDS
 
 SMOKE = {
     "epochs": 2, "seeds": 2, "num_episodes": 24, "baseline_steps": 20, "policy_steps": 20, "replay_episodes": 2,
-    "replay_seeds": 1,
+    "replay_seeds": 1, "loop_seeds": 1, "loop_starts": 1, "demonstrations": 2, "loop_steps": 20,
 }  # fmt: skip
 
 
@@ -63,10 +63,23 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "the simulator (0.8 GB to download, 2.1 GB on disk)",
     )
     parser.add_argument(
+        "--with-simulator",
+        action="store_true",
+        help="with the replays, and with policies that learn to predict each codec's tokens and act in the simulator",
+    )
+    parser.add_argument(
         "--replay-episodes", type=int, default=0, help="play only so many test episodes; default: 0, all"
     )
     parser.add_argument(
         "--replay-seeds", type=int, default=0, help="play only so many models of a trained codec; default: 0, all"
+    )
+    parser.add_argument("--loop-seeds", type=int, default=3, help="policies of each kind in the loop; default: 3")
+    parser.add_argument("--loop-starts", type=int, default=4, help="starts of each task and seed; default: 4")
+    parser.add_argument(
+        "--demonstrations", type=int, default=8, help="of each task, from which policies in the loop learn; default: 8"
+    )
+    parser.add_argument(
+        "--loop-steps", type=int, default=2000, help="batches for each policy in the loop; default: 2000"
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
@@ -77,6 +90,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     if "--smoke" in arguments:  # what is said besides it stands
         parser.set_defaults(**SMOKE)
     options = parser.parse_args(arguments)
+    options.with_replay |= options.with_simulator
     options.stride = options.stride or options.chunk_len
     return options
 
@@ -85,6 +99,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 PARTS = ("stages", "tables", "checkpoints", "notebooks", "reports")
 STOPS = (signal.SIGINT, signal.SIGTERM)
 REPLAY_OPTIONS = ("replay_episodes", "replay_seeds")
+LOOP_OPTIONS = ("loop_seeds", "loop_starts", "demonstrations", "loop_steps")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,6 +148,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
     from workbook.data.dataset import prepare_dataset
     from workbook.data.layout import ActionLayout
     from workbook.data.sources.mirror import CACHE_VARIABLE
+    from workbook.evaluation.loop.play import LoopConfig
     from workbook.evaluation.policy.probe import ProbeConfig
     from workbook.evaluation.replay.replay import ReplayConfig, unplayable
     from workbook.report.text import words
@@ -150,6 +166,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
     BaselineConfig(options.baseline_steps, options.full)
     ProbeConfig(options.policy_steps, options.full)
     ReplayConfig(options.replay_episodes, options.replay_seeds)
+    LoopConfig(**{name: getattr(options, name) for name in LOOP_OPTIONS})
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
@@ -174,7 +191,9 @@ def _notebook_parameters(
     replay = {
         "out": out,
         "replays": str(target.replays),
-        **{name: getattr(options, name) for name in REPLAY_OPTIONS},
+        "with_policies": options.with_simulator,
+        "loop": str(target.loop),
+        **{name: getattr(options, name) for name in (*REPLAY_OPTIONS, *LOOP_OPTIONS)},
     }
     return {
         "01_data": {
@@ -195,7 +214,7 @@ def _notebook_parameters(
         },
         "03_compare": {"out": out, "baseline_steps": options.baseline_steps, "full": options.full},
         "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
-        **({"05_replay": replay} if options.with_replay else {}),
+        **({"05_policy_in_the_loop": replay} if options.with_replay else {}),
     }
 
 

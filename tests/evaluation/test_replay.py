@@ -140,9 +140,9 @@ def test_one_that_is_lost_is_played_again_and_nothing_else_in_the_folder_is_touc
 
 def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: Run, played: ReplayStage) -> None:
     """Executed headless, with parameters that only override; its replays are finished."""
-    executed = small.out.root / "05_replay.ipynb"
+    executed = small.out.root / "05_policy_in_the_loop.ipynb"
     parameters = {"out": str(small.out.root), "replay_episodes": 1, "replay_seeds": 1}
-    papermill.execute_notebook(NOTEBOOKS / "05_replay.ipynb", executed, parameters, progress_bar=False)
+    papermill.execute_notebook(NOTEBOOKS / "05_policy_in_the_loop.ipynb", executed, parameters, progress_bar=False)
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4

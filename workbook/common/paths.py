@@ -80,6 +80,11 @@ class OutputFolder:
         return self.root / "replays"
 
     @property
+    def loop(self) -> Path:
+        """What policies in the loop have seen, learned and done, kept for the same reason."""
+        return self.root / "loop"
+
+    @property
     def unfinished(self) -> Path:
         """Models in training, so that a run that was cut off goes on; gone once all are trained."""
         return self.root / "unfinished"

@@ -24,10 +24,11 @@ STAGES = {
     "training": "02_train_robust",
     "comparison": "03_compare",
     "policy": "04_residual_analysis",
-    "replay": "05_replay",
+    "replay": "05_policy_in_the_loop",
+    "loop": "05_policy_in_the_loop",
 }
-ROWS = ("scores", "probe", "replays")  # what lies beside results.json; all other tables lie in tables/
-OPTIONAL = "replay"  # the only one that results.json can do without: it needs a simulator
+ROWS = ("scores", "probe", "replays", "policies")  # what lies beside results.json; all other tables lie in tables/
+OPTIONAL = ("replay", "loop")  # those that results.json can do without: they need a simulator
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -129,13 +130,13 @@ def read_document(out: OutputFolder, name: str) -> dict[str, Any]:
     return document
 
 
-def read_optional(out: OutputFolder) -> dict[str, Any] | None:
-    """The whole stage file that need not be there, or None.
+def read_optional(out: OutputFolder, name: str) -> dict[str, Any] | None:
+    """The whole file of a stage that need not be there, or None.
 
     Raises:
         InputError: it is there, but damaged, or older than the stages before.
     """
-    return read_document(out, OPTIONAL) if stage_path(out, OPTIONAL).exists() else None
+    return read_document(out, name) if stage_path(out, name).exists() else None
 
 
 def _stage_before(name: str) -> str | None:

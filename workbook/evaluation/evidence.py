@@ -3,6 +3,7 @@
 scores.parquet     every codec, setting, seed and held-out episode (`score`)
 probe.parquet      the same of small policies' predictions, offline (`policy`)
 replays.parquet    the same of replays in the simulator, where they were run (`replay`)
+policies.parquet   episodes of policies in the loop, where they were played (`loop`)
 tables/            whatever else a page shows, a tidy table each
 stages/            what each notebook was given, and its few values that are no rows
 results.json       what was decided
@@ -21,6 +22,7 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import read_stage, read_table
 from workbook.evaluation.layers import Layers
+from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import PolicyEvidence
 from workbook.evaluation.policy.network import PolicyConfig
 from workbook.evaluation.replay.evidence import Replays
@@ -66,7 +68,7 @@ class Evidence:
     def policy(self) -> PolicyEvidence:
         """Small policies that predict tokens, offline."""
         config = PolicyConfig(**read_stage(self.out, "policy")["config"])
-        tokens, draft, policies = (self.table(name) for name in ("policy_tokens", "draft", "policies"))
+        tokens, draft, policies = (self.table(name) for name in ("policy_tokens", "draft", "networks"))
         return PolicyEvidence(self.table("probe"), tokens, draft, policies, config)
 
     @property
@@ -78,6 +80,11 @@ class Evidence:
     def replays(self) -> Replays:
         """Where there are none, `not_run` says why."""
         return Replays.read(self.out)
+
+    @cached_property
+    def loop(self) -> Loop:
+        """Policies in the loop; where there are none, `not_run` says why."""
+        return Loop.read(self.out)
 
     @cached_property
     def results(self) -> dict[str, Any]:

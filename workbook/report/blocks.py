@@ -185,7 +185,7 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "would_change": _bullets("text.recommendation", "would_change"),
     "claims": _made("tables.verdict", "claims_table"),
     "method": _method,
-    # 05_replay
+    # 05_policy_in_the_loop
     "replay_verdict": _replay_verdict,
     "replay_remarks": _bullets("text.replay", "remarks"),
     "replay_figure": _made("figures.replay", "success_against_bits"),
@@ -197,4 +197,9 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "replay_predictors": _made("tables.replay", "predictors_table"),
     "success_claims": _made("tables.verdict", "claims_table", ("success",)),
     "replay_timing": _replay_timing,
+    "loop_remarks": _bullets("text.loop", "remarks"),
+    "loop": _made("tables.loop", "success_table"),
+    "loop_tasks": _made("tables.loop", "tasks_table"),
+    "loop_contrasts": _made("tables.loop", "contrasts_table"),
+    "loop_figure": _made("figures.loop", "success_of_arms"),
 }

@@ -23,8 +23,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
 DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
+SIMULATED = STAGES["replay"]
 Blocks = Callable[[str], Block]  # by its name, each made once
-PAGES = tuple(f"{page}.html" for page in (INDEX, *STAGES.values()))
+PAGES = tuple(f"{page}.html" for page in dict.fromkeys((INDEX, *STAGES.values())))
 
 
 def finished_run(out: OutputFolder) -> Evidence:
@@ -43,9 +44,10 @@ def finished_run(out: OutputFolder) -> Evidence:
         raise InputError(f"{out.results}: damaged; {again} again") from None
     if schema != SCHEMA or not table_path(out, "scores").is_file():
         raise InputError(f"{out.root}: was made by an older version of the workbook; {again} again")
-    read_document(out, [stage for stage in STAGES if stage != OPTIONAL][-1])  # and all that it follows from
-    if _of_replays(run) and not run.replays.played:
-        raise InputError(f"{out.root}: its replays are not those that its results tell of; run 05_replay again")
+    read_document(out, [stage for stage in STAGES if stage not in OPTIONAL][-1])  # and all that it follows from
+    for told, found, what in ((_of_replays(run), run.replays, "replays"), (run.results["loop"], run.loop, "policies")):
+        if told and not found.played:
+            raise InputError(f"{out.root}: its {what} are not those that its results tell of; run {SIMULATED} again")
     return run
 
 
@@ -110,4 +112,6 @@ def _render_anew(blocks: Blocks, output: nbformat.NotebookNode) -> None:
 
 
 def _index_body(run: Evidence, blocks: Blocks) -> str:
-    return _rendered("index.html.j2", blocks, target=targets.MSE_BELOW, played=run.replays.played)
+    return _rendered(
+        "index.html.j2", blocks, target=targets.MSE_BELOW, played=run.replays.played, in_the_loop=run.loop.played
+    )

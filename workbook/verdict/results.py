@@ -24,10 +24,11 @@ def assemble(run: Evidence) -> dict[str, Any]:
     Raises:
         InputError: a stage is missing or older than the one it was made from.
     """
-    documents = {name: read_document(run.out, name) for name in STAGES if name != OPTIONAL}
-    with suppress(InputError):  # a replay that is older than the other stages counts as none
-        replay = read_optional(run.out)
-        documents |= {} if replay is None else {OPTIONAL: replay}
+    documents = {name: read_document(run.out, name) for name in STAGES if name not in OPTIONAL}
+    for name in OPTIONAL:
+        with suppress(InputError):  # one that is older than the other stages counts as none
+            document = read_optional(run.out, name)
+            documents |= {} if document is None else {name: document}
     missing = [*shortfalls(run), *short_of_batches(documents)]
     criteria = evaluate(run)
     recommendation = recommend(run, missing).as_json()
@@ -44,6 +45,7 @@ def assemble(run: Evidence) -> dict[str, Any]:
         },
         "criteria": [criterion.as_json() for criterion in criteria],
         "recommendation": recommendation,
+        "loop": [contrast.as_json() for contrast in run.loop.contrasts] if run.loop.played else [],
         "claims": [claim.as_json() for claim in guide_claims(run)],
         "provenance": _provenance(run.out, documents),
     }

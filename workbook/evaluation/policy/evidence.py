@@ -14,7 +14,7 @@ probe.parquet, a row for each held-out episode:
 tables/policy_tokens.parquet, of the test part: codec, setting, rule, training_set_size, seed, layer | accuracy,
 cross_entropy_bits of a chunk, majority_share and entropy_bits of a token.
 tables/draft.parquet: codec, setting, rule, seed, layer | agreement of draft and main model, as a share.
-tables/policies.parquet: codec, setting | layers, tokens_per_chunk, weights of the network.
+tables/networks.parquet: codec, setting | layers, tokens_per_chunk, weights of the network.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def probe(fitting: Fitting, config: ProbeConfig, on_progress: OnProgress) -> Pro
     tables = {
         "policy_tokens": pd.concat([found[job].layers for job in jobs], ignore_index=True),
         "draft": pd.DataFrame([row for job in drafts for row in _agreement(job, found)]),
-        "policies": pd.DataFrame([
+        "networks": pd.DataFrame([
             codec._asdict() | _size_of(target) | {"weights": found[PolicyJob(codec, sizes[-1], 0)].weights}
             for codec, target in targets.items()
         ]),

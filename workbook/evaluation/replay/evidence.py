@@ -143,7 +143,7 @@ class Replays:
     @staticmethod
     def read(out: OutputFolder) -> Replays:
         try:
-            document = read_optional(out)
+            document = read_optional(out, "replay")
         except InputError:
             return Replays({"not_run": OUT_OF_DATE})
         values = {"not_run": NOT_ASKED_FOR} if document is None else document["content"]

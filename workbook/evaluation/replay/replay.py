@@ -40,7 +40,7 @@ SECONDS_A_REPLAY = 300.0  # after which one counts as hung; the longest take abo
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """Parameters of 05_replay.
+    """Parameters of 05_policy_in_the_loop.
 
     replay_episodes: of the test part, taken in turn from every task, 0 for all; replay_seeds: models of each trained
     codec, the one to deploy among them, 0 for all.

@@ -1,0 +1,211 @@
+"""What policies in the loop say: success of every arm, and the differences that a decision hangs on.
+
+policies.parquet, a row for each arm, seed and held-out start:
+
+    kind                'regression', 'tokens', or 'phase2': a draft model and a main model that is given its tokens
+    codec, setting      whose tokens are predicted
+    rule, decoder       how predictions become actions; `OWN`, or the entry that reads the tokens, or through whose
+                        tokens a regression's actions go
+    seed, task, episode
+    succeeded, steps    none where it was not played; until the goal held, or until the end
+    not_played          why not, '' where it was
+
+tables/loop_policies.parquet: of every arm and seed the `validation_mse` of predicted actions, by which rules are
+chosen, and the `weights` of its networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from workbook.common.array import Array
+from workbook.common.errors import InputError
+from workbook.common.intervals import Estimate, detectable_gain, estimate_gain, estimate_proportion, holm, mcnemar_p
+from workbook.common.paths import OutputFolder
+from workbook.common.stages import read_optional, table_path
+from workbook.evaluation.loop.arms import (
+    ARGMAX,
+    FIXED_SCALE,
+    NAIVE,
+    PHASE2_ARGMAX,
+    PHASE2_SOFT,
+    RETRAINED,
+    SOFT,
+    Kind,
+)
+from workbook.evaluation.policy.evidence import OWN
+
+KEYS = ["kind", "codec", "setting", "rule", "decoder"]
+SIGNIFICANT = 0.05
+MATTERS = 0.05  # of success; a difference that is shown to be smaller is no reason to change tokens
+NOT_ASKED_FOR, OUT_OF_DATE = "not_asked_for", "out_of_date"
+Word = Literal["YES", "NO", "NOT SHOWN"]
+
+
+class PlayedArm(NamedTuple):
+    kind: Kind
+    codec: str
+    setting: str
+    rule: str
+    decoder: str
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Success of one arm minus that of another, paired by seed and start.
+
+    p: of McNemar's exact test, corrected for the number of contrasts by Holm (1979); detectable: the difference that so
+    many pairs show with a power of 80 %, at the share of pairs that differ here. word: whether it is higher.
+    """
+
+    key: str
+    arm: PlayedArm
+    over: PlayedArm
+    difference: Estimate
+    pairs: int
+    won_alone: int
+    lost_alone: int
+    p: float
+    detectable: float
+
+    @property
+    def word(self) -> Word:
+        if (self.difference.mean or 0) > 0 and self.p < SIGNIFICANT:
+            return "YES"
+        return "NO" if self.difference.high is not None and self.difference.high < MATTERS else "NOT SHOWN"
+
+    def as_json(self) -> dict[str, Any]:
+        arms = {"arm": self.arm._asdict(), "over": self.over._asdict()}
+        return {**asdict(self), **arms, "difference": self.difference.as_json(), "word": self.word}
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """The policies of one run. values: of the stage; not_run is why there are none, '' where there are."""
+
+    values: dict[str, Any]
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    policies: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @staticmethod
+    def read(out: OutputFolder) -> Loop:
+        try:
+            document = read_optional(out, "loop")
+        except InputError:
+            return Loop({"not_run": OUT_OF_DATE})
+        values = {"not_run": NOT_ASKED_FOR} if document is None else document["content"]
+        if values["not_run"]:
+            return Loop(values)
+        return Loop(values, *(pd.read_parquet(table_path(out, name)) for name in ("policies", "loop_policies")))
+
+    @property
+    def not_run(self) -> str:
+        return str(self.values["not_run"])
+
+    @property
+    def played(self) -> bool:
+        """Whether there is anything to count."""
+        return not self.not_run and bool((self.rows.not_played == "").any())
+
+    @cached_property
+    def _grouped(self) -> dict[PlayedArm, pd.DataFrame]:
+        ordered = self.rows.sort_values(["seed", "task", "episode"], kind="stable")
+        return {PlayedArm(*key): rows for key, rows in ordered.groupby(KEYS, sort=False)}
+
+    @property
+    def arms(self) -> list[PlayedArm]:
+        """In the order in which they were played."""
+        return [PlayedArm(*key) for key in self.rows[KEYS].drop_duplicates().itertuples(index=False)]
+
+    def of(self, arm: PlayedArm) -> pd.DataFrame:
+        """Rows of an arm, by seed, task and start."""
+        return self._grouped[arm]
+
+    def find(self, kind: Kind, codec: str, rule: str, decoder: str = OWN) -> PlayedArm | None:
+        wanted = (kind, codec, rule, decoder)
+        return next((arm for arm in self.arms if (arm.kind, arm.codec, arm.rule, arm.decoder) == wanted), None)
+
+    def outcomes(self, arm: PlayedArm) -> Array:
+        """(pairs,) 1 for a success, 0 for a failure, NaN for an episode that was not played."""
+        return self.of(arm).succeeded.to_numpy(float, na_value=np.nan)
+
+    def counts(self, arm: PlayedArm) -> tuple[int, int]:
+        """Successes, and episodes that were played."""
+        found = self.outcomes(arm)
+        return int(np.nansum(found)), int(np.isfinite(found).sum())
+
+    def success(self, arm: PlayedArm) -> Estimate:
+        return estimate_proportion(*self.counts(arm))
+
+    def successes_by(self, arm: PlayedArm, column: Literal["seed", "task"]) -> dict[Any, int]:
+        return self.of(arm).groupby(column).succeeded.sum().astype(int).to_dict()
+
+    def starts_by_task(self) -> dict[str, int]:
+        return self.of(self.arms[0]).groupby("task").size().to_dict()
+
+    def validation_mse(self, arm: PlayedArm) -> float:
+        """Mean over seeds of the error of predicted actions, by which rules are chosen."""
+        return float(self._validation[arm])
+
+    @cached_property
+    def _validation(self) -> dict[PlayedArm, float]:
+        means = self.policies.groupby(KEYS, sort=False).validation_mse.mean()
+        return {PlayedArm(*key): value for key, value in means.items()}
+
+    def best(self, codec: str) -> PlayedArm:
+        """The rule of least validation error of the policy that predicts a codec's tokens; of equal ones the first."""
+        own = [arm for arm in self.arms if arm.kind == "tokens" and arm.codec == codec and arm.decoder == OWN]
+        return min(own, key=self.validation_mse)
+
+    @cached_property
+    def new_tokens(self) -> PlayedArm:
+        """Where tokens are made anew: the codec, at its best rule, of least validation error."""
+        codecs = dict.fromkeys(arm.codec for arm in self.arms if arm.kind == "tokens" and arm.codec != NAIVE)
+        return min(map(self.best, codecs), key=self.validation_mse)
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """Declared here, before any run: those of which both arms were played."""
+        new = self.new_tokens
+        naive, argmax = self.best(NAIVE), self.find("tokens", NAIVE, ARGMAX)
+        heads = self.find("tokens", new.codec, ARGMAX) or self.find("tokens", FIXED_SCALE, ARGMAX)
+        soft = self.find("tokens", NAIVE, SOFT)
+        declared = {
+            "new_tokens": (new, naive),
+            "retrained_decoder": (self.find("tokens", NAIVE, SOFT, RETRAINED), soft),
+            "rule": (naive if naive != argmax else soft, argmax),
+            "heads": (heads, argmax),
+            "pipeline": (
+                self.find("phase2", FIXED_SCALE, PHASE2_ARGMAX),
+                self.find("phase2", NAIVE, PHASE2_ARGMAX),
+            ),
+            "pipeline_rule": (
+                self.find("phase2", FIXED_SCALE, PHASE2_SOFT),
+                self.find("phase2", FIXED_SCALE, PHASE2_ARGMAX),
+            ),
+        }
+        known = {key: (one, other) for key, (one, other) in declared.items() if one and other}
+        found = [self._contrast(key, *pair) for key, pair in known.items()]
+        corrected = holm([p for *_, p in found])
+        return [contrast(p) for (contrast, _), p in zip(found, corrected, strict=True)]
+
+    def _contrast(self, key: str, arm: PlayedArm, over: PlayedArm) -> tuple[Any, float]:
+        """The contrast as a function of its corrected p, and the p of it alone."""
+        other, one = self.outcomes(over), self.outcomes(arm)
+        kept = np.isfinite(one) & np.isfinite(other)
+        won, lost = one[kept] > 0, other[kept] > 0
+        pairs, differing = int(kept.sum()), int((won != lost).sum())
+        difference = estimate_gain(other[None, kept], one[None, kept])
+
+        def contrast(p: float) -> Contrast:
+            return Contrast(
+                key, arm, over, difference, pairs, int((won & ~lost).sum()), int((lost & ~won).sum()), p,
+                detectable_gain(pairs, differing),
+            )  # fmt: skip
+
+        return contrast, mcnemar_p(lost, won)

@@ -1,0 +1,23 @@
+"""Policies in the loop in words."""
+
+from __future__ import annotations
+
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.loop.evidence import PlayedArm
+from workbook.evaluation.loop.play import MOST_STEPS
+from workbook.evaluation.policy.evidence import OWN
+from workbook.report.text import words
+from workbook.report.text.codecs import title
+
+
+def arm_title(arm: PlayedArm) -> str:
+    """'fixed scale, 3 layers: expected value'."""
+    own = "" if arm.kind == "regression" else title(arm.codec, arm.setting)
+    return words("loop").arm(arm.kind, own, arm.rule, "" if arm.decoder == OWN else title(arm.decoder))
+
+
+def remarks(run: Evidence) -> list[str]:
+    """What to know beside the counts."""
+    if not run.loop.played:
+        return [words("loop").not_run(run.loop)]
+    return words("loop").sentences("remarks", run.loop, MOST_STEPS)
