@@ -58,7 +58,7 @@ def make_dataset(episodes: int = 10, layout: ActionLayout = LIBERO) -> Dataset:
 
 def prepared_walks(layout: ActionLayout = LIBERO) -> Prepared:
     dataset = make_dataset(layout=layout)
-    changes = Changes((), (), None, clip_episodes(list(dataset.episodes), layout)[1])
+    changes = Changes((), (), (), None, clip_episodes(list(dataset.episodes), layout)[1])
     return Prepared(dataset, changes, Origin("random walks", "walks"), len(dataset.episodes))
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from workbook.codecs.catalogue import COARSE_LAYERS, Fitting
+from workbook.codecs.token_spaces import TokenSpace
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
@@ -164,13 +165,14 @@ def play_policies(
     policies = list(dict.fromkeys(arm.policy for arm in arms))
     jobs = [Job(policy, seed) for seed in range(config.loop_seeds) for policy in policies]
     paths = dict(zip(jobs, run_jobs(_train, shared, jobs, PROGRESS_STEPS, on_progress("train")), strict=True))
-    actors = {
-        (arm, seed): _actor(shared, arm, seed, paths[Job(arm.policy, seed)])
-        for arm in arms
-        for seed in range(config.loop_seeds)
-    }
+    actors, keys = {}, {}
+    for arm in arms:
+        for seed in range(config.loop_seeds):
+            path = paths[Job(arm.policy, seed)]
+            actors[arm, seed] = _actor(shared, arm, seed, path)
+            keys[arm, seed] = f"{path.name} {arm.rule} {_says(shared, actors[arm, seed].space)}"
     starts = [_starts(dataset, short, config.loop_starts, seed) for seed in range(config.loop_seeds)]
-    rows = _play(actors, starts, short, folder, on_progress("play"))
+    rows = _play(actors, keys, starts, short, folder, on_progress("play"))
     values = {
         "not_run": "",
         "tasks": short,
@@ -281,6 +283,18 @@ def _actor(shared: Shared, arm: Arm, seed: int, path: Path) -> Actor:
     )  # fmt: skip
 
 
+def _says(shared: Shared, space: TokenSpace | None) -> str:
+    """Hash of what tokens are made of held-out chunks, and of how they and even probabilities decode."""
+    if space is None:
+        return ""
+    tokens = space.tokens(shared.validation.chunks)
+    even = [np.full((1, space.groups, *size), 1 / size[1]) for size in space.sizes]
+    digest = hashlib.sha256()
+    for each in (*tokens, space.decode(tokens), space.expected(even)):
+        digest.update(np.ascontiguousarray(each).tobytes())
+    return digest.hexdigest()
+
+
 def _of_policies(shared: Shared, actors: Mapping[tuple[Arm, int], Actor]) -> pd.DataFrame:
     """Of every arm and seed the error on validation chunks, by which rules are chosen, and the size of its networks."""
     truth = shared.normaliser.normalise(shared.validation.chunks)
@@ -313,21 +327,20 @@ def _starts(dataset: Dataset, tasks: Sequence[str], count: int, seed: int) -> li
 
 def _play(
     actors: Mapping[tuple[Arm, int], Actor],
+    keys: Mapping[tuple[Arm, int], str],
     starts: Sequence[Sequence[HeldOutStart]],
     tasks: Sequence[str],
     folder: Path,
     on_progress: OnProgress,
 ) -> pd.DataFrame:
-    """A row for every arm, seed and start."""
+    """A row for every arm, seed and start. keys: what says all that an actor does."""
     with tempfile.TemporaryDirectory() as scratch:
         asked = []
         for number, ((arm, seed), actor) in enumerate(actors.items()):
-            content = pickle.dumps((actor, tuple(tasks)))
             file = Path(scratch) / f"{number}.pickle"
-            file.write_bytes(content)
-            digest = hashlib.sha256(content).hexdigest()
+            file.write_bytes(pickle.dumps((actor, tuple(tasks))))
             for start in starts[seed]:
-                path = folder / f"episode-{_episode_key(digest, start)}.json"
+                path = folder / f"episode-{_episode_key(keys[arm, seed], start)}.json"
                 asked.append((arm, seed, start, (file, start, path)))
         missing = [job for *_, job in asked if _finished(job[2]) is None]
         missing.sort(key=lambda job: (job[1].start.task_file, str(job[0])))

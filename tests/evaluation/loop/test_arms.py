@@ -1,0 +1,198 @@
+"""From a policy's predictions to actions: every rule by hand, and the arms that the catalogue asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from made_up import random_walk
+from small_runs import make_dataset
+from torch import Tensor, nn
+
+from rfsq_robust import ActionRFSQAE
+from workbook.codecs.bins import UniformBins
+from workbook.codecs.catalogue import Fitting
+from workbook.codecs.rfsq import RFSQCodec
+from workbook.codecs.token_spaces import Bins, Codes
+from workbook.common.array import Array
+from workbook.data.chunks import Normaliser
+from workbook.evaluation.loop.arms import (
+    ARGMAX,
+    BY_LAYER,
+    DIRECT,
+    FIXED_SCALE,
+    NAIVE,
+    PHASE2_ARGMAX,
+    PHASE2_SOFT,
+    RETRAINED,
+    SOFT,
+    Actor,
+    arms_of,
+)
+from workbook.evaluation.loop.phase2 import ParallelHeads
+from workbook.evaluation.policy.evidence import OWN
+from workbook.evaluation.policy.network import PolicyConfig, RegressionPolicy, Standardiser, TokenPolicy, train_policy
+
+UNIT = Normaliser(np.full(1, -1.0), np.ones(1))
+PLAIN = Standardiser(np.zeros(2), np.ones(2))
+
+
+@dataclass(frozen=True)
+class Sum:
+    """One number of one step: 4 a_0 + 2 a_1 + a_2 of three binary layers."""
+
+    groups: int = 1
+    sizes: tuple[tuple[int, int], ...] = ((1, 2),) * 3
+
+    def tokens(self, chunks: Array) -> list[Codes]:
+        whole = np.rint(chunks).astype(np.int64)
+        return [whole // 4 % 2, whole // 2 % 2, whole % 2]
+
+    def decode(self, tokens: Sequence[Codes]) -> Array:
+        return sum(place * each for place, each in zip((4.0, 2.0, 1.0), tokens, strict=False))  # type: ignore[return-value]
+
+    def expected(self, probabilities: Sequence[Array]) -> Array:
+        return sum(place * each[..., 1] for place, each in zip((4.0, 2.0, 1.0), probabilities, strict=False))  # type: ignore[return-value]
+
+
+class Told(TokenPolicy):
+    """Says 0.4, 0.6, 0.6 for a 1 of each layer, but after a 0 in layer 0 is sure of 0 in both others."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1, ((1, 2),) * 3, 4)
+
+    def logits_alone(self, features: Tensor, layer: int) -> Tensor:
+        one = (0.4, 0.6, 0.6)[layer]
+        return torch.log(torch.tensor([1 - one, one])).expand(len(features), 1, 1, 2)
+
+    def logits_given(self, features: Tensor, before: Sequence[Tensor]) -> Tensor:
+        if not before:
+            return self.logits_alone(features, 0)
+        sure = torch.where(before[0][..., None] == 0, torch.tensor([5.0, -5.0]), torch.tensor([-5.0, 5.0]))
+        return sure.float()
+
+
+class Says(nn.Module):
+    """Logits that are given; a main model tells in its last layer what it was given in the first."""
+
+    def __init__(self, ones: Sequence[float]) -> None:
+        super().__init__()
+        self.ones = ones
+
+    def forward(self, inputs: Tensor, coarse: Sequence[Tensor] = ()) -> list[Tensor]:
+        said = [torch.log(torch.tensor([1 - one, one])).expand(len(inputs), 1, 1, 2) for one in self.ones]
+        if coarse:
+            said[-1] = torch.where(coarse[0][..., None] == 1, torch.tensor([-9.0, 9.0]), torch.tensor([9.0, -9.0]))
+        return said
+
+
+def act(rule: str, *networks: nn.Module) -> float:
+    actor = Actor(rule, PLAIN, UNIT, 1, networks, Sum())
+    [[[action]]] = actor.act(np.zeros((1, 2)))
+    return float(action)
+
+
+def test_parallel_argmax_takes_each_layer_by_itself() -> None:
+    assert act(ARGMAX, Told()) == 2 + 1
+
+
+def test_by_layer_a_layer_knows_what_was_chosen_before() -> None:
+    assert act(BY_LAYER, Told()) == 0
+
+
+def test_the_expected_value_weighs_every_token() -> None:
+    assert act(SOFT, Told()) == pytest.approx(4 * 0.4 + 2 * 0.6 + 0.6)
+
+
+def test_the_main_model_is_given_the_drafts_tokens_and_decides_all_layers() -> None:
+    main = Says([0.3, 0.7, 0.5])
+    assert act(PHASE2_ARGMAX, Says([0.9, 0.1]), main) == 0 + 2 + 1
+    assert act(PHASE2_ARGMAX, Says([0.1, 0.1]), main) == 0 + 2 + 0
+
+
+def test_the_expected_value_of_phase_2_keeps_the_drafts_coarse_layers() -> None:
+    found = act(PHASE2_SOFT, Says([0.9, 0.1]), Says([0.3, 0.7, 0.5]))
+    assert found == pytest.approx(4 * 0.9 + 2 * 0.1 + 1.0, abs=1e-6)
+
+
+def test_a_regressions_actions_through_tokens_are_what_the_codec_makes_of_them() -> None:
+    torch.manual_seed(0)
+    network = RegressionPolicy(2, 4, 8)
+    seen = np.array([[0.3, -0.8]])
+    direct = Actor(DIRECT, PLAIN, UNIT, 4, (network,), None).act(seen)
+    assert direct.shape == (1, 4, 1)
+    space = Bins(UniformBins(8, UNIT), 4)
+    through = Actor(DIRECT, PLAIN, UNIT, 4, (network,), space).act(seen)
+    np.testing.assert_allclose(through, space.decode(space.tokens(np.clip(direct, -1, 1))))
+    assert not np.allclose(through, direct)
+
+
+def test_a_main_model_learns_to_copy_what_it_is_given_and_a_draft_cannot() -> None:
+    """Coarse tokens that the observation does not tell."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(512, 2, generator=generator)
+    tokens = [torch.randint(3, (512, 1, 2), generator=generator) for _ in range(3)]
+    config = PolicyConfig(steps=150, width=32, features=32, head_weights=4000, learning_rate=1e-2)
+    right = {}
+    for given in (False, True):
+        torch.manual_seed(0)
+        model = ParallelHeads(2, 1, ((2, 3),) * 3, config, given)
+        train_policy(model, inputs, tokens, config, 0, lambda step: None)
+        said = model(inputs, tokens)
+        right[given] = np.mean([(s.argmax(-1) == t).float().mean() for s, t in zip(said, tokens, strict=True)])
+    assert right[True] > 0.95
+    assert right[False] < 0.6
+
+
+def test_weights_are_the_average_of_the_last_ones() -> None:
+    inputs, targets = torch.randn(64, 2), [torch.zeros(64, 1)]
+    found = []
+    for averaging in (1.0, 1e-9):
+        torch.manual_seed(0)
+        model = RegressionPolicy(2, 1, 8)
+        before = [each.detach().clone() for each in model.parameters()]
+        train_policy(model, inputs, targets, PolicyConfig(steps=20, averaging=averaging), 0, lambda step: None)
+        found.append(sum(float((a - b.detach()).abs().sum()) for a, b in zip(before, model.parameters(), strict=True)))
+    assert found[0] > 1
+    assert found[1] == pytest.approx(0, abs=1e-5)
+
+
+def codec(conditioning: str, normaliser: Normaliser) -> RFSQCodec:
+    torch.manual_seed(0)
+    model = ActionRFSQAE(7, 6, 4, 5, conditioning=conditioning).eval()  # type: ignore[arg-type]
+    return RFSQCodec(conditioning, model, normaliser)  # type: ignore[arg-type]
+
+
+def test_the_arms_are_what_the_catalogue_lists() -> None:
+    dataset = make_dataset()
+    models = {name: [codec(name, dataset.normaliser)] for name in ("none", "scale")}
+    decoder = codec("none", dataset.normaliser).model
+    fitting = Fitting(dataset, rfsq=models, decoders={"step": [decoder]})  # type: ignore[arg-type]
+    arms, spaces = arms_of(fitting)
+    found = {(arm.policy.kind, arm.policy.codec, arm.rule, arm.decoder) for arm in arms}
+    assert len(found) == len(arms)
+    assert {
+        ("regression", "regression", DIRECT, OWN),
+        ("regression", "regression", DIRECT, FIXED_SCALE),
+        ("tokens", NAIVE, ARGMAX, OWN),
+        ("tokens", NAIVE, SOFT, OWN),
+        ("tokens", NAIVE, SOFT, RETRAINED),
+        ("tokens", FIXED_SCALE, ARGMAX, OWN),
+        ("tokens", FIXED_SCALE, BY_LAYER, OWN),
+        ("tokens", FIXED_SCALE, SOFT, OWN),
+        ("tokens", "klt_rfsq_fixed", SOFT, OWN),
+        ("tokens", "bins", SOFT, OWN),
+        ("phase2", NAIVE, PHASE2_ARGMAX, OWN),
+        ("phase2", NAIVE, PHASE2_SOFT, OWN),
+        ("phase2", FIXED_SCALE, PHASE2_ARGMAX, OWN),
+        ("phase2", FIXED_SCALE, PHASE2_SOFT, OWN),
+    } == found
+    assert {arm.policy for arm in arms if arm.policy.kind == "regression"} == {arms[0].policy}
+    chunks = random_walk(np.random.default_rng(0), 8)[None]
+    for arm in arms:
+        if arm.space is not None:
+            space = spaces[arm.space].of(0)
+            assert space.decode(space.tokens(chunks)).shape == chunks.shape

@@ -1,0 +1,163 @@
+"""What follows from rows of policies in the loop: counts, pairs, choices, and the three words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, strategies as st
+from scipy.stats import binomtest
+
+from workbook.common.intervals import Estimate, detectable_gain, holm
+from workbook.evaluation.loop.arms import ARGMAX, DIRECT, PHASE2_ARGMAX, PHASE2_SOFT, RETRAINED, SOFT
+from workbook.evaluation.loop.evidence import KEYS, NOT_ASKED_FOR, Contrast, Loop, PlayedArm
+from workbook.evaluation.policy.evidence import OWN
+
+REGRESSION = PlayedArm("regression", "regression", "", DIRECT, OWN)
+NAIVE_ARGMAX = PlayedArm("tokens", "naive", "layers=1", ARGMAX, OWN)
+NAIVE_SOFT = NAIVE_ARGMAX._replace(rule=SOFT)
+NAIVE_RETRAINED = NAIVE_SOFT._replace(decoder=RETRAINED)
+SCALE_ARGMAX = PlayedArm("tokens", "fixed_scale", "layers=3", ARGMAX, OWN)
+SCALE_SOFT = SCALE_ARGMAX._replace(rule=SOFT)
+PHASE2_SCALE = PlayedArm("phase2", "fixed_scale", "layers=8", PHASE2_ARGMAX, OWN)
+PHASE2_NAIVE = PHASE2_SCALE._replace(codec="naive")
+ALL = (
+    REGRESSION, NAIVE_ARGMAX, NAIVE_SOFT, NAIVE_RETRAINED, SCALE_ARGMAX, SCALE_SOFT, PHASE2_NAIVE, PHASE2_SCALE,
+    PHASE2_SCALE._replace(rule=PHASE2_SOFT),
+)  # fmt: skip
+SEEDS, TASKS, STARTS = 3, 7, 4
+PAIRS = SEEDS * TASKS * STARTS
+ERRORS = {NAIVE_ARGMAX: 0.05, NAIVE_SOFT: 0.042, SCALE_ARGMAX: 0.056, SCALE_SOFT: 0.043}
+
+
+def rows(arm: PlayedArm, won: Sequence[bool | None]) -> pd.DataFrame:
+    keys = [(seed, f"task {t}", f"start {s}") for seed in range(SEEDS) for t in range(TASKS) for s in range(STARTS)]
+    frame = pd.DataFrame(keys, columns=["seed", "task", "episode"]).assign(**arm._asdict())
+    reasons = ["died" if each is None else "" for each in won]
+    return frame.assign(succeeded=pd.array(won, dtype="boolean"), steps=100, not_played=reasons)
+
+
+def made(outcomes: dict[PlayedArm, Sequence[bool | None]]) -> Loop:
+    """Arms that are not named win every second episode."""
+    usual = [bool(at % 2) for at in range(PAIRS)]
+    policies = pd.DataFrame([
+        {**arm._asdict(), "seed": seed, "validation_mse": ERRORS.get(arm, 0.06) + 0.001 * seed, "weights": 1}
+        for arm in ALL
+        for seed in range(SEEDS)
+    ])  # fmt: skip
+    frames = [rows(arm, outcomes.get(arm, usual)) for arm in ALL]
+    return Loop({"not_run": ""}, pd.concat(frames, ignore_index=True), policies)
+
+
+def first(count: int) -> list[bool]:
+    """The first `count` pairs are won."""
+    return [at < count for at in range(PAIRS)]
+
+
+def contrast(loop: Loop, key: str) -> Contrast:
+    return next(one for one in loop.contrasts if one.key == key)
+
+
+def test_counts_by_seed_and_task() -> None:
+    loop = made({NAIVE_ARGMAX: first(30)})
+    assert loop.counts(NAIVE_ARGMAX) == (30, PAIRS)
+    assert loop.successes_by(NAIVE_ARGMAX, "seed") == {0: 28, 1: 2, 2: 0}
+    assert sum(loop.successes_by(NAIVE_ARGMAX, "task").values()) == 30
+    interval = binomtest(30, PAIRS).proportion_ci(method="exact")
+    assert (loop.success(NAIVE_ARGMAX).low, loop.success(NAIVE_ARGMAX).high) == pytest.approx(tuple(interval))
+
+
+def test_an_episode_that_was_not_played_counts_in_no_pair() -> None:
+    loop = made({NAIVE_ARGMAX: [None, *first(PAIRS)[1:]]})
+    assert loop.counts(NAIVE_ARGMAX) == (PAIRS - 1, PAIRS - 1)
+    assert contrast(loop, "rule").pairs == PAIRS - 1
+    assert contrast(loop, "retrained_decoder").pairs == PAIRS
+
+
+def test_rules_and_new_tokens_are_chosen_on_validation_whatever_succeeds() -> None:
+    loop = made({NAIVE_ARGMAX: first(PAIRS), SCALE_ARGMAX: first(PAIRS), SCALE_SOFT: first(0)})
+    assert (loop.best("naive"), loop.new_tokens) == (NAIVE_SOFT, SCALE_SOFT)
+    found = contrast(loop, "new_tokens")
+    assert (found.arm, found.over) == (SCALE_SOFT, NAIVE_SOFT)
+    assert contrast(loop, "heads").arm == SCALE_ARGMAX
+
+
+def test_the_words() -> None:
+    won, lost, alike = first(70), first(30), first(PAIRS - 2)
+    better = contrast(made({SCALE_SOFT: won, NAIVE_SOFT: lost}), "new_tokens")
+    assert (better.word, better.won_alone, better.lost_alone) == ("YES", 40, 0)
+    assert better.difference.mean == pytest.approx(40 / PAIRS)
+    assert contrast(made({SCALE_SOFT: lost, NAIVE_SOFT: won}), "new_tokens").word == "NO"
+    assert contrast(made({PHASE2_SCALE: lost, PHASE2_NAIVE: won}), "pipeline").word == "NO"
+    a_little = [*alike[:-8], *[True] * 8]
+    assert contrast(made({SCALE_SOFT: a_little, NAIVE_SOFT: alike}), "new_tokens").word == "NOT SHOWN"
+
+
+def test_equal_arms_of_many_pairs_say_no_and_of_few_pairs_nothing() -> None:
+    same = first(PAIRS)
+    assert contrast(made({SCALE_SOFT: same, NAIVE_SOFT: same}), "new_tokens").word == "NO"
+    loop = made({SCALE_SOFT: same, NAIVE_SOFT: same})
+    few = Loop(loop.values, loop.rows[loop.rows.episode == "start 0"], loop.policies)
+    assert contrast(few, "new_tokens").word == "NOT SHOWN"
+
+
+def test_every_second_chunk_broken_is_a_reason_for_new_tokens_and_never_one_against() -> None:
+    """Naive tokens that carry an arm to success in a tenth of the episodes, against tokens that mostly do."""
+    loop = made({NAIVE_SOFT: first(8), NAIVE_ARGMAX: first(6), SCALE_SOFT: first(76), NAIVE_RETRAINED: first(9)})
+    assert contrast(loop, "new_tokens").word == "YES"
+    assert contrast(loop, "retrained_decoder").word != "YES"
+
+
+def test_the_correction_is_holms() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_corrected_p_values_keep_their_order_and_are_no_smaller(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    assert all(after >= before for before, after in zip(p_values, corrected, strict=True))
+    assert all(after <= 1 for after in corrected)
+    order = np.argsort(p_values, kind="stable")
+    assert np.all(np.diff(np.array(corrected)[order]) >= 0)
+
+
+def test_what_so_many_pairs_could_have_shown() -> None:
+    """About 70 to 140 pairs for 15 points where 20 to 40 % of them differ, by hand; none differing is not none."""
+    assert detectable_gain(70, 14) == pytest.approx(0.15, abs=0.003)
+    assert detectable_gain(140, 56) == pytest.approx(0.15, abs=0.003)
+    assert detectable_gain(84, 0) == detectable_gain(84, 1) > 0
+    assert detectable_gain(0, 0) == 1.0
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    loop = made({arm: [bool(each) for each in rng.random(PAIRS) < 0.6] for arm in ALL})
+    shuffled = Loop(loop.values, loop.rows.sample(frac=1, random_state=1), loop.policies)
+    by_key = {one.key: (one.won_alone, one.lost_alone, one.p, one.word) for one in loop.contrasts}
+    assert {one.key: (one.won_alone, one.lost_alone, one.p, one.word) for one in shuffled.contrasts} == by_key
+
+
+def test_what_was_not_played_is_in_no_contrast() -> None:
+    loop = made({})
+    kept = loop.rows[loop.rows.kind != "phase2"]
+    found = Loop(loop.values, kept, loop.policies)
+    assert [one.key for one in found.contrasts] == ["new_tokens", "retrained_decoder", "rule", "heads"]
+
+
+def test_nothing_asked_for_is_nothing_played() -> None:
+    assert not Loop({"not_run": NOT_ASKED_FOR}).played
+    loop = made({arm: [None] * PAIRS for arm in ALL})
+    assert not loop.played
+    assert loop.success(REGRESSION) == Estimate(None)
+
+
+def test_a_contrast_as_values_names_its_arms() -> None:
+    values = contrast(made({}), "rule").as_json()
+    assert values["arm"]["rule"] == SOFT
+    assert values["over"]["rule"] == ARGMAX
+    assert values["word"] in ("YES", "NO", "NOT SHOWN")
+    assert set(KEYS) == set(values["arm"])

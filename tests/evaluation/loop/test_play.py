@@ -1,0 +1,202 @@
+"""The closed loop, small: one task, three arms, few starts; what is finished is kept, and what breaks costs itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from small_runs import ignore_progress, make_dataset
+
+from rfsq_robust import ActionRFSQAE
+from workbook.codecs import catalogue as catalogue_module
+from workbook.codecs.catalogue import ENTRIES, Fitting
+from workbook.codecs.rfsq import RFSQCodec
+from workbook.common.errors import InputError
+from workbook.common.paths import SAMPLE
+from workbook.data.dataset import Dataset, prepare_dataset
+from workbook.evaluation.loop import demonstrations as demonstrations_module, play as play_module
+from workbook.evaluation.loop.demonstrations import Demonstration, chosen, record, task_files, windows
+from workbook.evaluation.loop.evidence import Loop
+from workbook.evaluation.loop.play import LoopConfig, LoopStage, play_policies
+from workbook.evaluation.replay.evidence import NO_STATES, OTHER_LAYOUT
+from workbook.simulation.observation import SIZE, Observer, jitter, observe
+from workbook.simulation.scene import Scene
+from workbook.simulation.workers import run_apart
+
+STOVE = SAMPLE / "libero_goal" / "turn_on_the_stove_demo.hdf5"
+SMALL = LoopConfig(loop_seeds=1, loop_starts=3, demonstrations=2, loop_steps=30)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return prepare_dataset(STOVE).dataset
+
+
+@pytest.fixture(scope="module")
+def fitting(dataset: Dataset) -> Fitting:
+    torch.manual_seed(0)
+    codec = RFSQCodec("none", ActionRFSQAE(hidden_dim=4, num_layers=2, use_layernorm=False).eval(), dataset.normaliser)
+    return Fitting(dataset, rfsq={"none": [codec], "scale": [codec]})
+
+
+@pytest.fixture(autouse=True)
+def few_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Naive tokens by two rules, and the regression."""
+    naive = replace(ENTRIES[0], phase2=False)
+    monkeypatch.setattr(catalogue_module, "ENTRIES", (naive,))
+
+
+def play(dataset: Dataset, fitting: Fitting, folder: Path, config: LoopConfig = SMALL) -> LoopStage:
+    return play_policies(dataset, fitting, config, folder, lambda part: ignore_progress)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("loop")
+
+
+@pytest.fixture
+def played(simulator: None, dataset: Dataset, fitting: Fitting, folder: Path) -> LoopStage:
+    return play(dataset, fitting, folder)
+
+
+def jobs_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many episodes each call plays anew."""
+    seen: list[int] = []
+
+    def count(work: Any, jobs: list[Any], *rest: Any) -> list[Any]:
+        seen.append(len(jobs))
+        return run_apart(work, jobs, *rest)
+
+    monkeypatch.setattr(play_module, "run_apart", count)
+    return seen
+
+
+def test_every_arm_plays_from_the_same_starts(played: LoopStage) -> None:
+    loop = Loop(played.values, played.tables["policies"], played.tables["loop_policies"])
+    assert loop.played
+    assert [(arm.kind, arm.rule) for arm in loop.arms] == [
+        ("regression", "direct"), ("tokens", "parallel_argmax"), ("tokens", "soft"),
+    ]  # fmt: skip
+    assert all(loop.counts(arm)[1] == SMALL.loop_starts for arm in loop.arms)
+    assert len({tuple(loop.of(arm).episode) for arm in loop.arms}) == 1
+    assert (played.values["demonstrations"], played.values["tasks"]) == (2, ["turn on the stove"])
+    assert loop.policies.validation_mse.between(0, 10).all()
+
+
+def test_a_second_call_trains_and_plays_nothing_and_comes_to_the_same(
+    played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(play_module, "train_policy", train)
+    monkeypatch.setattr("workbook.common.parallel.available_cores", lambda: 1)
+    jobs = jobs_of(monkeypatch)
+    again = play(dataset, fitting, folder)
+    assert jobs == [0]
+    for name, rows in played.tables.items():
+        pd.testing.assert_frame_equal(again.tables[name], rows)
+
+
+def test_what_is_damaged_is_made_again_alone(
+    played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sorted(folder.glob("episode-*.json"))[0].write_text("{", encoding="utf8")
+    sorted(folder.glob("policy-*.pt"))[0].write_bytes(b"cut short")
+    sorted(folder.glob("seen-*.npz"))[0].write_bytes(b"cut short")
+    jobs = jobs_of(monkeypatch)
+    again = play(dataset, fitting, folder)
+    assert jobs == [1]
+    pd.testing.assert_frame_equal(again.tables["policies"], played.tables["policies"])
+
+
+def test_an_episode_whose_process_dies_costs_itself(
+    played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_module, "SECONDS_AN_EPISODE", 0.0)
+    sorted(folder.glob("episode-*.json"))[0].unlink()
+    stage = play(dataset, fitting, folder)
+    rows = stage.tables["policies"]
+    assert (rows.not_played == "died").sum() == 1
+    assert rows.succeeded.isna().sum() == 1
+    assert Loop(stage.values, rows, stage.tables["loop_policies"]).played
+
+
+def test_a_demonstration_leads_back_to_its_goal_and_is_seen_before_every_step(
+    simulator: None, dataset: Dataset, tmp_path: Path
+) -> None:
+    [at] = chosen(dataset, "train", ["turn on the stove"], 1)
+    found = record(dataset, [at], tmp_path)
+    assert found[at].seen.shape == (len(dataset.episodes[at].actions), SIZE)
+    assert np.isfinite(found[at].seen).all()
+    moved = np.linalg.norm(np.diff(found[at].seen[:, :3], axis=0), axis=1)
+    assert 0.05 < moved.sum() < 3  # metres that the hand goes
+
+
+def test_what_is_seen_of_two_tasks_has_one_width_and_follows_the_hand(
+    simulator: None, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scene = Scene("libero_goal/put_the_cream_cheese_in_the_bowl.bddl")
+    source = SAMPLE / "libero_goal" / "put_the_cream_cheese_in_the_bowl_demo.hdf5"
+    start = prepare_dataset(source).dataset.starts[0]
+    seen = observe(scene, start, np.array([[0, 0, 1.0, 0, 0, 0, -1]] * 8))
+    assert seen.shape == (8, SIZE)
+    assert seen[-1, 2] > seen[0, 2] + 0.01  # the hand rises
+    cheese, from_hand = seen[:, 11:14], seen[:, 14:17]
+    np.testing.assert_allclose(from_hand, cheese - seen[:, :3], atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(seen[:, 3:6], axis=1), 1, atol=1e-6)
+    shaken = jitter(scene, start, 0.02, (1, 0))
+    assert 0 < np.abs(shaken.state[1:8] - start.state[1:8]).max() < 0.2
+    np.testing.assert_array_equal(shaken.state, jitter(scene, start, 0.02, (1, 0)).state)
+    assert len(Observer(scene).names) == 2
+
+
+def test_windows_hold_what_is_seen_now_and_a_step_before_and_the_task() -> None:
+    seen, actions = np.arange(6.0).reshape(3, 2), np.arange(21.0).reshape(3, 7)
+    found = windows([Demonstration("b", actions, seen)], ["a", "b"], length=2, stride=2)
+    np.testing.assert_array_equal(found.inputs, [[0, 1, 0, 1, 0, 1], [4, 5, 2, 3, 0, 1]])
+    np.testing.assert_array_equal(found.chunks, [actions[[0, 1]], actions[[2, 2]]])
+
+
+def test_no_start_of_a_policy_is_one_it_was_trained_on(dataset: Dataset) -> None:
+    starts = [play_module._starts(dataset, ["turn on the stove"], 4, seed) for seed in range(3)]
+    train = {dataset.starts[at].state.tobytes() for at in (*dataset.split.train, *dataset.split.validation)}
+    assert not train & {each.start.state.tobytes() for of in starts for each in of}
+    numbers = [each.number for of in starts for each in of]
+    assert numbers == list(range(12))
+    known = len(dataset.test_starts)
+    assert [each.shaken for of in starts for each in of] == [number // known for number in range(12)]
+
+
+def test_what_cannot_be_played_is_said(simulator: None, dataset: Dataset, fitting: Fitting, tmp_path: Path) -> None:
+    without = replace(dataset, starts={})
+    assert play(without, fitting, tmp_path).values == {"not_run": NO_STATES}
+    from workbook.data.layout import ActionLayout
+
+    other = make_dataset(layout=ActionLayout.parse("joint:7"))
+    assert play(other, fitting, tmp_path).values == {"not_run": OTHER_LAYOUT}
+
+
+def test_a_task_whose_demonstrations_are_too_long_is_left_out(
+    simulator: None, dataset: Dataset, fitting: Fitting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_module, "LONGEST_DEMONSTRATION", 10)
+    assert play(dataset, fitting, tmp_path).values == {"not_run": "too_long"}
+
+
+@pytest.mark.parametrize("name", ["loop_seeds", "loop_starts", "demonstrations", "loop_steps"])
+def test_nothing_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name} is 0; give at least 1$"):
+        LoopConfig(**{name: 0})
+
+
+def test_tasks_are_those_whose_start_is_known(dataset: Dataset) -> None:
+    assert list(task_files(dataset)) == ["turn on the stove"]
+    assert demonstrations_module.chosen(dataset, "train", ["no such task"], 3) == []
