@@ -108,16 +108,17 @@ def test_a_stage_that_is_not_json_any_more_is_damaged(out: OutputFolder) -> None
         read_stage(out, "data")
 
 
-def test_the_optional_stage_may_be_missing_but_not_old(out: OutputFolder) -> None:
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_an_optional_stage_may_be_missing_but_not_old(out: OutputFolder, name: str) -> None:
     write_all_stages(out)
-    found = read_optional(out)
+    found = read_optional(out, name)
     assert found is not None
-    assert found["content"] == {"of": OPTIONAL}
+    assert found["content"] == {"of": name}
     write_stage(out, "policy", {}, {"of": "another run"})
-    with pytest.raises(InputError, match=f"run {STAGES[OPTIONAL]} again"):
-        read_optional(out)
-    stage_path(out, OPTIONAL).unlink()
-    assert read_optional(out) is None
+    with pytest.raises(InputError, match=f"run {STAGES[name]} again"):
+        read_optional(out, name)
+    stage_path(out, name).unlink()
+    assert read_optional(out, name) is None
 
 
 def test_results_and_reports_of_an_earlier_run_go(out: OutputFolder) -> None:

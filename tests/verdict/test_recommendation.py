@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
+from made_loops import NAIVE_ARGMAX, NAIVE_RETRAINED, NAIVE_SOFT, PAIRS, SCALE_SOFT, first, made
 from made_policies import FEW, MOST, around, between, made_run, prediction
 
 from workbook.codecs.klt_rfsq_file import FILE_NAME
 from workbook.common.intervals import Estimate
+from workbook.evaluation.loop.evidence import Loop, PlayedArm
 from workbook.evaluation.policy.evidence import CODEC
 from workbook.evaluation.policy.network import RULES
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE
@@ -185,3 +187,49 @@ class TestWouldChange:
         assert (tokens["tokens_per_chunk"], tokens["naive_tokens_per_chunk"]) == (37, 256)
         assert tokens["gain"] == pytest.approx(1 - 0.08 / 0.1)
         assert np.isfinite(tokens["gain"])
+
+
+class TestInTheLoop:
+    """Policies that act decide, whatever the offline probe says."""
+
+    def recommended(self, loop: Loop, **contrasts: Estimate) -> Recommendation:
+        run = made_run(**contrasts)
+        vars(run)["loop"] = loop
+        return recommend(run, [])
+
+    @pytest.mark.parametrize(
+        ("won", "option", "words"),
+        [
+            ({SCALE_SOFT: 70, NAIVE_SOFT: 30}, "A", ("PASS", "FAIL")),
+            ({SCALE_SOFT: 30, NAIVE_SOFT: 30, NAIVE_RETRAINED: 70, NAIVE_ARGMAX: 30}, "B", ("FAIL", "PASS")),
+            ({SCALE_SOFT: 70, NAIVE_SOFT: 70, NAIVE_RETRAINED: 70, NAIVE_ARGMAX: 30}, "decode rule", ("FAIL", "FAIL")),
+            ({SCALE_SOFT: 70, NAIVE_SOFT: 70, NAIVE_RETRAINED: 70, NAIVE_ARGMAX: 70}, "keep naive", ("FAIL", "FAIL")),
+            ({SCALE_SOFT: 78, NAIVE_SOFT: 70, NAIVE_RETRAINED: 70, NAIVE_ARGMAX: 70}, "C", ("NOT SHOWN", "FAIL")),
+        ],
+    )
+    def test_each_answer(self, won: dict[PlayedArm, int], option: str, words: tuple[str, str]) -> None:
+        found = self.recommended(made({arm: first(count) for arm, count in won.items()}), new_for_naive=MET)
+        assert (found.evidence, found.option) == ("loop", option)
+        assert (found.words["A"], found.words["B"]) == words
+
+    def test_broken_tokens_are_a_reason_for_new_ones(self) -> None:
+        loop = made({NAIVE_SOFT: first(8), NAIVE_ARGMAX: first(6), NAIVE_RETRAINED: first(9), SCALE_SOFT: first(76)})
+        found = self.recommended(loop, new_for_naive=UNMET)
+        assert (found.option, found.codec, found.decode_rule) == ("A", "fixed_scale", "soft")
+
+    def test_another_rule_for_naive_tokens_only_where_it_is_shown_to_help(self) -> None:
+        alike = {NAIVE_SOFT: first(70), NAIVE_RETRAINED: first(70), SCALE_SOFT: first(70)}
+        for argmax, rule in ((70, "parallel_argmax"), (30, "soft")):
+            found = self.recommended(made(alike | {NAIVE_ARGMAX: first(argmax)}))
+            assert (found.codec, found.decode_rule) == ("naive", rule)
+
+    def test_too_few_pairs_decide_nothing(self) -> None:
+        loop = made({SCALE_SOFT: first(PAIRS)})
+        few = Loop(loop.values, loop.rows[loop.rows.seed < 2], loop.policies)
+        assert self.recommended(few, new_for_naive=MET).evidence == "probe"
+        assert self.recommended(loop).evidence == "loop"
+
+    def test_what_was_not_run_in_a_simulator_is_said_of_the_probe_alone(self) -> None:
+        keys = [each["key"] for each in self.recommended(made({})).would_change]
+        assert "task_success" not in keys
+        assert "task_success" in [each["key"] for each in recommended().would_change]

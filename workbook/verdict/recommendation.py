@@ -1,4 +1,7 @@
-"""Whether to retrain Phase 2, how, and with which codec: rules declared before the run, and what follows from them."""
+"""Whether to retrain Phase 2, how, and with which codec: rules declared before the run, and what follows from them.
+
+Policies that act in the simulator decide where there are enough of them. Else the offline probe stands in for them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from workbook.codecs.klt_rfsq_file import FILE_NAME
 from workbook.common.intervals import Estimate
 from workbook.common.threshold import Status, Threshold
 from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, SAME_WITHIN, PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import RULES
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE
 from workbook.verdict.criteria import WORDS, Word
 
-Option = Literal["A", "B", "C", "keep naive"]
+Option = Literal["A", "B", "decode rule", "C", "keep naive"]
 
+IN_LOOP: dict[str, Status] = {"YES": "met", "NO": "unmet", "NOT SHOWN": "not shown"}
 CODEC_LIMITS_FROM = 0.10  # share of the policy's error that the codec has to make, to be what limits it
 KLT_RFSQ = "klt_rfsq_fixed"
 FILES = {CONDITIONED[conditioning]: file for conditioning, file in BEST_FILES.items()} | {KLT_RFSQ: FILE_NAME}
@@ -57,12 +62,13 @@ class JudgedRule:
 class Recommendation:
     """The decision, and what it was made from.
 
-    words: of options A, B and C; rehearsal: the run is no evidence, and answers nothing; codec, setting, layers,
-    decode_rule: what to use; checkpoint: its file, None where the normaliser is all that it needs; would_change: what
-    would turn the answer, by key, with its values.
+    evidence: what decided; words: of options A, B and C; rehearsal: the run is no evidence, and answers nothing; codec,
+    setting, layers, decode_rule: what to use; checkpoint: its file, None where the normaliser is all that it needs;
+    would_change: what would turn the answer, by key, with its values.
     """
 
     option: Option
+    evidence: Literal["loop", "probe"]
     rehearsal: bool
     words: dict[str, Word]
     codec: str
@@ -78,26 +84,45 @@ class Recommendation:
 
 
 def recommend(run: Evidence, missing: Sequence[object]) -> Recommendation:
-    """By the rules: A if its rule is met; else B if its rule is met; else C if A's rule is not shown, or if the codec
-    limits; else keep naive. missing: what keeps the run from being evidence.
+    """By the rules: A if its rule is met; else B if its rule is met; else, in the loop, another decode rule if it is
+    shown to help; else C if A's rule is not shown, or, offline, if the codec limits; else keep naive. missing: what
+    keeps the run from being evidence.
     """
     policy = run.policy
     rules = tuple(_judge(rule, policy, run.comparison["test_episodes"]) for rule in DECISION_RULES)
-    status = {rule.key: rule.status for rule in rules}
+    by_loop = run.loop.decides
+    status = _status_in_loop(run.loop) if by_loop else {rule.key: rule.status for rule in rules}
     option = _option(status)
-    codec = policy.new_codec if option in ("A", "C") else policy.of(NAIVE)
+    new = policy.of(run.loop.new_tokens.codec) if by_loop else policy.new_codec
+    codec = new if option in ("A", "C") else policy.of(NAIVE)
     return Recommendation(
         option=option,
+        evidence="loop" if by_loop else "probe",
         rehearsal=bool(missing),
         words=dict.fromkeys("ABC", "NOT SHOWN") if missing else _words(option, status),
         codec=codec.codec,
         setting=codec.setting,
         checkpoint=RETRAINED_FILE if option == "B" else FILES.get(codec.codec),
         layers=policy.layers_to_keep(codec),
-        decode_rule=decode_rule(codec, policy),
+        decode_rule=_rule_in_loop(run.loop, codec) if by_loop else decode_rule(codec, policy),
         rules=rules,
-        would_change=tuple(_would_change(policy)),
+        would_change=tuple(each for each in _would_change(policy) if not (by_loop and each["key"] == "task_success")),
     )
+
+
+def _status_in_loop(loop: Loop) -> dict[str, Status]:
+    """Of the options whose arms were played."""
+    asked = {"option_a": "new_tokens", "option_b": "retrained_decoder", "naive_rule": "rule"}
+    found = {option: loop.contrast(key) for option, key in asked.items()}
+    return {option: "not run" if each is None else IN_LOOP[each.word] for option, each in found.items()}
+
+
+def _rule_in_loop(loop: Loop, codec: PredictedCodec) -> str:
+    """The rule chosen on validation; of naive tokens only where it is shown to succeed more often than an argmax."""
+    shown = loop.contrast("rule")
+    if codec.codec == NAIVE and (shown is None or shown.word != "YES"):
+        return RULES[0]
+    return loop.best(codec.codec).rule
 
 
 def _judge(rule: DecisionRule, policy: PolicyEvidence, episodes: int) -> JudgedRule:
@@ -116,7 +141,9 @@ def _option(status: dict[str, Status]) -> Option:
         return "A"
     if status["option_b"] == "met":
         return "B"
-    if status["option_a"] in ("not shown", "not run") or status["codec_limits"] == "met":
+    if status.get("naive_rule") == "met":
+        return "decode rule"
+    if status["option_a"] in ("not shown", "not run") or status.get("codec_limits") == "met":
         return "C"
     return "keep naive"
 

@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
+from made_loops import (
+    ALL,
+    NAIVE_ARGMAX,
+    NAIVE_RETRAINED,
+    NAIVE_SOFT,
+    PAIRS,
+    PHASE2_NAIVE,
+    PHASE2_SCALE,
+    REGRESSION,
+    SCALE_ARGMAX,
+    SCALE_SOFT,
+    first,
+    made,
+)
 from scipy.stats import binomtest
 
 from workbook.common.intervals import Estimate, detectable_gain, holm
-from workbook.evaluation.loop.arms import ARGMAX, DIRECT, PHASE2_ARGMAX, PHASE2_SOFT, RETRAINED, SOFT
-from workbook.evaluation.loop.evidence import KEYS, NOT_ASKED_FOR, Contrast, Loop, PlayedArm
-from workbook.evaluation.policy.evidence import OWN
-
-REGRESSION = PlayedArm("regression", "regression", "", DIRECT, OWN)
-NAIVE_ARGMAX = PlayedArm("tokens", "naive", "layers=1", ARGMAX, OWN)
-NAIVE_SOFT = NAIVE_ARGMAX._replace(rule=SOFT)
-NAIVE_RETRAINED = NAIVE_SOFT._replace(decoder=RETRAINED)
-SCALE_ARGMAX = PlayedArm("tokens", "fixed_scale", "layers=3", ARGMAX, OWN)
-SCALE_SOFT = SCALE_ARGMAX._replace(rule=SOFT)
-PHASE2_SCALE = PlayedArm("phase2", "fixed_scale", "layers=8", PHASE2_ARGMAX, OWN)
-PHASE2_NAIVE = PHASE2_SCALE._replace(codec="naive")
-ALL = (
-    REGRESSION, NAIVE_ARGMAX, NAIVE_SOFT, NAIVE_RETRAINED, SCALE_ARGMAX, SCALE_SOFT, PHASE2_NAIVE, PHASE2_SCALE,
-    PHASE2_SCALE._replace(rule=PHASE2_SOFT),
-)  # fmt: skip
-SEEDS, TASKS, STARTS = 3, 7, 4
-PAIRS = SEEDS * TASKS * STARTS
-ERRORS = {NAIVE_ARGMAX: 0.05, NAIVE_SOFT: 0.042, SCALE_ARGMAX: 0.056, SCALE_SOFT: 0.043}
-
-
-def rows(arm: PlayedArm, won: Sequence[bool | None]) -> pd.DataFrame:
-    keys = [(seed, f"task {t}", f"start {s}") for seed in range(SEEDS) for t in range(TASKS) for s in range(STARTS)]
-    frame = pd.DataFrame(keys, columns=["seed", "task", "episode"]).assign(**arm._asdict())
-    reasons = ["died" if each is None else "" for each in won]
-    return frame.assign(succeeded=pd.array(won, dtype="boolean"), steps=100, not_played=reasons)
-
-
-def made(outcomes: dict[PlayedArm, Sequence[bool | None]]) -> Loop:
-    """Arms that are not named win every second episode."""
-    usual = [bool(at % 2) for at in range(PAIRS)]
-    policies = pd.DataFrame([
-        {**arm._asdict(), "seed": seed, "validation_mse": ERRORS.get(arm, 0.06) + 0.001 * seed, "weights": 1}
-        for arm in ALL
-        for seed in range(SEEDS)
-    ])  # fmt: skip
-    frames = [rows(arm, outcomes.get(arm, usual)) for arm in ALL]
-    return Loop({"not_run": ""}, pd.concat(frames, ignore_index=True), policies)
-
-
-def first(count: int) -> list[bool]:
-    """The first `count` pairs are won."""
-    return [at < count for at in range(PAIRS)]
+from workbook.evaluation.loop.arms import ARGMAX, SOFT
+from workbook.evaluation.loop.evidence import KEYS, NOT_ASKED_FOR, Contrast, Loop
 
 
 def contrast(loop: Loop, key: str) -> Contrast:

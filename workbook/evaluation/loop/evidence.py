@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from workbook.common import targets
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.intervals import Estimate, detectable_gain, estimate_gain, estimate_proportion, holm, mcnemar_p
@@ -111,6 +112,18 @@ class Loop:
     def played(self) -> bool:
         """Whether there is anything to count."""
         return not self.not_run and bool((self.rows.not_played == "").any())
+
+    @property
+    def decides(self) -> bool:
+        """Whether there are policies enough to decide by."""
+        if not self.played or self.find("tokens", NAIVE, ARGMAX) is None:
+            return False
+        pairs, seeds = self.contrasts[0].pairs, self.rows.seed.nunique()
+        return bool(pairs >= targets.EVIDENCE_LOOP_PAIRS and seeds >= targets.EVIDENCE_LOOP_SEEDS)
+
+    def contrast(self, key: str) -> Contrast | None:
+        """One of the contrasts; None where one of its arms was not played."""
+        return next((one for one in self.contrasts if one.key == key), None)
 
     @cached_property
     def _grouped(self) -> dict[PlayedArm, pd.DataFrame]:

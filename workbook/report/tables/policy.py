@@ -42,7 +42,9 @@ def rules_table(run: Evidence) -> Table:
         ]
         for rule in run.results["recommendation"]["rules"]
     ]
-    return Table(said.rules_header, rows, said.decided_by(SAME_WITHIN))
+    return Table(
+        said.rules_header, rows, said.decided_by(SAME_WITHIN, run.results["recommendation"]["evidence"] == "loop")
+    )
 
 
 def options_table(run: Evidence) -> Table:

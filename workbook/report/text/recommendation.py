@@ -8,13 +8,25 @@ from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED
 from workbook.evaluation.rate_distortion import against_fast
 from workbook.report.text import words
 from workbook.report.text.codecs import title
+from workbook.report.text.loop import arm_title
 from workbook.verdict.criteria import GUIDES
 from workbook.verdict.recommendation import FILES, decode_rule
 
 
 def sentences(run: Evidence) -> list[str]:
-    """The three sentences of the first page."""
+    """What the first page begins with."""
+    if run.results["recommendation"]["evidence"] == "loop":
+        return [*in_loop(run), which(run)]
     return [whether(run), how(run), which(run)]
+
+
+def in_loop(run: Evidence) -> list[str]:
+    """The answer of policies that act in the simulator, and what the replays add to it."""
+    decided, loop, said = run.results["recommendation"], run.loop, words("loop")
+    titled = {arm: arm_title(arm) for arm in loop.arms}
+    answer = said.answer(decided["option"], decided["rehearsal"], loop, titled)
+    replayed = [said.reconciled(loop, run.replays, titled)] if run.replays.played else []
+    return [answer, said.heads(loop, titled), *replayed]
 
 
 def whether(run: Evidence) -> str:
@@ -55,7 +67,8 @@ def _at_equal_bits(run: Evidence) -> list[tuple[str, object]]:
 def use(run: Evidence) -> str:
     """What to use, and what the errors do not say."""
     decided = run.results["recommendation"]
-    return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"])
+    by_loop = decided["evidence"] == "loop"
+    return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"], by_loop)
 
 
 def would_change(run: Evidence) -> list[str]:
