@@ -16,7 +16,7 @@ from workbook.verdict.recommendation import FILES, decode_rule
 def sentences(run: Evidence) -> list[str]:
     """What the first page begins with."""
     if run.results["recommendation"]["evidence"] == "loop":
-        return [*in_loop(run), which(run)]
+        return in_loop(run)
     return [whether(run), how(run), which(run)]
 
 
@@ -26,7 +26,10 @@ def in_loop(run: Evidence) -> list[str]:
     titled = {arm: arm_title(arm) for arm in loop.arms}
     answer = said.answer(decided["option"], decided["rehearsal"], loop, titled)
     replayed = [said.reconciled(loop, run.replays, titled)] if run.replays.played else []
-    return [answer, said.heads(loop, titled), *replayed]
+    new = loop.new_tokens
+    tokens = run.policy.tokens_per_chunk(run.policy.of(new.codec))
+    anew = said.anew(loop, new, title(new.codec, new.setting), FILES.get(new.codec), _readable(run), tokens)
+    return [answer, said.heads(loop, titled), anew, *replayed]
 
 
 def whether(run: Evidence) -> str:
@@ -44,13 +47,17 @@ def how(run: Evidence) -> str:
 
 
 def which(run: Evidence) -> str:
-    policy, models = run.policy, run.models
+    policy = run.policy
     new = policy.new_codec
-    readable = bool((models.decode_error[models.codec == GUIDES] == 0).all())
     return words("recommendation").which(
-        title(*new), FILES.get(new.codec), readable, policy.tokens_per_chunk(new), decode_rule(new, policy),
+        title(*new), FILES.get(new.codec), _readable(run), policy.tokens_per_chunk(new), decode_rule(new, policy),
         policy.contrasts(), SHOWN_RATE, _at_equal_bits(run),
     )  # fmt: skip
+
+
+def _readable(run: Evidence) -> bool:
+    """Whether the guide's own tokens decode."""
+    return bool((run.models.decode_error[run.models.codec == GUIDES] == 0).all())
 
 
 def _at_equal_bits(run: Evidence) -> list[tuple[str, object]]:
