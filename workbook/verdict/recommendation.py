@@ -103,7 +103,7 @@ def recommend(run: Evidence, missing: Sequence[object]) -> Recommendation:
         codec=codec.codec,
         setting=codec.setting,
         checkpoint=RETRAINED_FILE if option == "B" else FILES.get(codec.codec),
-        layers=policy.layers_to_keep(codec),
+        layers=policy.layers(codec) if by_loop else policy.layers_to_keep(codec),  # as they were played
         decode_rule=_rule_in_loop(run.loop, codec) if by_loop else decode_rule(codec, policy),
         rules=rules,
         would_change=tuple(each for each in _would_change(policy) if not (by_loop and each["key"] == "task_success")),
