@@ -240,7 +240,7 @@ class RFSQTokenizer(ActionTokenizer):
                 "range of its training data"
             )
         if limit is None:
-            limit = _limit_of_training(checkpoint)
+            limit = limit_of_training(checkpoint)
         self.checkpoint = checkpoint
         self.num_levels = model.rfsq.num_levels
         self.layers = whole("layers", model.rfsq.num_layers if layers is None else layers, 1, model.rfsq.num_layers)
@@ -536,8 +536,12 @@ def _choose_limit(limit: ArrayLike | None, low: Array, high: Array) -> Array:
     return np.ones(len(low))
 
 
-def _limit_of_training(checkpoint: Checkpoint) -> list[float] | None:
-    """The limit that the command that trained a checkpoint wrote into it, None where it wrote none."""
+def limit_of_training(checkpoint: Checkpoint) -> list[float] | None:
+    """The limit that the command that trained a checkpoint wrote into it, None where it wrote none.
+
+    Raises:
+        ValueError: it is none.
+    """
     if "limit" not in checkpoint.provenance:
         return None
     found, count = checkpoint.provenance["limit"], checkpoint.model.action_dim

@@ -11,6 +11,7 @@ import pandas as pd
 
 from workbook.codecs.catalogue import CONDITIONED
 from workbook.common.intervals import Estimate
+from workbook.data.card import ADDED
 from workbook.data.layout import LIBERO
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.layers import Layers
@@ -194,6 +195,7 @@ def made_evidence(folder: str = "made_up", **parts: object) -> MadeUp:
         "scores": scores,
         "layers": Layers(layer_rows(), scores),
         "models": model_rows(),
+        "data": dict(ADDED),
         "training": training_values(),
         "policy": MadePolicy(),
         "replays": MadeReplays(),

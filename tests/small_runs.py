@@ -20,7 +20,7 @@ from workbook.common.paths import OutputFolder
 from workbook.common.stages import write_stage
 from workbook.data.card import describe
 from workbook.data.chunks import Normaliser
-from workbook.data.cleaning import Changes, clip_episodes
+from workbook.data.cleaning import Changes, Outliers, clip_episodes
 from workbook.data.dataset import Dataset, Prepared, load_dataset, save_dataset
 from workbook.data.episodes import Episode, Origin
 from workbook.data.layout import LIBERO, ActionLayout
@@ -58,7 +58,7 @@ def make_dataset(episodes: int = 10, layout: ActionLayout = LIBERO) -> Dataset:
 
 def prepared_walks(layout: ActionLayout = LIBERO) -> Prepared:
     dataset = make_dataset(layout=layout)
-    changes = Changes((), (), (), None, clip_episodes(list(dataset.episodes), layout)[1])
+    changes = Changes((), (), (), None, Outliers(0, (), False), clip_episodes(list(dataset.episodes), layout)[1])
     return Prepared(dataset, changes, Origin("random walks", "walks"), len(dataset.episodes))
 
 

@@ -12,10 +12,11 @@ from reading import about, card_of, said, said_of
 from writers import write_libero
 
 from workbook.common.errors import InputError
-from workbook.data.cleaning import clip_episodes, drop_noops, leave_out_copies, noop_steps, noops_are_known
+from workbook.data.cleaning import clip_episodes, drop_noops, noop_steps, noops_are_known
 from workbook.data.config import DataConfig
 from workbook.data.dataset import prepare_dataset
 from workbook.data.layout import LIBERO, ActionLayout
+from workbook.data.left_out import leave_out_copies
 from workbook.report.text.data import remarks
 
 HYPOTHESIS = settings(deadline=None, max_examples=60)

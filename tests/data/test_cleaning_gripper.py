@@ -14,10 +14,10 @@ from reading import about, said, said_of
 from writers import write_libero
 
 from workbook.common.errors import InputError
-from workbook.data.cleaning import unify_grippers
 from workbook.data.config import DataConfig
 from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import Episode
+from workbook.data.grippers import unify_grippers
 from workbook.data.layout import LIBERO, ActionLayout
 from workbook.report.text.data import gripper as said_of_gripper
 

@@ -16,12 +16,13 @@ from writers import write_libero
 from workbook.common.errors import InputError
 from workbook.common.paths import SAMPLE, OutputFolder
 from workbook.common.stages import read_stage, write_stage
-from workbook.data.card import autocorrelation, describe
+from workbook.data.card import describe
 from workbook.data.chunks import Normaliser
 from workbook.data.config import DataConfig
 from workbook.data.dataset import Dataset, load_dataset, prepare_dataset, save_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO
+from workbook.data.motion import autocorrelation
 from workbook.data.plausibility import LIBERO_LATTICE
 from workbook.data.split import Split
 from workbook.report.text.data import remarks

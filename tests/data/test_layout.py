@@ -110,8 +110,8 @@ def test_every_dimension_has_one_kind_and_a_name_of_its_own(groups: list[str]) -
     assert len(set(layout.names)) == layout.dim
     by_kind = np.concatenate([layout.indices(kind) for kind in KINDS])
     assert sorted(by_kind.tolist()) == layout.indices(*KINDS).tolist() == list(range(layout.dim))
-    assert sorted([*layout.motion, *layout.indices("gripper")]) == list(range(layout.dim))
-    assert np.isinf(layout.limit).nonzero()[0].tolist() == layout.indices("joint").tolist()
+    assert sorted([*layout.motion, *layout.grippers]) == list(range(layout.dim))
+    assert np.isinf(layout.limit).nonzero()[0].tolist() == sorted(layout.indices("joint", "opening").tolist())
 
 
 @pytest.mark.parametrize(

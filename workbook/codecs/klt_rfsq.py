@@ -244,7 +244,7 @@ class KltRFSQ:
         evenly = np.linspace(0, len(train) - 1, min(len(train), FIT_CHUNKS)).astype(int)
         normalised = normaliser.normalise(train[evenly])
         everything = np.arange(layout.dim)
-        groups = [everything[part] for part in layout.of_kind("position", "rotation", "joint")]
+        groups = [everything[part] for part in layout.of_kind("position", "rotation", "joint", "opening")]
         return KltRFSQ(
             normaliser,
             train.shape[1:],

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from workbook.common.array import Array
-from workbook.data import plausibility
+from workbook.data import motion, plausibility
 from workbook.data.cleaning import noop_steps, noops_are_known
 from workbook.data.dataset import Dataset, Prepared
 from workbook.data.episodes import Episode, by_group
@@ -64,28 +64,17 @@ def distance(actions: Array) -> dict[str, Any]:
     }
 
 
-LONGEST_LAG = 40  # steps, two seconds at 20 Hz
 STILL = 0.9  # share of exact zeros from which a kind of motion is called switched off
 
 
-def autocorrelation(episodes: list[Array], longest: int = LONGEST_LAG) -> Array:
-    """Autocorrelation within episodes at lags 0..longest, pooled: (T, A) each -> (longest + 1, A).
-
-    A dimension that never moves, and a lag that is longer than every episode, have none and are NaN.
-    """
-    everything = np.concatenate(episodes)
-    moves = np.ptp(everything, axis=0) > 0
-    mean = everything.mean(axis=0)
-    centred = [episode - mean for episode in episodes]
-    products = np.zeros((longest + 1, mean.size))
-    counts = np.zeros(longest + 1)
-    for episode in centred:
-        for lag in range(min(longest + 1, len(episode))):
-            products[lag] += (episode[lag:] * episode[: len(episode) - lag]).sum(axis=0)
-            counts[lag] += len(episode) - lag
-    covariance = products / np.maximum(counts, 1)[:, None]
-    known = moves & (counts > 0)[:, None]
-    return np.where(known, covariance / np.where(moves, covariance[0], 1), np.nan)
+# What cards of earlier versions lack, as it is where there is nothing to say.
+ADDED: dict[str, Any] = {
+    "left_out": [],
+    "outliers": {"count": 0, "first": [], "clipped": False},
+    "doubts": [],
+    "doubts_accepted": False,
+    "trembling": [],
+}
 
 
 def describe(prepared: Prepared) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
@@ -106,11 +95,15 @@ def describe(prepared: Prepared) -> tuple[dict[str, Any], dict[str, pd.DataFrame
         "copies": list(map(list, changes.copies)),
         "left_out": [asdict(one) for one in changes.left_out],
         "grippers": [asdict(reading) for reading in changes.grippers],
+        "outliers": asdict(changes.outliers) | {"first": [asdict(one) for one in changes.outliers.first]},
         "noops_dropped": changes.noops_dropped,
         "clipped": {
             "steps": changes.clipping.steps_any,
             "share": changes.clipping.steps_any / changes.clipping.total_steps,
         },
+        "doubts": motion.doubts(episodes, layout, dataset.chunk_len),
+        "doubts_accepted": prepared.accepted,
+        "trembling": plausibility.trembling(actions, layout),
         "lattice": plausibility.lattice_of(actions, layout),
         "fills_the_range": plausibility.fills_the_range(actions, layout),
         "never_negative": bool((actions[:, layout.indices(*DELTAS)] >= 0).all()),

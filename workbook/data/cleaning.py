@@ -1,8 +1,7 @@
-"""Brings recordings to one convention: refuses what cannot be actions, unifies grippers, leaves out copies, clips."""
+"""What is changed in the actions that are used: steps that command nothing, glitches, and what the controller clips."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,199 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
-from workbook.data.episodes import Episode, LeftOut, by_group
+from workbook.data.episodes import Episode, LeftOut
+from workbook.data.grippers import GripperReading
 from workbook.data.layout import DELTAS, ActionLayout
-
-
-def leave_out_unusable(
-    episodes: Sequence[Episode], layout: ActionLayout, chunk_len: int
-) -> tuple[list[Episode], list[LeftOut]]:
-    """What has the layout's width, finite values and the length of a chunk, and what has not."""
-    problems = [(episode, _problem(episode, layout, chunk_len)) for episode in episodes]
-    return [episode for episode, found in problems if found is None], [found for _, found in problems if found]
-
-
-def _problem(episode: Episode, layout: ActionLayout, chunk_len: int) -> LeftOut | None:
-    shape = episode.actions.shape
-    if len(shape) != 2 or shape[1] != layout.dim:
-        sentence = (
-            f"{episode.place}: actions have shape {shape}, expected (steps, {layout.dim}) for the layout "
-            f"'{layout.spec}'; leave this file out, or say what its "
-            f"actions are, for example --layout joint:{shape[-1] if len(shape) == 2 else layout.dim}"
-        )
-        return LeftOut(episode.place, "wrong_width", sentence)
-    bad = np.argwhere(~np.isfinite(episode.actions))
-    if len(bad):
-        step, dimension = bad[0]
-        sentence = (
-            f"{episode.place}, step {step}, {layout.names[dimension]}: "
-            f"the action is {episode.actions[step, dimension]}; fix or remove this episode"
-        )
-        return LeftOut(episode.place, "not_finite", sentence)
-    if shape[0] < chunk_len:
-        sentence = (
-            f"{episode.place}: {shape[0]} steps are fewer than one chunk of {chunk_len}; "
-            "remove this episode or choose a shorter chunk"
-        )
-        return LeftOut(episode.place, "too_short", sentence)
-    return None
-
-
-def check_left_out(left_out: Sequence[LeftOut], usable: int, most: float) -> None:
-    """Refuse data of which too much cannot be used. usable: episodes that can; most: share that may be left out.
-
-    Raises:
-        InputError: says why the first cannot, and counts them.
-    """
-    faults = [one for one in left_out if one.why not in ASKED_FOR]
-    total = len(faults) + usable
-    if len(faults) <= most * total and usable:
-        return
-    if len(faults) == 1 and usable:
-        raise InputError(faults[0].sentence)
-    if not faults:
-        raise InputError(f"{left_out[0].sentence}; nothing is left" if left_out else "the data hold no episode")
-    raise InputError(f"{faults[0].sentence} (and so on: {len(faults)} of {total} episodes cannot be used)")
-
-
-OPEN_ENDS = ("auto", "low", "high")
-RANGES = ((-1.0, 1.0), (0.0, 1.0))  # of a switch
-TWO_VALUED = 0.99  # a gripper command that is at one of its two ends in this share of steps is a switch
-AT_AN_END = 2e-3  # so near to an end is at it: recordings are rounded, normalised and brought back
-CLEAR_MAJORITY = 0.9  # of the episodes begin with the hand at the same end: that end is open
-FEWEST_STARTS = 4  # episodes, to call it a majority
-
-
-@dataclass(frozen=True)
-class GripperReading:
-    """How a gripper dimension was recorded and what was made of it, -1 open and +1 close.
-
-    low, high: its least and greatest value. switch: these are -1 and 1, or 0 and 1, and nearly all it has. open_end:
-    'low' or 'high', None where nothing tells; given: the user said so; starts_high: share of the `episodes` that begin
-    at the high end; changed: not as recorded.
-    """
-
-    name: str
-    low: float
-    high: float
-    switch: bool
-    open_end: str | None
-    given: bool
-    starts_high: float
-    episodes: int
-    changed: bool
-
-
-def check_open_end(open_end: str) -> None:
-    """Raises InputError for another word than 'auto', 'low' or 'high'."""
-    if open_end not in OPEN_ENDS:
-        raise InputError(f"gripper_open is '{open_end}'; give one of {', '.join(OPEN_ENDS)}")
-
-
-def unify_grippers(
-    episodes: list[Episode], layout: ActionLayout, open_end: str = "auto"
-) -> tuple[list[Episode], tuple[GripperReading, ...]]:
-    """Bring every gripper that is a switch to -1 open, +1 close.
-
-    open_end: which end of the recorded values is open, 'low' or 'high'; 'auto' takes the end at which at least 90 %
-    of the episodes begin, for demonstrations begin with an open hand, and the low end where that does not tell.
-
-    Raises:
-        InputError: an unknown `open_end`, or parts of the data that record the gripper differently.
-    """
-    check_open_end(open_end)
-    readings = []
-    for dimension in map(int, layout.indices("gripper")):
-        reading = _read(episodes, dimension, layout.names[dimension], open_end)
-        readings.append(reading)
-        if reading.switch:
-            episodes = [_with_unified(episode, dimension, reading) for episode in episodes]
-    return episodes, tuple(readings)
-
-
-def _read(episodes: Sequence[Episode], dimension: int, name: str, open_end: str) -> GripperReading:
-    values = np.concatenate([episode.actions[:, dimension] for episode in episodes])
-    groups = [[episodes[i] for i in positions] for positions in by_group(episodes).values()]
-    _refuse_mixed_ranges(groups, dimension, name)
-    given = open_end != "auto"
-    span = _switch_range(values)
-    low, high = span or (float(values.min()), float(values.max()))
-    starts_high = _starts_high(episodes, dimension, (low + high) / 2)
-    if span is None:
-        return GripperReading(name, low, high, False, None, given, starts_high, len(episodes), False)
-    if not given:
-        _refuse_mixed_directions(groups, dimension, name, (low + high) / 2)
-    found = open_end if given else _clear_end(starts_high, len(episodes))
-    changed = span == (0.0, 1.0) or found == "high"
-    return GripperReading(name, low, high, True, found, given, starts_high, len(episodes), changed)
-
-
-def _at(values: NDArray[np.float64], end: float) -> NDArray[np.bool_]:
-    return np.abs(values - end) <= AT_AN_END
-
-
-def _switch_range(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """The two ends between which nearly all values switch, a stray one aside; None where they do not."""
-    for low, high in RANGES:
-        at_low, at_high = _at(values, low), _at(values, high)
-        if at_low.any() and at_high.any() and (at_low | at_high).mean() >= TWO_VALUED:
-            return low, high
-    return None
-
-
-def _starts_high(episodes: Sequence[Episode], dimension: int, middle: float) -> float:
-    return float(np.mean([episode.actions[0, dimension] > middle for episode in episodes]))
-
-
-def _clear_end(starts_high: float, episodes: int) -> str | None:
-    if episodes < FEWEST_STARTS or max(starts_high, 1 - starts_high) < CLEAR_MAJORITY:
-        return None
-    return "high" if starts_high >= CLEAR_MAJORITY else "low"
-
-
-def _refuse_mixed_ranges(groups: Sequence[Sequence[Episode]], dimension: int, name: str) -> None:
-    """Some files switch between 0 and 1, and others between -1 and 1: no single reading is right for both."""
-    found: dict[tuple[float, float], Episode] = {}
-    for group in groups:
-        values = np.concatenate([episode.actions[:, dimension] for episode in group])
-        span = _switch_range(values)
-        if span:
-            found.setdefault(span, group[0])
-    if len(found) == 2:
-        signed, unsigned = (found[span].place for span in RANGES)
-        raise InputError(
-            f"{unsigned}: {name} switches between 0 and 1, and between -1 and 1 in {signed}; "
-            "convert one of them, or leave it out"
-        )
-
-
-def _refuse_mixed_directions(groups: Sequence[Sequence[Episode]], dimension: int, name: str, middle: float) -> None:
-    """Some files begin with the hand at the high end, and others at the low one: one of them is inverted."""
-    found: dict[str, Episode] = {}
-    for group in groups:
-        end = _clear_end(_starts_high(group, dimension, middle), len(group))
-        if end:
-            found.setdefault(end, group[0])
-    if len(found) == 2:
-        raise InputError(
-            f"{found['high'].place}: {name} begins at the high end, and at the low end in {found['low'].place}; "
-            "convert one of them, or say with --gripper-open which end is open in both"
-        )
-
-
-def _with_unified(episode: Episode, dimension: int, reading: GripperReading) -> Episode:
-    """The episode with -1 at the open end and +1 at the other; what is nearly at an end is put there."""
-    recorded = episode.actions[:, dimension]
-    close = recorded if reading.low == -1 else 2 * recorded - 1
-    if reading.open_end == "high":
-        close = -close
-    close = np.where(_at(np.abs(close), 1.0), np.sign(close), close) + 0.0  # + 0.0 makes 0 of -0
-    if (close == recorded).all():
-        return episode
-    actions = episode.actions.copy()
-    actions[:, dimension] = close
-    return replace(episode, actions=actions)
-
+from workbook.data.left_out import Copy
 
 NOOP_BELOW = 1e-4  # length of the motion command; OpenVLA, regenerate_libero_dataset.py
 
@@ -217,31 +27,38 @@ class Clipping:
     total_steps: int
 
 
-ASKED_FOR = ("failed", "no_motion")  # reasons to leave an episode out that are no fault of the data
-Copy = tuple[str, str]  # where a recording lies that is left out, and where the same one that is kept
+@dataclass(frozen=True)
+class Outlier:
+    """A value far outside all else of its dimension."""
+
+    place: str
+    step: int
+    dimension: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """How many values lie far outside, the first few of them, and whether they were brought to a quantile."""
+
+    count: int
+    first: tuple[Outlier, ...]
+    clipped: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Everything that differs from what lies in the files. noops_dropped: steps, None where none were to be dropped."""
+    """Everything that differs from what lies in the files, and outliers, which may be kept as they are.
+
+    noops_dropped: steps, None where none were to be dropped.
+    """
 
     copies: tuple[Copy, ...]
     left_out: tuple[LeftOut, ...]
     grippers: tuple[GripperReading, ...]
     noops_dropped: int | None
+    outliers: Outliers
     clipping: Clipping
-
-
-def leave_out_copies(episodes: list[Episode]) -> tuple[list[Episode], tuple[Copy, ...]]:
-    """Keep the first of equal recordings, or a held-out episode could be trained on; the others are named."""
-    first: dict[bytes, Episode] = {}
-    copies = []
-    for episode in episodes:
-        digest = hashlib.sha256(repr(episode.actions.shape).encode() + episode.actions.tobytes()).digest()
-        original = first.setdefault(digest, episode)
-        if original is not episode:
-            copies.append((episode.place, original.place))
-    return list(first.values()), tuple(copies)
 
 
 def noops_are_known(layout: ActionLayout) -> bool:
@@ -257,7 +74,7 @@ def noop_steps(actions: NDArray[np.float64], layout: ActionLayout) -> NDArray[np
     The gripper is compared with that of the last step that is no such step; before the first, motion alone counts.
     """
     still = np.linalg.norm(actions[:, layout.indices(*DELTAS)], axis=1) < NOOP_BELOW
-    gripper = actions[:, layout.indices("gripper")]
+    gripper = actions[:, layout.grippers]
     # A no-op has the gripper command of the last kept step, so comparing with the step before is the same.
     same = np.concatenate([[False], (gripper[1:] == gripper[:-1]).all(axis=1)])
     nothing_kept_yet = np.logical_and.accumulate(still)
@@ -285,26 +102,45 @@ def drop_noops(episodes: list[Episode], layout: ActionLayout) -> tuple[list[Epis
     return kept, dropped
 
 
-def leave_out_emptied(episodes: list[Episode], chunk_len: int) -> tuple[list[Episode], list[LeftOut]]:
-    """What still fills a chunk after its no-op steps went, and what does not.
+OUTLIERS = ("keep", "clip")
+QUANTILES = (0.01, 0.99)
+# Ranges between the quantiles from the median. Motion recorded without glitches goes to 1.3; a glitch of 2950 among
+# joints within 90 lies 16 from it.
+FAR = 10.0
+NAMED = 5
 
-    Raises:
-        InputError: nothing does.
+
+def check_outliers(outliers: str) -> None:
+    """Raises InputError for another word than 'keep' or 'clip'."""
+    if outliers not in OUTLIERS:
+        raise InputError(f"outliers is '{outliers}'; give one of {', '.join(OUTLIERS)}")
+
+
+def limit_outliers(
+    episodes: list[Episode], train: Sequence[int], layout: ActionLayout, clip: bool
+) -> tuple[list[Episode], Outliers]:
+    """Find what lies far outside all else of an unclipped dimension, and where asked bring it to the nearer quantile.
+
+    Far is beyond 10 times the range from the 1 % to the 99 % quantile, from the median: of the steps of the episodes
+    `train`, so that what is held out has no say. A dimension in which the two quantiles are equal hardly ever moves,
+    and that tells nothing of how far it may.
     """
-    kept = [episode for episode in episodes if len(episode.actions) >= chunk_len]
-    emptied = [
-        LeftOut(
-            episode.place,
-            "no_motion",
-            f"{episode.place}: {len(episode.actions)} steps that command something are fewer than one chunk of "
-            f"{chunk_len}; leave out --drop-noops or choose a shorter chunk",
-        )
-        for episode in episodes
-        if len(episode.actions) < chunk_len
+    fitting = np.concatenate([episodes[position].actions for position in train])
+    # The outer neighbours of the quantiles would be glitches themselves where there are fewer than 100 steps.
+    low = np.quantile(fitting, QUANTILES[0], axis=0, method="higher")
+    high = np.quantile(fitting, QUANTILES[1], axis=0, method="lower")
+    known = np.isinf(layout.limit) & (high > low)
+    middle, width = np.median(fitting, axis=0), np.where(known, high - low, np.inf)
+    far = [np.abs(episode.actions / FAR - middle / FAR) > width for episode in episodes]
+    named = [
+        Outlier(episode.place, int(step), layout.names[at], float(episode.actions[step, at]))
+        for episode, found in zip(episodes, far, strict=True)
+        for step, at in np.argwhere(found)[:NAMED]
     ]
-    if not kept:
-        raise InputError(emptied[0].sentence)
-    return kept, emptied
+    if clip:
+        limited = (np.where(f, np.clip(e.actions, low, high), e.actions) for e, f in zip(episodes, far, strict=True))
+        episodes = [replace(e, actions=a) if f.any() else e for e, a, f in zip(episodes, limited, far, strict=True)]
+    return episodes, Outliers(sum(int(found.sum()) for found in far), tuple(named[:NAMED]), clip)
 
 
 def clip_episodes(episodes: list[Episode], layout: ActionLayout) -> tuple[list[Episode], Clipping]:

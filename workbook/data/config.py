@@ -49,7 +49,8 @@ class DataConfig:
             InputError: one cannot; before anything is read, and fetched for it.
         """
         from workbook.data.chunks import check_cut
-        from workbook.data.cleaning import check_noops, check_open_end
+        from workbook.data.cleaning import check_noops, check_outliers
+        from workbook.data.grippers import check_open_end
         from workbook.data.layout import ActionLayout
 
         if self.num_episodes < 0:
@@ -58,6 +59,7 @@ class DataConfig:
             raise InputError(f"split_seed is {self.split_seed}; give 0 or a positive number")
         check_cut(self.chunk_len, self.stride)
         check_open_end(self.gripper_open)
+        check_outliers(self.outliers)
         if not 0 <= self.max_left_out <= 1:
             raise InputError(f"max_left_out is {self.max_left_out}; give a share from 0 to 1")
         layout = ActionLayout.parse(self.layout)

@@ -15,20 +15,12 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import stage_path
 from workbook.data.chunks import Chunks, Normaliser, cut_chunks
-from workbook.data.cleaning import (
-    Changes,
-    Copy,
-    check_left_out,
-    clip_episodes,
-    drop_noops,
-    leave_out_copies,
-    leave_out_emptied,
-    leave_out_unusable,
-    unify_grippers,
-)
+from workbook.data.cleaning import Changes, clip_episodes, drop_noops, limit_outliers
 from workbook.data.config import DataConfig
 from workbook.data.episodes import CONTROL_RATE_HZ, Episode, LeftOut, Origin, Start, take_evenly
+from workbook.data.grippers import find_openings, unify_grippers
 from workbook.data.layout import ActionLayout
+from workbook.data.left_out import Copy, check_left_out, leave_out_copies, leave_out_emptied, leave_out_unusable
 from workbook.data.sources.read import read_recorded_starts, read_recordings
 from workbook.data.split import Split, split_episodes
 
@@ -87,12 +79,16 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A data set, what was changed on the way to it, where it comes from, and of how many episodes it was taken."""
+    """A data set, what was changed on the way to it, where it comes from, and of how many episodes it was taken.
+
+    accepted: a verdict is wanted even if the data do not look like robot motion.
+    """
 
     dataset: Dataset
     changes: Changes
     origin: Origin
     episodes_read: int
+    accepted: bool = False
 
 
 def prepare_dataset(
@@ -111,31 +107,37 @@ def prepare_dataset(
     left_out = (*recordings.left_out, *unusable)
     check_left_out(left_out, len(usable), config.max_left_out)
     episodes = take_evenly(usable, config.num_episodes)
-    episodes, changes = _to_one_convention(episodes, layout, config, copies, left_out)
-    split = split_episodes(episodes, config.split_seed)
-    normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
-    # Steps that are left out are missing from the way that the simulator would go.
-    found = [] if config.drop_noops else read_recorded_starts(data, episodes)
-    starts = {position: start for position, start in enumerate(found) if start is not None}
-    dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride, starts)
-    return Prepared(dataset, changes, recordings.origin, len(recordings.episodes) + len(recordings.left_out))
-
-
-def _to_one_convention(
-    episodes: list[Episode],
-    layout: ActionLayout,
-    config: DataConfig,
-    copies: tuple[Copy, ...],
-    left_out: tuple[LeftOut, ...],
-) -> tuple[list[Episode], Changes]:
+    layout = find_openings(episodes, layout)
     episodes, grippers = unify_grippers(episodes, layout, config.gripper_open)
     dropped = None
     if config.drop_noops:
         episodes, dropped = drop_noops(episodes, layout)
         episodes, emptied = leave_out_emptied(episodes, config.chunk_len)
         left_out = (*left_out, *emptied)
+    split = _split(episodes, config.split_seed, copies, left_out)
+    episodes, outliers = limit_outliers(episodes, split.train, layout, config.outliers == "clip")
     episodes, clipping = clip_episodes(episodes, layout)
-    return episodes, Changes(copies, left_out, grippers, dropped, clipping)
+    normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
+    # Steps that are left out are missing from the way that the simulator would go.
+    found = [] if config.drop_noops else read_recorded_starts(data, episodes)
+    starts = {position: start for position, start in enumerate(found) if start is not None}
+    dataset = Dataset(layout, tuple(episodes), split, normaliser, config.chunk_len, config.stride, starts)
+    changes = Changes(copies, left_out, grippers, dropped, outliers, clipping)
+    read = len(recordings.episodes) + len(recordings.left_out)
+    return Prepared(dataset, changes, recordings.origin, read, config.accept_data)
+
+
+def _split(episodes: list[Episode], seed: int, copies: Sequence[Copy], left_out: Sequence[LeftOut]) -> Split:
+    """Split, and where too few episodes are left, say where the others are."""
+    try:
+        return split_episodes(episodes, seed)
+    except InputError as error:
+        others = ""
+        if copies:
+            others += f"; {len(copies)} more are copies: {copies[0][0]} is the same recording as {copies[0][1]}"
+        if left_out:
+            others += f"; {len(left_out)} more cannot be used: {left_out[0].sentence}"
+        raise InputError(f"{error}{others}") from None
 
 
 def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
 
-Kind = Literal["position", "rotation", "gripper", "joint"]
+Kind = Literal["position", "rotation", "gripper", "joint", "opening"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DELTAS: tuple[Kind, ...] = ("position", "rotation")  # motions from where the arm is
 LIBERO_NAME = "libero"
@@ -20,7 +21,8 @@ LIBERO_SPEC = "position:3 rotation:3 gripper:1"
 # OSC_POSE controller of LIBERO: what an action of 1.0 commands in one step.
 POSITION_MM_PER_UNIT = 50.0
 ROTATION_DEG_PER_UNIT = float(np.degrees(0.5))
-CONTROLLER_LIMIT = 1.0  # to which it clips; joints, in units of their own, are not clipped
+CONTROLLER_LIMIT = 1.0  # to which it clips
+UNCLIPPED: tuple[Kind, ...] = ("joint", "opening")  # these have units of their own
 # How many numbers a group may have, where its physical unit asks for it: vectors, and one angle or an axis-angle.
 SIZES: dict[Kind, tuple[int, ...]] = {"position": (1, 2, 3), "rotation": (1, 3)}
 AXES: dict[Kind, tuple[str, ...]] = {"position": ("x", "y", "z"), "rotation": ("roll", "pitch", "yaw")}
@@ -28,7 +30,10 @@ AXES: dict[Kind, tuple[str, ...]] = {"position": ("x", "y", "z"), "rotation": ("
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring dimensions of one kind: a position or rotation delta, a gripper command, joints."""
+    """Neighbouring dimensions of one kind: a position or rotation delta, a gripper command, joints.
+
+    An opening is a gripper's, too, in units of its own: per cent, metres, ticks, radians.
+    """
 
     kind: Kind
     start: int
@@ -112,10 +117,26 @@ class ActionLayout:
 
     @property
     def limit(self) -> NDArray[np.float64]:
-        """(A,) the largest command that the controller takes; infinite for joints."""
+        """(A,) the largest command that the controller takes; infinite for joints and openings."""
         limit = np.full(self.dim, CONTROLLER_LIMIT)
-        limit[self.indices("joint")] = np.inf
+        limit[self.indices(*UNCLIPPED)] = np.inf
         return limit
+
+    @property
+    def grippers(self) -> NDArray[np.int64]:
+        """Positions of all dimensions of grippers, openings included, in order."""
+        return np.sort(self.indices("gripper", "opening"))
+
+    def with_openings(self, dimensions: Collection[int]) -> ActionLayout:
+        """The layout in which these grippers are openings."""
+        groups: list[Group] = []
+        for group in self.groups:
+            at = range(self.dim)[group.dimensions]
+            if set(at) & set(dimensions):
+                groups += [Group("opening" if one in dimensions else group.kind, one, 1) for one in at]
+            else:
+                groups.append(group)
+        return ActionLayout(tuple(groups))
 
 
 def _names(group: Group) -> list[str]:
@@ -123,7 +144,7 @@ def _names(group: Group) -> list[str]:
         return ["joint"] * group.size
     if group.kind == "rotation" and group.size == 1:
         return ["yaw"]
-    axes = AXES.get(group.kind, ("gripper",) * group.size)
+    axes = AXES.get(group.kind, ("gripper",) * group.size)  # an opening's name as well
     return list(axes[: group.size])
 
 

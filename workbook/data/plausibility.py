@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbook.common.array import Array
-from workbook.data.layout import DELTAS, ActionLayout
+from workbook.data.layout import DELTAS, KINDS, ActionLayout
 
 LATTICE_TOLERANCE = 1e-3  # of a lattice step; float32 files are off by less
 ON_LATTICE = 0.95  # share of the non-zero values
@@ -23,6 +23,7 @@ LIBERO_LATTICE = next(iter(LATTICES))
 # A position changes by a small part of its range in a step, a delta by much of it; hardly any pose is exactly zero.
 ABSOLUTE_BELOW = 0.15
 ABSOLUTE_ZEROS_BELOW = 0.01
+TREMBLES_BELOW = 1e-3  # of the spread of the median dimension of the same kind
 
 
 def lattice_share(actions: Array, layout: ActionLayout, lattice: str = LIBERO_LATTICE) -> Array:
@@ -87,3 +88,18 @@ def step_ratio(episodes: Sequence[Array]) -> float:
     """Root mean square change in one step over the std, median of dimensions that all move: (T, D) each."""
     change = np.concatenate([np.diff(episode, axis=0) for episode in episodes])
     return float(np.median(np.sqrt((change**2).mean(axis=0)) / np.concatenate(episodes).std(axis=0)))
+
+
+def trembling(actions: Array, layout: ActionLayout) -> list[str]:
+    """Names of dimensions that move, but a thousandth as much as the median one of their kind: (T, A).
+
+    The others are limited to their quantiles, lest a glitch of theirs makes this one look small.
+    """
+    std = actions.std(axis=0)
+    spread = np.clip(actions, *np.quantile(actions, [0.01, 0.99], axis=0)).std(axis=0)
+    small = np.zeros(layout.dim, dtype=bool)
+    for kind in KINDS:
+        of_kind = layout.indices(kind)
+        if len(of_kind):
+            small[of_kind] = std[of_kind] < TREMBLES_BELOW * np.median(spread[of_kind])
+    return [name for name, found in zip(layout.names, small & (np.ptp(actions, axis=0) > 0), strict=True) if found]

@@ -21,6 +21,7 @@ import pandas as pd
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import read_stage, read_table
+from workbook.data.card import ADDED
 from workbook.evaluation.layers import Layers
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import PolicyEvidence
@@ -40,7 +41,7 @@ class Evidence:
     @cached_property
     def data(self) -> dict[str, Any]:
         """The data card: values that are no rows."""
-        return read_stage(self.out, "data")
+        return ADDED | read_stage(self.out, "data")
 
     @cached_property
     def training(self) -> dict[str, Any]:

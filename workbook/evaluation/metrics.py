@@ -98,7 +98,7 @@ def _drift_on_the_way(
 ) -> dict[str, float]:
     """Where the accumulated motion is farthest off, and how far where a gripper meets an object or lets it go."""
     drift = _lengths(travelled, layout, "position") * POSITION_MM_PER_UNIT
-    wanted = original[:, layout.indices("gripper")] - _middle(layout, normaliser)
+    wanted = (original - _middle(normaliser))[:, layout.indices("gripper")]
     steps = sorted({int(step) for one in wanted.T for closing in (True, False) for step in _switches(one, closing)})
     there = drift[steps] if len(drift) else drift
     return {
@@ -108,20 +108,20 @@ def _drift_on_the_way(
     }
 
 
-def _middle(layout: ActionLayout, normaliser: Normaliser) -> Array:
-    """Where the two sides of each gripper meet: in the middle of its range in training."""
-    return np.where(normaliser.moves, normaliser.centre, 0.0)[layout.indices("gripper")]
+def _middle(normaliser: Normaliser) -> Array:
+    """Where the two sides of each gripper meet: in the middle of its range in training; (A,)."""
+    return np.where(normaliser.moves, normaliser.centre, 0.0)
 
 
 def _gripper_metrics(original: Array, played: Array, layout: ActionLayout, normaliser: Normaliser) -> dict[str, float]:
-    """Error, side and timing of the grippers."""
-    grippers = layout.indices("gripper")
-    middle = _middle(layout, normaliser)
-    wanted, found = original[:, grippers] - middle, played[:, grippers] - middle
-    shifts = np.concatenate([np.zeros(0), *map(gripper_shifts, wanted.T, found.T)])
+    """Error of all grippers; side and timing of those that are no openings, which have no sides."""
+    sided = layout.indices("gripper")
+    middle = _middle(normaliser)
+    wanted, found = original - middle, played - middle
+    shifts = np.concatenate([np.zeros(0), *map(gripper_shifts, wanted.T[sided], found.T[sided])])
     return {
-        "gripper_abs": _mean(np.abs(wanted - found)),
-        "gripper_error_rate": _mean((wanted > 0) != (found > 0)),
+        "gripper_abs": _mean(np.abs(wanted - found)[:, layout.grippers]),
+        "gripper_error_rate": _mean(((wanted > 0) != (found > 0))[:, sided]),
         "gripper_on_time": _mean(shifts == 0),
         "switches": float(len(shifts)),
         "gripper_shift_steps": _mean(shifts),

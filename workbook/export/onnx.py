@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rfsq_robust import Checkpoint
+from rfsq_tokenizer import limit_of_training
 from workbook.codecs.rfsq import normaliser_of
 from workbook.common import terminal
 from workbook.common.errors import InputError
@@ -126,8 +127,8 @@ def export_onnx(
 ) -> OnnxFiles:
     """Write both graphs into the folder `out`, whole or not at all, after a check against torch.
 
-    layout: of the actions, for the range of the controller; actions: (N, C, A) in controller units to check with,
-    random ones within the range of the normaliser where none are given.
+    layout: of the actions, for the range of the controller where the checkpoint does not say it; actions: (N, C, A) in
+    controller units to check with, random ones within the range of the normaliser where none are given.
 
     Raises:
         InputError: the packages for it are missing, an unusable checkpoint or one without a normaliser, one whose
@@ -146,13 +147,14 @@ def export_onnx(
     normaliser = normaliser_of(checkpoint)
     bounds = {"low": normaliser.low.tolist(), "high": normaliser.high.tolist()}
     metadata = describe_checkpoint(path, checkpoint) | {"layout": parsed.spec, **bounds}
-    graphs = _to_graphs(checkpoint, parsed, metadata)
+    limit = _limit(path, checkpoint, parsed)
+    graphs = _to_graphs(checkpoint, limit, metadata)
     agreement = None
     if find_spec("onnxruntime") is not None:
         chunks = (
             _random_actions(checkpoint) if actions is None else torch.from_numpy(np.asarray(actions, dtype=np.float32))
         )
-        agreement = _compare(graphs, checkpoint, parsed, chunks)
+        agreement = _compare(graphs, checkpoint, limit, chunks)
     folder = OutputFolder.at(str(out)).root
     encoder, decoder = folder / ENCODER_FILE, folder / DECODER_FILE
     with replacing(encoder) as encoder_file, replacing(decoder) as decoder_file:
@@ -168,7 +170,16 @@ def check_packages() -> None:
         raise InputError(f"{' and '.join(missing)}: not installed; run pip install -e '.[onnx]' in the repository")
 
 
-def _to_graphs(checkpoint: Checkpoint, layout: ActionLayout, metadata: dict[str, Any]) -> tuple[bytes, bytes]:
+def _limit(path: Path, checkpoint: Checkpoint, layout: ActionLayout) -> NDArray[np.float64]:
+    """That of the training, which knows whether a gripper keeps its own units; the layout's where it says none."""
+    try:
+        found = limit_of_training(checkpoint)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    return layout.limit if found is None else np.array(found)
+
+
+def _to_graphs(checkpoint: Checkpoint, limit: NDArray[np.float64], metadata: dict[str, Any]) -> tuple[bytes, bytes]:
     from torch.export import Dim
 
     actions = _random_actions(checkpoint)[:2]  # torch takes an axis of length 1 for one that is always so
@@ -176,7 +187,7 @@ def _to_graphs(checkpoint: Checkpoint, layout: ActionLayout, metadata: dict[str,
     batch, chunk = Dim("batch"), Dim("chunk")
     layers = {3: Dim("layers", max=codes.shape[-1])} if codes.shape[-1] > 1 else {}
     encoder = _to_graph(Encoder(checkpoint), actions, ("actions", "codes"), {0: batch, 1: chunk}, metadata)
-    module = Decoder(checkpoint, layout.limit)
+    module = Decoder(checkpoint, limit)
     decoder = _to_graph(module, codes, ("codes", "actions"), {0: batch, 1: chunk, **layers}, metadata)
     return encoder, decoder
 
@@ -227,14 +238,16 @@ def _random_actions(checkpoint: Checkpoint) -> Tensor:
     return checkpoint.denormalise(normalised)
 
 
-def _compare(graphs: tuple[bytes, bytes], checkpoint: Checkpoint, layout: ActionLayout, actions: Tensor) -> Agreement:
+def _compare(
+    graphs: tuple[bytes, bytes], checkpoint: Checkpoint, limit: NDArray[np.float64], actions: Tensor
+) -> Agreement:
     """Raises InputError where the graphs do something else than torch does."""
     import onnxruntime
 
     encoder, decoder = (onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]) for graph in graphs)
     codes = checkpoint.model.encode(checkpoint.normalise(actions))
-    limit = torch.from_numpy(layout.limit).float()
-    expected = checkpoint.denormalise(checkpoint.model.decode_from_indices(codes)).clamp(-limit, limit).numpy()
+    ends = torch.from_numpy(limit).float()
+    expected = checkpoint.denormalise(checkpoint.model.decode_from_indices(codes)).clamp(-ends, ends).numpy()
     decoded = decoder.run(None, {"codes": codes.numpy()})[0]
     equal = encoder.run(None, {"actions": actions.numpy()})[0] == codes.numpy()
     shares = tuple(equal.reshape(-1, equal.shape[-1]).mean(axis=0).tolist())

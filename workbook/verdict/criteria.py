@@ -9,6 +9,7 @@ from typing import Any, Literal
 from workbook.codecs.catalogue import CONDITIONED
 from workbook.common import targets
 from workbook.common.intervals import Estimate
+from workbook.common.note import Note
 from workbook.common.threshold import Status, Threshold
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.score import ENCODER, Scores
@@ -98,8 +99,13 @@ def shortfalls(run: Evidence) -> list[Shortfall]:
     return [each for each in wanted if each.have < each.least]
 
 
-def word_of(criteria: Sequence[Criterion], codec: str, missing: Sequence[Shortfall]) -> Word:
-    """What the required criteria of a codec come to."""
+def data_doubts(run: Evidence) -> list[Note]:
+    """What else does, in the data; nothing where the user accepts them as they are."""
+    return [] if run.data["doubts_accepted"] else run.data["doubts"]
+
+
+def word_of(criteria: Sequence[Criterion], codec: str, missing: Sequence[object]) -> Word:
+    """What the required criteria of a codec come to. missing: what keeps the run from being evidence."""
     statuses = {criterion.status for criterion in criteria if criterion.codec == codec and criterion.required}
     if missing:
         return "NOT SHOWN"

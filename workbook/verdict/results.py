@@ -13,7 +13,7 @@ from workbook.common.paths import OutputFolder
 from workbook.common.stages import OPTIONAL, STAGES, read_document, read_optional, write_json
 from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.verdict.claims import guide_claims
-from workbook.verdict.criteria import GUIDES, JUDGED, Shortfall, evaluate, shortfalls, word_of
+from workbook.verdict.criteria import GUIDES, JUDGED, Shortfall, data_doubts, evaluate, shortfalls, word_of
 from workbook.verdict.recommendation import recommend
 from workbook.verdict.success import success_word
 
@@ -29,7 +29,8 @@ def assemble(run: Evidence) -> dict[str, Any]:
         with suppress(InputError):  # one that is older than the other stages counts as none
             document = read_optional(run.out, name)
             documents |= {} if document is None else {name: document}
-    missing = [*shortfalls(run), *short_of_batches(documents)]
+    few, doubts = [*shortfalls(run), *short_of_batches(documents)], data_doubts(run)
+    missing = [*few, *doubts]
     criteria = evaluate(run)
     recommendation = recommend(run, missing).as_json()
     results = {
@@ -41,7 +42,8 @@ def assemble(run: Evidence) -> dict[str, Any]:
                 {"key": "retraining", "word": recommendation["words"]["A"]},
                 {"key": "success", "word": success_word(run.replays, missing)},
             ],
-            "shortfalls": [asdict(shortfall) for shortfall in missing],
+            "shortfalls": [asdict(shortfall) for shortfall in few],
+            "data_doubts": doubts,
         },
         "criteria": [criterion.as_json() for criterion in criteria],
         "recommendation": recommendation,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from workbook.common import targets
 from workbook.evaluation.replay.evidence import Replays
-from workbook.verdict.criteria import DEPLOYABLE, WORDS, Shortfall, Word
+from workbook.verdict.criteria import DEPLOYABLE, WORDS, Word
 
 
-def success_word(replays: Replays, missing: Sequence[Shortfall]) -> Word:
+def success_word(replays: Replays, missing: Sequence[object]) -> Word:
     """missing: what keeps the rest of the run from being evidence."""
     if not replays.played:
         return "NOT RUN"

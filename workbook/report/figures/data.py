@@ -9,9 +9,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from workbook.common.array import Array
-from workbook.data.card import ALL_SUITES, LONGEST_LAG, PUBLISHED, autocorrelation, distance, published_statistics
+from workbook.data.card import ALL_SUITES, PUBLISHED, distance, published_statistics
 from workbook.data.dataset import Dataset
-from workbook.data.layout import ActionLayout
+from workbook.data.layout import UNCLIPPED, ActionLayout
+from workbook.data.motion import LONGEST_LAG, autocorrelation
 from workbook.report.figures.style import THRESHOLD, Plot, canvas
 from workbook.report.text import words
 
@@ -51,8 +52,8 @@ def distributions(dataset: Dataset) -> Plot:
 
 
 def _axis_range(values: Array, layout: ActionLayout, dimension: int) -> tuple[float, float]:
-    """What is there, for joints; else a range around 0 that is the same for all of a kind, nearly."""
-    if dimension in layout.indices("joint"):
+    """What is there, of what has units of its own; else a range around 0 that is the same for all of a kind, nearly."""
+    if dimension in layout.indices(*UNCLIPPED):
         low, high = float(values.min()), float(values.max())
         return (low, high) if high > low else (low - 1, low + 1)
     largest = max(SMALLEST_LIMIT, float(np.abs(values).max())) if dimension in layout.indices("rotation") else 1.0
@@ -82,14 +83,14 @@ def _published(axis: Axes, dimension: int) -> None:
 def _legend(layout: ActionLayout) -> str:
     say = words("data")
     marks = [say.legend, *([say.legend_libero] if layout.is_libero else [])]
-    return "\n".join([*marks, "", say.legend_joints if layout.of_kind("joint") else say.legend_units])
+    return "\n".join([*marks, "", say.legend_joints if layout.of_kind(*UNCLIPPED) else say.legend_units])
 
 
 def _distributions_title(actions: Array, layout: ActionLayout) -> str:
     if layout.is_libero:
         ratio = distance(actions)["std_ratio"]
         return words("data").distributions_libero(min(ratio), max(ratio))
-    shown = layout.motion if len(layout.motion) else layout.indices("gripper")
+    shown = layout.motion if len(layout.motion) else layout.grippers
     std = actions[:, shown].std(axis=0)
     return words("data").distributions_title(layout.names[shown[int(np.argmax(std))]], std.max())
 

@@ -14,13 +14,13 @@ from workbook.common.table import Badge, Html, Table
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.score import ENCODER
 from workbook.report.text import words
-from workbook.verdict.criteria import JUDGED, cheaper_rounding, evaluate, shortfalls, word_of
+from workbook.verdict.criteria import JUDGED, cheaper_rounding, data_doubts, evaluate, shortfalls, word_of
 
 Values = dict[str, Any]
 
 
 def verdict_block(run: Evidence) -> Html:
-    """The verdict, and above it, for a rehearsal, that it is none."""
+    """The verdict, and above it, where the run is no evidence, that it is none."""
     parts = "".join(
         f"<p>{Badge(part['word']).html} <strong>{escape(_capital(subject(part['key'])))}:</strong> "
         f"{escape(part_sentence(run, part['key']))}</p>"
@@ -33,7 +33,7 @@ def verdict_parts(run: Evidence) -> list[Values]:
     """Key and word of each part; before results.json is written, of what 03_compare can judge."""
     if run.decided:
         return run.results["verdict"]["parts"]
-    criteria, missing = evaluate(run), shortfalls(run)
+    criteria, missing = evaluate(run), [*shortfalls(run), *data_doubts(run)]
     judged = [{"key": codec, "word": word_of(criteria, codec, missing)} for codec in JUDGED]
     return [*judged, {"key": "retraining", "word": "NOT RUN"}]
 
@@ -87,9 +87,15 @@ def missing_evidence(run: Evidence) -> list[Values]:
     return [asdict(shortfall) for shortfall in shortfalls(run)]
 
 
+def why_no_evidence(run: Evidence) -> list[str]:
+    """A sentence of the data and one of the run, where it is not evidence."""
+    said, missing = words("criteria"), missing_evidence(run)
+    doubts = [words("data").of_note(doubt) for doubt in data_doubts(run)]
+    return [*([said.doubtful(doubts)] if doubts else []), *([said.rehearsal(missing)] if missing else [])]
+
+
 def not_evidence(run: Evidence) -> Html:
-    missing = missing_evidence(run)
-    return Html(f'<p class="not-evidence">{escape(words("criteria").rehearsal(missing))}</p>' if missing else "")
+    return Html("".join(f'<p class="not-evidence">{escape(sentence)}</p>' for sentence in why_no_evidence(run)))
 
 
 def judged_criteria(run: Evidence) -> list[Values]:
@@ -147,7 +153,5 @@ def claims_table(run: Evidence, keys: Sequence[str] = ()) -> Table:
 
 def verdict_lines(run: Evidence) -> list[str]:
     """The verdict as lines for a terminal."""
-    missing = missing_evidence(run)
-    rehearsal = [words("criteria").rehearsal(missing)] if missing else []
-    parts = verdict_parts(run)
-    return [*rehearsal, *(f"{p['word']:<9}  {subject(p['key'])}: {part_sentence(run, p['key'])}" for p in parts)]
+    parts = (f"{p['word']:<9}  {subject(p['key'])}: {part_sentence(run, p['key'])}" for p in verdict_parts(run))
+    return [*why_no_evidence(run), *parts]

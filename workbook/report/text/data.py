@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbook.data.cleaning import FEWEST_STARTS
+from workbook.data.cleaning import FAR
 from workbook.data.episodes import CONTROL_RATE_HZ
+from workbook.data.grippers import FEWEST_STARTS
 from workbook.data.layout import DELTAS, ActionLayout
 from workbook.data.plausibility import LIBERO_LATTICE
 from workbook.evaluation.evidence import Evidence
@@ -26,12 +27,16 @@ MANY_ZEROS = 0.25
 
 
 def remarks(run: Evidence) -> list[str]:
-    """Sentences computed from the card: where it comes from, what was changed, what looks odd, how far from LIBERO."""
+    """Sentences computed from the card, the first of them what makes the data no robot motion, if anything does.
+
+    Then where they come from, what was changed, what looks odd, how far from LIBERO.
+    """
     return list(_remarks(run.data, run.table("dimensions")))
 
 
 def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
     layout, say = ActionLayout.parse(card["layout"]), words("data")
+    yield from map(say.of_note, card["doubts"])
     yield say.origin(card)
     yield from map(say.of_note, card["origin"]["notes"])
     if card["copies"]:
@@ -43,6 +48,8 @@ def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
         yield say.noops(card["noops_dropped"], card["steps"])
     elif card["idle_share"] is not None:
         yield say.idle(card["idle_share"])
+    if card["outliers"]["count"]:
+        yield say.outliers(card["outliers"], FAR)
     yield _clipping(card, dimensions, layout)
     yield from _oddities(card, dimensions, layout)
     if card["control_rates_hz"] != [CONTROL_RATE_HZ]:
@@ -64,10 +71,15 @@ def gripper(reading: Card) -> str:
 def _clipping(card: Card, dimensions: pd.DataFrame, layout: ActionLayout) -> str:
     clipped, say = card["clipped"], words("data")
     limited = np.isfinite(layout.limit)
+    aside = (
+        layout.of_kind("joint"),
+        layout.of_kind("opening"),
+        card["outliers"]["count"] and card["outliers"]["clipped"],
+    )
     if not limited.any():
-        return say.never_clipped
+        return say.never_clipped(*aside)
     if not clipped["steps"]:
-        return say.not_clipped(not limited.all())
+        return say.not_clipped(*aside)
     largest = np.where(limited, dimensions.largest, 0.0)
     worst = int(np.argmax(largest))
     sentence = say.clipped(clipped, card["steps"], largest[worst], layout.names[worst])
@@ -93,7 +105,7 @@ def _oddities(card: Card, dimensions: pd.DataFrame, layout: ActionLayout) -> Ite
     largest = dimensions.largest.iloc[layout.indices("position")]
     if len(largest) and 0 < largest.max() < SMALL_POSITION and card["lattice"] != LIBERO_LATTICE:
         yield say.metres(largest.max())
-    if card["looks_absolute"]:
+    if card["looks_absolute"] and not card["doubts"]:
         yield say.absolute
 
 
@@ -107,6 +119,8 @@ def _zeros(card: Card, dimensions: pd.DataFrame, layout: ActionLayout) -> Iterat
     say = words("data")
     if dimensions.constant.any():
         yield say.constant(list(dimensions.dimension[dimensions.constant]))
+    if card["trembling"]:
+        yield say.trembling(card["trembling"])
     for kind in DELTAS:
         still = [entry for entry in card["still"] if entry["kind"] == kind]
         if still:

@@ -9,7 +9,7 @@ from workbook.evaluation.rate_distortion import against_fast
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.report.text.loop import arm_title
-from workbook.verdict.criteria import GUIDES
+from workbook.verdict.criteria import GUIDES, data_doubts
 from workbook.verdict.recommendation import FILES, decode_rule
 
 
@@ -36,7 +36,7 @@ def whether(run: Evidence) -> str:
     decided, policy = run.results["recommendation"], run.policy
     new = title(*policy.new_codec)
     return words("recommendation").whether(
-        decided["option"], decided["rehearsal"], policy.config.steps, new, policy.contrasts()
+        decided["option"], decided["rehearsal"], bool(data_doubts(run)), policy.config.steps, new, policy.contrasts()
     )
 
 
