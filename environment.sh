@@ -5,6 +5,9 @@ repository="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 venv="${WORKBOOK_VENV:-$repository/.venv}"
 python="$venv/bin/python"
 
+# What is set for other Python programs, as ROS sets its packages and plugins of pytest, reaches neither runs nor tests.
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTEST_ADDOPTS PYTEST_PLUGINS
+
 fail() {
   echo "error: $*" >&2
   exit 2

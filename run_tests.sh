@@ -23,5 +23,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # small matrices: more threads on
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
+# Of pytest's plugins only these, whatever else is installed.
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 # A process for each core; the tests of a file stay together, because they share what takes long to make.
-exec "$python" -m pytest --numprocesses auto --dist loadfile -m "$marker" ${arguments[@]+"${arguments[@]}"}
+exec "$python" -m pytest -p xdist -p hypothesispytest --numprocesses auto --dist loadfile -m "$marker" ${arguments[@]+"${arguments[@]}"}

@@ -32,6 +32,7 @@ from workbook.simulation.scene import missing_packages
 COMMAND = [sys.executable, "-m", "workbook.run"]
 SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))
 STEMS = [source.stem for source in SOURCES]
+REHEARSED = ["--num-episodes", "12", "--layout", LIBERO_SPEC, "--gripper-open", "low", "--drop-noops"]
 Rehearsal = tuple[Path, subprocess.CompletedProcess[str]]
 LongRun = tuple[Path, subprocess.Popen[str]]
 
@@ -44,8 +45,7 @@ def run_workbook(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
     """A rehearsal from another folder, into a path with a space that is given relative to it."""
     cwd = tmp_path_factory.mktemp("elsewhere")
-    data = ["--num-episodes", "12", "--layout", LIBERO_SPEC, "--gripper-open", "low", "--drop-noops"]
-    done = run_workbook("--smoke", "--with-replay", *data, "--out", "my results", cwd=cwd)
+    done = run_workbook("--smoke", "--with-replay", *REHEARSED, "--out", "my results", cwd=cwd)
     return cwd / "my results", done
 
 
@@ -284,6 +284,25 @@ def test_a_failing_notebook_leaves_nothing_that_looks_like_a_result(
     said = capfd.readouterr().err
     assert all(word in said for word in words)
     assert not [path for path in out.rglob("*") if path.name != ".lock"]
+
+
+def test_a_finished_run_with_other_settings_is_kept_and_said(
+    rehearsal: Rehearsal, break_first_notebook: Break, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From the beginning on, whatever comes of the run; one with the same settings keeps nothing."""
+    break_first_notebook("1 / 0")
+    out, kept = tmp_path / "out", tmp_path / "out.previous"
+    shutil.copytree(rehearsal[0], out)
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    same = ["--smoke", "--with-replay", *REHEARSED, "--out", str(out)]
+    assert run.main(same) == 1
+    assert "other settings" not in capfd.readouterr().out
+    assert not kept.exists()
+    assert run.main([*same, "--seeds", "3"]) == 1
+    assert f"{out}: holds a finished run with other settings, which is kept in {kept}\n" in capfd.readouterr().out
+    copied = {path.relative_to(kept): path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    assert copied == {path: content for path, content in before.items() if path.name != ".lock"}
+    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_notebook_without_a_parameter_that_it_is_given_fails(tmp_path: Path) -> None:

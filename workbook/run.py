@@ -23,7 +23,7 @@ from typing import Any
 
 from workbook.common import terminal
 from workbook.common.errors import InputError
-from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder, expand, locked
+from workbook.common.paths import NOTEBOOKS, PARTS, REPOSITORY, OutputFolder, expand, locked
 from workbook.data.config import add_options, config_of
 from workbook.data.sources import DATA_KINDS
 
@@ -95,9 +95,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-# What a run leaves in the output folder, in the order in which it is put there; results.json comes last of all.
-PARTS = ("stages", "tables", "checkpoints", "notebooks", "reports")
 STOPS = (signal.SIGINT, signal.SIGTERM)
+Settings = dict[str, Any]  # of a stage
 REPLAY_OPTIONS = ("replay_episodes", "replay_seeds")
 LOOP_OPTIONS = ("loop_seeds", "loop_starts", "demonstrations", "loop_steps")
 
@@ -124,10 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     target = OutputFolder.at(options.out)
-    data = _check_before_start(options)
+    settings = _check_before_start(options)
     with locked(target.root / ".lock"), _work_folder(target) as work:
+        _keep_finished_run(target, settings)
         executed = {}
-        notebooks = _notebook_parameters(options, data, work, target)
+        notebooks = _notebook_parameters(options, settings["data"]["data"], work, target)
         for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
             path = work.root / "notebooks" / f"{stem}.ipynb"
             with terminal.kernel_noise(work), terminal.live_line(work, f"{position}/{len(notebooks)} {stem}"):
@@ -140,10 +140,20 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_before_start(options: argparse.Namespace) -> str:
+def _keep_finished_run(target: OutputFolder, settings: dict[str, Settings]) -> None:
+    """Say where a finished run goes whose place this one will take; a run of the same settings is replaced."""
+    from workbook.common.previous import keep_finished_run
+    from workbook.common.stages import STAGES
+
+    kept = keep_finished_run(target, {name: settings.get(name) for name in STAGES})
+    if kept:
+        print(f"{target.root}: holds a finished run with other settings, which is kept in {kept}", flush=True)  # noqa: T201
+
+
+def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     """Meet bad input before the first kernel starts; the notebooks check the same things for those run by hand.
 
-    Returns what names the data, with the revision that was fetched where it comes from the hub.
+    Returns the settings of every stage. Data of the hub are named with the revision that was fetched.
     """
     from workbook.data.dataset import prepare_dataset
     from workbook.data.layout import ActionLayout
@@ -154,7 +164,7 @@ def _check_before_start(options: argparse.Namespace) -> str:
     from workbook.report.text import words
     from workbook.simulation.scene import missing_packages
     from workbook.training.baselines import BaselineConfig
-    from workbook.training.runs import check_naive_checkpoint, check_seeds
+    from workbook.training.runs import check_naive_checkpoint, check_seeds, naive_settings
     from workbook.training.trainer import TrainConfig, choose_device
 
     if os.environ.get(CACHE_VARIABLE):  # the kernels start in another folder
@@ -163,22 +173,30 @@ def _check_before_start(options: argparse.Namespace) -> str:
         options.epochs, hidden_dim=options.hidden_dim, num_layers=options.num_layers, num_levels=options.num_levels
     )
     check_seeds(options.seeds)
-    BaselineConfig(options.baseline_steps, options.full)
-    ProbeConfig(options.policy_steps, options.full)
-    ReplayConfig(options.replay_episodes, options.replay_seeds)
-    LoopConfig(**{name: getattr(options, name) for name in LOOP_OPTIONS})
+    training = {"seeds": options.seeds, "device": options.device} | naive_settings(options.naive_checkpoint)
+    settings: dict[str, Settings] = {
+        "training": asdict(config) | training,
+        "comparison": asdict(BaselineConfig(options.baseline_steps, options.full)),
+        "policy": asdict(ProbeConfig(options.policy_steps, options.full)),
+    }
+    replay = asdict(ReplayConfig(options.replay_episodes, options.replay_seeds))
+    loop = asdict(LoopConfig(**{name: getattr(options, name) for name in LOOP_OPTIONS}))
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
     with terminal.fetching() as on_progress:
-        prepared = prepare_dataset(options.data, config_of(options, split_seed=0), on_progress)
+        data_config = config_of(options, split_seed=0)
+        prepared = prepare_dataset(options.data, data_config, on_progress)
     problem = missing_packages() or unplayable(prepared.dataset)
     if options.with_replay and problem:
         print(f"replay: will not be run, for {words('replay').reason(problem)}", flush=True)  # noqa: T201
     origin = prepared.origin
     if origin.revision and origin.name != options.data:  # the notebooks read the commit, and cannot say how it came
         print(f"data: {origin.name}. {' '.join(map(words('data').of_note, origin.notes))}", flush=True)  # noqa: T201
-    return origin.name
+    data = {"data": origin.name, "dataset_sha256": prepared.dataset.sha256} | asdict(data_config)
+    settings |= {"replay": replay} if options.with_replay else {}
+    settings |= {"loop": loop} if options.with_simulator else {}
+    return {"data": data} | settings
 
 
 def _notebook_parameters(

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -17,7 +18,7 @@ from rfsq_robust import CONDITIONINGS, Conditioning
 from workbook.common import parallel
 from workbook.common.errors import InputError
 from workbook.training.overhead import measure_step_seconds
-from workbook.training.runs import train_all
+from workbook.training.runs import naive_settings, train_all
 from workbook.training.trainer import (
     Job,
     TrainConfig,
@@ -224,3 +225,18 @@ def test_train_data_is_normalised_and_knows_its_padding() -> None:
     assert found.train.amin(dim=(0, 1)).tolist() == pytest.approx([-1.0] * 7)
     assert int(found.train_valid.sum()) == sum(len(episode.actions) for episode in dataset.part("train"))
     assert len(found.validation) == sum(len(episode.actions) for episode in dataset.part("validation"))
+
+
+def test_a_given_checkpoint_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    found = []
+    for content in (b"one", b"other"):
+        (tmp_path / "naive.pt").write_bytes(content)
+        found.append(naive_settings(str(tmp_path / "naive.pt")))
+    assert [settings["naive_checkpoint"] for settings in found] == ["naive.pt", "naive.pt"]
+    assert found[0]["naive_sha256"] != found[1]["naive_sha256"]
+
+
+@pytest.mark.parametrize("path", ["", "nowhere.pt"])
+def test_without_a_checkpoint_there_is_none_in_the_settings(path: str) -> None:
+    """Whoever reads the file refuses one that is not there."""
+    assert naive_settings(path) == {"naive_checkpoint": None}

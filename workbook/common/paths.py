@@ -14,6 +14,8 @@ from workbook.common.errors import InputError
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLE = REPOSITORY / "sample"
 NOTEBOOKS = REPOSITORY / "notebooks"
+# Folders of a run in an output folder, in the order in which they are put there; rows and results.json lie beside them.
+PARTS = ("stages", "tables", "checkpoints", "notebooks", "reports")
 
 
 def expand(path: str) -> Path:

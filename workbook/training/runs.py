@@ -231,6 +231,14 @@ def check_naive_checkpoint(path: str, config: TrainConfig, action_dim: int) -> C
     return checkpoint
 
 
+def naive_settings(path: str) -> dict[str, Any]:
+    """Which naive checkpoint is given, as the settings of 02_train_robust hold it; "" is none."""
+    file = expand(path)
+    if not path or not file.is_file():
+        return {"naive_checkpoint": None}
+    return {"naive_checkpoint": file.name, "naive_sha256": provenance.sha256_of(file)}
+
+
 def train_variants(
     out: OutputFolder,
     dataset: Dataset,

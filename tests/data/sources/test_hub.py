@@ -320,7 +320,7 @@ def test_a_revision_can_be_named(hub: FakeHub, folder: Path, tmp_path: Path, rev
 
 
 def test_the_runner_pins_and_the_notebooks_read_what_it_fetched(hub: FakeHub, tmp_path: Path) -> None:
-    named = run._check_before_start(run.parse_arguments(["--data", DATA, "--num-episodes", "12"]))
+    named = run._check_before_start(run.parse_arguments(["--data", DATA, "--num-episodes", "12"]))["data"]["data"]
     assert named == PINNED
     publish_next(hub, tmp_path)
     hub.forget()
@@ -340,7 +340,7 @@ def test_the_mirror_is_found_from_another_folder(hub: FakeHub, tmp_path: Path, m
     (tmp_path / "other").mkdir()
     monkeypatch.setenv(CACHE_VARIABLE, "my cache")
     monkeypatch.chdir(tmp_path / "one")
-    named = run._check_before_start(run.parse_arguments(["--data", DATA]))
+    named = run._check_before_start(run.parse_arguments(["--data", DATA]))["data"]["data"]
     monkeypatch.chdir(tmp_path / "other")
     hub.forget()
     read_recordings(named)
