@@ -135,11 +135,14 @@ def _to_one_convention(
 
 
 def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
-    """Write stages/dataset.h5; the card of the data set before it goes first, so that the two cannot be mixed up."""
+    """Write stages/dataset.h5; the card of the data set before it goes first, so that the two cannot be mixed up.
+
+    It gets its name when it is whole, so neither writing nor reading it takes a lock, which not every disk has.
+    """
     path = out.stages / FILE_NAME
     path.parent.mkdir(exist_ok=True)
     stage_path(out, "data").unlink(missing_ok=True)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file.attrs.update(chunk_len=dataset.chunk_len, stride=dataset.stride, layout=dataset.layout.spec)
         for name, positions in dataset.split.parts().items():
             file[f"split/{name}"] = np.array(positions, dtype=np.int64)
@@ -173,7 +176,7 @@ def load_dataset(out: OutputFolder) -> Dataset:
     """
     path = out.stages / FILE_NAME
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)
     except OSError:
         raise InputError(f"{path}: not there, or damaged; run 01_data with the same `out` first") from None
     with file:

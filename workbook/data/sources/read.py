@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from workbook.data.sources.hub import OnProgress
 
 HUB_PREFIX = "hf://"
-LIBERO_HDF5 = "LIBERO HDF5"
 SAMPLE_KIND = "LIBERO HDF5, of a scripted expert in the simulator"
 
 
@@ -60,7 +59,7 @@ def _read(text: str, options: ReadOptions, on_progress: OnProgress | None) -> Re
     if not text.strip():
         raise InputError(f"--data is empty; give {DATA_KINDS}")
     if text == "sample":
-        return Recordings(libero_hdf5.read_folder(SAMPLE), Origin(SAMPLE_KIND, "sample"))
+        return replace(libero_hdf5.read_folder(SAMPLE, options), origin=Origin(SAMPLE_KIND, "sample"))
     if text.startswith(HUB_PREFIX):
         return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), options, on_progress)
     path = expand(text)
@@ -109,7 +108,7 @@ def _read_path(path: Path, options: ReadOptions) -> Recordings:
         return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
     if path.suffix.lower() == ".parquet":
         raise InputError(f"{path}: is one file of a LeRobot data set; give the folder that holds its meta/ and data/")
-    return Recordings(libero_hdf5.read_file(path), Origin(LIBERO_HDF5, str(path)))
+    return libero_hdf5.read_file(path, options)
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Recordings:
@@ -120,9 +119,9 @@ def _read_folder(path: Path, options: ReadOptions) -> Recordings:
     if is_lerobot:
         episodes, version, notes = lerobot.read_folder(path)
         return Recordings(episodes, Origin(f"LeRobot {version}", str(path), notes=tuple(notes)))
-    episodes = libero_hdf5.read_folder(path)
-    if episodes:
-        return Recordings(episodes, Origin(LIBERO_HDF5, str(path)))
+    recordings = libero_hdf5.read_folder(path, options)
+    if recordings.episodes or recordings.left_out:
+        return recordings
     inside = next((found for found in sorted(path.glob(f"*/{lerobot.INFO}"))), None)
     hint = f"; did you mean {inside.parent.parent}?" if inside else f"; give --data {DATA_KINDS}"
     raise InputError(f"{path}: holds no .hdf5 file and no {lerobot.INFO}{hint}")
