@@ -29,6 +29,7 @@ from workbook.data.cleaning import (
 from workbook.data.config import DataConfig
 from workbook.data.episodes import CONTROL_RATE_HZ, Episode, LeftOut, Origin, Start, take_evenly
 from workbook.data.layout import ActionLayout
+from workbook.data.names import check_names
 from workbook.data.sources.read import read_recorded_starts, read_recordings
 from workbook.data.split import Split, split_episodes
 
@@ -101,6 +102,7 @@ def prepare_dataset(
     config = config or DataConfig()
     layout = config.check()
     recordings = read_recordings(data, config.read_options, on_progress)
+    check_names(recordings.names, layout, recordings.origin.name)
     distinct, copies = leave_out_copies(recordings.episodes)
     usable, unusable = leave_out_unusable(distinct, layout, config.chunk_len)
     left_out = (*recordings.left_out, *unusable)

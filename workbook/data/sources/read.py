@@ -76,16 +76,16 @@ def _read_hub(name: str, options: ReadOptions, on_progress: OnProgress | None) -
     # Only here: its package takes a second, and warns in notebooks without widgets.
     from workbook.data.sources import hub
 
-    mirror = hub.fetch(repository, revision, on_progress)
+    mirror = hub.fetch(repository, revision, on_progress, options.action_column)
     pinned = f"{HUB_PREFIX}{repository}@{mirror.revision}"
     try:
-        episodes, version, notes = lerobot.read_folder(mirror.folder)
+        recordings = lerobot.read_folder(mirror.folder, options)
     except InputError as error:
         raise InputError(
             f"{pinned}: {error}; it was fetched to {mirror.folder}: delete that to fetch it anew"
         ) from None
-    origin = Origin(f"LeRobot {version}, from the hub", pinned, mirror.revision, (*mirror.notes, *notes))
-    return Recordings(episodes, origin)
+    kind, notes = f"{recordings.origin.kind}, from the hub", (*mirror.notes, *recordings.origin.notes)
+    return replace(recordings, origin=Origin(kind, pinned, mirror.revision, notes))
 
 
 def _read_suite(suite: str, revision: str, options: ReadOptions, on_progress: OnProgress | None) -> Recordings:
@@ -93,7 +93,7 @@ def _read_suite(suite: str, revision: str, options: ReadOptions, on_progress: On
     origin = whole.origin
     episodes, lacking = libero_suites.select(whole.episodes, suite, origin.name)
     notes = (libero_suites.FILTERED, *origin.notes, *lacking)
-    return Recordings(episodes, replace(origin, name=f"{suite}@{origin.revision}", notes=notes))
+    return replace(whole, episodes=episodes, origin=replace(origin, name=f"{suite}@{origin.revision}", notes=notes))
 
 
 def _read_path(path: Path, options: ReadOptions) -> Recordings:
@@ -117,8 +117,7 @@ def _read_folder(path: Path, options: ReadOptions) -> Recordings:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); fix its permissions") from None
     if is_lerobot:
-        episodes, version, notes = lerobot.read_folder(path)
-        return Recordings(episodes, Origin(f"LeRobot {version}", str(path), notes=tuple(notes)))
+        return lerobot.read_folder(path, options)
     recordings = libero_hdf5.read_folder(path, options)
     if recordings.episodes or recordings.left_out:
         return recordings
