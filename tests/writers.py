@@ -52,6 +52,7 @@ def lerobot_table(
     column: str = "action",
     image_bytes: int = 0,
     seed: int = 0,
+    fps: float = 20,
 ) -> pa.Table:
     """Rows of LeRobot's data files: float32 actions, the indices, and images of so many bytes a frame, if any."""
     tasks = tasks or list(dict.fromkeys(task for task, _ in demos))
@@ -59,7 +60,7 @@ def lerobot_table(
     lengths = [len(actions) for _, actions in demos]
     columns = {
         column: pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), actions.shape[1]),
-        "timestamp": pa.array(np.concatenate([np.arange(n) / 10 for n in lengths]).astype(np.float32)),
+        "timestamp": pa.array(np.concatenate([np.arange(n) / fps for n in lengths]).astype(np.float32)),
         "frame_index": pa.array(np.concatenate([np.arange(n) for n in lengths])),
         "episode_index": pa.array(np.repeat(np.arange(first_episode, first_episode + len(demos)), lengths)),
         "index": pa.array(np.arange(sum(lengths))),

@@ -56,7 +56,7 @@ def test_sample_is_the_embedded_recordings_wherever_one_stands(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     recordings = read_recordings("sample")
     assert (recordings.origin.kind, recordings.origin.name) == (SAMPLE_KIND, "sample")
-    expected = [(episode.task, episode.actions) for episode in libero_hdf5.read_folder(SAMPLE)]
+    expected = [(episode.task, episode.actions) for episode in libero_hdf5.read_folder(SAMPLE).episodes]
     assert_same(recordings.episodes, expected)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -107,3 +108,38 @@ def test_from_four_episodes_on_no_part_is_empty(count: int, groups: int) -> None
 def test_fewer_than_four_episodes_cannot_be_split(count: int) -> None:
     with pytest.raises(InputError, match=rf"^{count} episode.* at least 4"):
         split_episodes(recorded_alike([count]), seed=0)
+
+
+# Recordings that were cut
+
+
+def with_parts(counts: list[int]) -> list[Episode]:
+    """Recordings of so many parts each, 1 for one that is whole, the parts one after another."""
+    return [
+        replace(episode(key=f"{number}.{part}"), part_of=f"{number}" if count > 1 else "")
+        for number, count in enumerate(counts)
+        for part in range(count)
+    ]
+
+
+@HYPOTHESIS
+@given(st.lists(st.integers(1, 4), min_size=4, max_size=30), st.integers(0, 50))
+def test_parts_of_a_recording_stay_together_where_the_whole_one_would_be(counts: list[int], seed: int) -> None:
+    episodes = with_parts(counts)
+    found = split_episodes(episodes, seed).parts()
+    whole = split_episodes(with_parts([1] * len(counts)), seed).parts()
+    assert sorted(position for positions in found.values() for position in positions) == list(range(len(episodes)))
+    for name, positions in found.items():
+        recordings = {int(episodes[position].key.partition(".")[0]) for position in positions}
+        assert sum(counts[recording] for recording in recordings) == len(positions)
+        assert len(recordings) == len(whole[name])
+
+
+def test_parts_of_too_few_recordings_are_refused() -> None:
+    with pytest.raises(InputError, match=r"3 episode\(s\) cannot be split"):
+        split_episodes(with_parts([2, 2, 2]), 0)
+
+
+def test_parts_of_the_same_name_in_two_files_are_of_two_recordings() -> None:
+    cut = [replace(one, source=f"{file}.hdf5") for file in range(4) for one in with_parts([2])]
+    assert [len(part) for part in split_episodes(cut, 0).parts().values()] == [4, 2, 2]

@@ -21,6 +21,7 @@ from workbook.data.episodes import CONTROL_RATE_HZ, Episode, LeftOut, Origin, St
 from workbook.data.grippers import find_openings, unify_grippers
 from workbook.data.layout import ActionLayout
 from workbook.data.left_out import Copy, check_left_out, leave_out_copies, leave_out_emptied, leave_out_unusable
+from workbook.data.names import check_names
 from workbook.data.sources.read import read_recorded_starts, read_recordings
 from workbook.data.split import Split, split_episodes
 
@@ -102,6 +103,7 @@ def prepare_dataset(
     config = config or DataConfig()
     layout = config.check()
     recordings = read_recordings(data, config.read_options, on_progress)
+    check_names(recordings.names, layout, recordings.origin.name)
     distinct, copies = leave_out_copies(recordings.episodes)
     usable, unusable = leave_out_unusable(distinct, layout, config.chunk_len)
     left_out = (*recordings.left_out, *unusable)
@@ -141,11 +143,14 @@ def _split(episodes: list[Episode], seed: int, copies: Sequence[Copy], left_out:
 
 
 def save_dataset(dataset: Dataset, out: OutputFolder) -> Path:
-    """Write stages/dataset.h5; the card of the data set before it goes first, so that the two cannot be mixed up."""
+    """Write stages/dataset.h5; the card of the data set before it goes first, so that the two cannot be mixed up.
+
+    It gets its name when it is whole, so neither writing nor reading it takes a lock, which not every disk has.
+    """
     path = out.stages / FILE_NAME
     path.parent.mkdir(exist_ok=True)
     stage_path(out, "data").unlink(missing_ok=True)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file.attrs.update(chunk_len=dataset.chunk_len, stride=dataset.stride, layout=dataset.layout.spec)
         for name, positions in dataset.split.parts().items():
             file[f"split/{name}"] = np.array(positions, dtype=np.int64)
@@ -179,7 +184,7 @@ def load_dataset(out: OutputFolder) -> Dataset:
     """
     path = out.stages / FILE_NAME
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)
     except OSError:
         raise InputError(f"{path}: not there, or damaged; run 01_data with the same `out` first") from None
     with file:

@@ -28,7 +28,7 @@ class Episode:
 
     actions: (T, A) float64; task: what was to be done; source: file, relative to the data folder; key: its name in
     the file; session: which recordings were made together, where a source tells; control_rate_hz: steps a second,
-    None where nothing says it.
+    None where nothing says it; part_of: the key of the recording that this is a part of, "" where it is whole.
     """
 
     actions: NDArray[np.float64]
@@ -37,6 +37,7 @@ class Episode:
     key: str
     session: str = ""
     control_rate_hz: float | None = None
+    part_of: str = ""
 
     @property
     def group(self) -> tuple[str, str]:
@@ -79,8 +80,8 @@ class Origin:
 
 
 Why = Literal[
-    "unreadable", "wrong_width", "not_finite", "too_short", "failed", "no_motion"
-]  # the last two are asked for, and no fault
+    "unreadable", "steps_missing", "wrong_width", "not_finite", "too_short", "failed", "no_motion", "short_part"
+]  # the last three are asked for or made here, and no fault
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,12 @@ class ReadOptions:
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """What a source yields."""
+    """What a source yields. names: what it calls the numbers of an action, one each, where it says it."""
 
     episodes: list[Episode]
     origin: Origin
     left_out: tuple[LeftOut, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def by_group(episodes: Sequence[Episode]) -> dict[tuple[str, str], list[int]]:

@@ -11,7 +11,7 @@ from workbook.common.errors import InputError
 from workbook.data.episodes import Episode, LeftOut
 from workbook.data.layout import ActionLayout
 
-ASKED_FOR = ("failed", "no_motion")  # reasons to leave an episode out that are no fault of the data
+ASKED_FOR = ("failed", "no_motion", "short_part")  # reasons to leave an episode out that are no fault of the data
 Copy = tuple[str, str]  # where a recording lies that is left out, and where the same one that is kept
 
 
@@ -45,7 +45,7 @@ def _problem(episode: Episode, layout: ActionLayout, chunk_len: int) -> LeftOut 
             f"{episode.place}: {shape[0]} steps are fewer than one chunk of {chunk_len}; "
             "remove this episode or choose a shorter chunk"
         )
-        return LeftOut(episode.place, "too_short", sentence)
+        return LeftOut(episode.place, "short_part" if episode.part_of else "too_short", sentence)
     return None
 
 

@@ -31,23 +31,34 @@ def split_episodes(episodes: Sequence[Episode], seed: int) -> Split:
 
     Episodes in the same order with the same sessions and tasks are split alike, whatever these are called. Episodes are
     shuffled within their group, groups are laid end to end, and each next episode goes to the part
-    that is furthest behind its share. Every run of episodes then holds the shares to within one episode.
+    that is furthest behind its share. Every run of episodes then holds the shares to within one episode. The parts of a
+    recording that was cut count as one episode and stay together.
 
     Raises:
         InputError: fewer than 4 episodes.
     """
-    if len(episodes) < FEWEST_EPISODES:
+    recordings = _recordings(episodes)
+    if len(recordings) < FEWEST_EPISODES:
         raise InputError(
-            f"{len(episodes)} episode(s) cannot be split into train, validation and test; "
+            f"{len(recordings)} episode(s) cannot be split into train, validation and test; "
             f"give at least {FEWEST_EPISODES}"
         )
     rng = np.random.default_rng(seed)
-    groups = list(by_group(episodes).values())
-    parts: dict[str, list[int]] = {name: [] for name in FRACTIONS}
+    groups = [[first for first in group if first in recordings] for group in by_group(episodes).values()]
+    firsts: dict[str, list[int]] = {name: [] for name in FRACTIONS}
     dealt = 0
     for group in (groups[i] for i in rng.permutation(len(groups))):
-        for position in rng.permutation(group):
+        for first in rng.permutation(group):
             dealt += 1
-            behind = {name: share * dealt - len(parts[name]) for name, share in FRACTIONS.items()}
-            parts[max(behind, key=behind.__getitem__)].append(int(position))
-    return Split(**{name: tuple(sorted(positions)) for name, positions in parts.items()})
+            behind = {name: share * dealt - len(firsts[name]) for name, share in FRACTIONS.items()}
+            firsts[max(behind, key=behind.__getitem__)].append(int(first))
+    return Split(**{name: tuple(sorted(i for first in of for i in recordings[first])) for name, of in firsts.items()})
+
+
+def _recordings(episodes: Sequence[Episode]) -> dict[int, list[int]]:
+    """Positions of the episodes of each recording, by the first: one, unless it was cut into parts."""
+    parts: dict[tuple[str, str], list[int]] = {}
+    for position, episode in enumerate(episodes):
+        whole = (episode.source, episode.part_of) if episode.part_of else ("", f"{position}")
+        parts.setdefault(whole, []).append(position)
+    return {positions[0]: positions for positions in parts.values()}

@@ -297,7 +297,6 @@ def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
 NO_LISTS_OF_NUMBERS: dict[str, Callable[[list], pa.Array]] = {
     "strings": lambda rows: pa.array([str(row) for row in rows]),
     "bool": lambda rows: pa.array([True] * len(rows)),
-    "scalars": lambda rows: pa.array([row[0] for row in rows]),
     "nothing": lambda rows: pa.nulls(len(rows)),
     "bytes": lambda rows: pa.array([np.float32(row).tobytes() for row in rows]),
     "categories": lambda rows: pa.array(["a"] * len(rows)).dictionary_encode(),

@@ -14,17 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fake_hub import COMMIT, FakeHub, serving
 from hub_fixtures import DATA, DEMOS, FILES, NEXT_COMMIT, OWNER_NAME, PINNED, file_path, in_another_process, refusal
 from made_up import random_demos
-from reading import assert_same_episodes, card_of, notes
-from writers import lerobot_table, write_lerobot_v2, write_lerobot_v3, write_parquet
+from reading import assert_same_episodes, card_of, notes, refused
+from writers import lerobot_table, rewrite, write_lerobot_v2, write_lerobot_v3, write_parquet
 
 from workbook import run
 from workbook.common.note import note
 from workbook.data.dataset import prepare_dataset
-from workbook.data.episodes import Recordings
+from workbook.data.episodes import ReadOptions, Recordings
 from workbook.data.sources import mirror as mirrors
 from workbook.data.sources.mirror import CACHE_VARIABLE, MARKER, NEWEST
 from workbook.data.sources.read import read_recordings
@@ -119,6 +120,77 @@ def test_redirected_ranges_send_no_more(hub: FakeHub) -> None:
     shutil.rmtree(os.environ[CACHE_VARIABLE])
     read_recordings(DATA)
     assert hub.sent == directly
+
+
+def test_the_list_of_episodes_comes_without_its_statistics(folder: Path, hub: FakeHub) -> None:
+    numbers = list(range(len(DEMOS)))
+    lengths = [len(actions) for _, actions in DEMOS]
+    lists = {"episode_index": numbers[:-1], "length": lengths[:-1], "stats/action/mean": [[0.5] * 7] * (len(DEMOS) - 1)}
+    write_parquet(folder / "meta/episodes/chunk-000/file-000.parquet", pa.table(lists))
+    recordings = read_recordings(DATA)
+    assert_same_episodes(recordings, read_recordings(folder))
+    assert len(recordings.episodes) == len(DEMOS) - 1
+    [kept] = Path(os.environ[CACHE_VARIABLE]).rglob("meta/episodes/**/*.parquet")
+    assert pq.read_table(kept).column_names == ["episode_index", "length"]
+
+
+def test_the_list_of_episodes_of_v2_comes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_lerobot_v2(tmp_path / "remote", DEMOS)
+    lines = [json.dumps({"episode_index": number, "length": 40}) for number in range(len(DEMOS) - 1)]
+    (folder / "meta/episodes.jsonl").write_text("\n".join(lines))
+    with serving({OWNER_NAME: folder}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        recordings = read_recordings(DATA)
+    assert len(recordings.episodes) == len(DEMOS) - 1
+    assert_same_episodes(recordings, read_recordings(folder))
+
+
+def test_timestamps_come_too_and_a_mirror_without_them_is_read(folder: Path, hub: FakeHub) -> None:
+    def jumping(table: pa.Table) -> pa.Table:
+        stamps = np.where(np.arange(len(table)) % 40 < 20, 0, 9) + table["timestamp"].to_numpy()
+        return table.set_column(table.column_names.index("timestamp"), "timestamp", pa.array(stamps))
+
+    for name in FILES:
+        rewrite(folder, jumping, name)
+    recordings = read_recordings(DATA)
+    assert len(recordings.episodes) == 2 * len(DEMOS)
+    assert_same_episodes(recordings, read_recordings(folder))
+    mirror = Path(os.environ[CACHE_VARIABLE]) / OWNER_NAME.replace("/", "--") / COMMIT
+    for name in FILES:
+        rewrite(mirror, lambda table: table.drop_columns(["timestamp"]), name)
+    mirrors.finish(mirror, 1, 2)
+    assert len(read_recordings(DATA).episodes) == len(DEMOS)
+
+
+def test_columns_of_actions_come_whole_whatever_they_are_called(folder: Path, hub: FakeHub) -> None:
+    """Column names with dots, one beginning with another's, and one whose name does not say that it is an action."""
+
+    def change(table: pa.Table) -> pa.Table:
+        actions = np.array(table["action"].to_pylist())
+        for name, values in {
+            "action.full": np.tile(actions, 3),
+            "action.arm.pose": 2 * actions,
+            "state": -actions,
+        }.items():
+            table = table.append_column(name, pa.array(list(values), pa.list_(pa.float64())))
+        return table.append_column("state.extra", pa.array([b"x" * 5000] * len(table)))
+
+    for name in FILES:
+        rewrite(folder, change, name)
+    for column in ("", "action.full", "action.arm.pose", "action.arm.pose+action.full"):
+        options = ReadOptions(column)
+        assert_same_episodes(read_recordings(DATA, options), read_recordings(folder, options))
+    shutil.rmtree(os.environ[CACHE_VARIABLE])
+    assert_same_episodes(read_recordings(DATA, ReadOptions("state")), read_recordings(folder, ReadOptions("state")))
+
+
+def test_a_column_that_an_earlier_copy_lacks_is_refused_with_the_way_out(folder: Path, hub: FakeHub) -> None:
+    for name in FILES:
+        rewrite(folder, lambda table: table.append_column("state", table["action"]), name)
+    read_recordings(DATA)
+    text = refused(lambda: read_recordings(DATA, ReadOptions("state")))
+    assert "has no column 'state'" in text
+    assert text.endswith("delete that to fetch it anew")
 
 
 def test_doubles_odd_numbers_and_other_column_names_come_through(

@@ -18,7 +18,6 @@ from workbook import run
 from workbook.common.errors import InputError
 from workbook.data.config import DataConfig
 from workbook.data.dataset import prepare_dataset
-from workbook.data.sources import lerobot
 from workbook.data.sources.mirror import CACHE_VARIABLE
 from workbook.data.sources.read import read_recordings
 
@@ -129,7 +128,7 @@ def test_an_error_of_the_code_is_not_blamed_on_the_connection(hub: FakeHub, monk
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr(lerobot, "wanted_columns", fail)
+    monkeypatch.setattr("workbook.data.sources.hub.fetched_columns", fail)
     with pytest.raises(ZeroDivisionError, match="a mistake"):
         read_recordings(DATA)
 

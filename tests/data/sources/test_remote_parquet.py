@@ -28,8 +28,8 @@ def parquet(rows: int, group: int, picture_bytes: int, compression: str = "snapp
     return buffer.getvalue()
 
 
-def without_pictures(names: list[str]) -> list[str]:
-    return [name for name in names if name != "picture"]
+def without_pictures(schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name != "picture"]
 
 
 @settings(deadline=None, max_examples=25)

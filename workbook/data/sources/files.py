@@ -13,18 +13,22 @@ T = TypeVar("T")
 LONGEST_DETAIL = 120  # characters of a library's own message, or of a file's own text
 
 
-def files_below(folder: Path, suffix: str) -> list[Path]:
-    """Every file with a suffix below a folder, in alphabetical order; linked folders are followed, each once.
+class UnreadableError(InputError):
+    """A file or a part of one that is damaged or no recording: of several, it can be left out."""
+
+
+def files_below(folder: Path, *suffixes: str) -> list[Path]:
+    """Every file with one of these suffixes below a folder, in alphabetical order; linked folders are followed once.
 
     Hidden files, such as those of a download that is under way, are left out.
 
     Raises:
         InputError: a folder that cannot be read.
     """
-    return sorted(_walk(folder, suffix))
+    return sorted(_walk(folder, suffixes))
 
 
-def _walk(folder: Path, suffix: str) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); fix its permissions")
 
@@ -35,7 +39,7 @@ def _walk(folder: Path, suffix: str) -> Iterator[Path]:
             subfolders.clear()  # a link that leads back
             continue
         seen.add(real)
-        named_so = (file for file in files if file.lower().endswith(suffix) and not file.startswith("."))
+        named_so = (file for file in files if file.lower().endswith(suffixes) and not file.startswith("."))
         yield from (Path(name) / file for file in named_so)
 
 
@@ -43,10 +47,10 @@ def check_is_file(path: Path) -> None:
     """Refuse what is there under a name and is no file: a pipe would be waited for.
 
     Raises:
-        InputError: names the path.
+        UnreadableError: names the path.
     """
     if not path.is_file():
-        raise InputError(f"{path}: is not a file, or a link to nothing; leave it out")
+        raise UnreadableError(f"{path}: is not a file, or a link to nothing; leave it out")
 
 
 def or_refuse(place: str, read: Callable[[], T], otherwise: str = "leading nowhere") -> T:
@@ -55,7 +59,8 @@ def or_refuse(place: str, read: Callable[[], T], otherwise: str = "leading nowhe
     otherwise: what it may be if it is neither damaged nor cut short.
 
     Raises:
-        InputError: one sentence, whatever was raised.
+        UnreadableError: one sentence, whatever was raised.
+        InputError: no permission, which is not the file's fault.
     """
     try:
         return read()
@@ -64,7 +69,7 @@ def or_refuse(place: str, read: Callable[[], T], otherwise: str = "leading nowhe
     except PermissionError:
         raise InputError(f"{place}: no permission to read it; fix its permissions") from None
     except Exception as error:
-        raise InputError(
+        raise UnreadableError(
             f"{place}: damaged, cut short or {otherwise} ({one_line(error)}); record or download it again"
         ) from None
 

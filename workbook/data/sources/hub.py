@@ -30,8 +30,10 @@ from huggingface_hub.utils import logging
 
 from workbook.common.errors import InputError
 from workbook.common.note import note
-from workbook.data.sources import lerobot, mirror
+from workbook.data.sources import mirror
 from workbook.data.sources.files import one_line
+from workbook.data.sources.lerobot_columns import fetched_columns
+from workbook.data.sources.lerobot_meta import EPISODE_COLUMNS, EPISODE_LINES, EPISODES, INFO, TASK_FILES, read_info
 from workbook.data.sources.mirror import Mirror
 from workbook.data.sources.remote_parquet import Gate, read_columns
 
@@ -48,6 +50,7 @@ class _Remote:
     repository: str
     commit: str
     files: HfFileSystem
+    action_column: str
 
     @property
     def name(self) -> str:
@@ -57,10 +60,13 @@ class _Remote:
         return f"datasets/{self.repository}@{self.commit}/{file}"
 
 
-def fetch(repository: str, revision: str = "", on_progress: OnProgress | None = None) -> Mirror:
+def fetch(
+    repository: str, revision: str = "", on_progress: OnProgress | None = None, action_column: str = ""
+) -> Mirror:
     """Mirror a data set's actions, or take the mirror of an earlier call; a broken-off one is gone on with.
 
-    revision: a branch, tag or commit; "" is the newest. Where the hub cannot be reached, what was the newest in an
+    action_column: as in `ReadOptions`; every column whose name begins with 'action' is kept besides. revision: a
+    branch, tag or commit; "" is the newest. Where the hub cannot be reached, what was the newest in an
     earlier call will do, which the notes say.
 
     Raises:
@@ -78,7 +84,9 @@ def fetch(repository: str, revision: str = "", on_progress: OnProgress | None = 
         if earlier is None:
             _refuse(f"hf://{repository}{'@' + revision if revision else ''}", error)
         return Mirror(earlier.folder, earlier.revision, (*earlier.notes, note("hub_not_asked", used=earlier.revision)))
-    found = mirror.whole(cache / commit) or _mirror(repository, commit, cache / commit, on_progress)
+    found = mirror.whole(cache / commit) or _mirror(
+        _Remote(repository, commit, HfFileSystem(endpoint=_endpoint()), action_column), cache / commit, on_progress
+    )
     if not revision:
         mirror.store(cache / mirror.NEWEST, commit.encode())
     return found
@@ -92,8 +100,7 @@ def _commit(repository: str, revision: str) -> str:
     return commit
 
 
-def _mirror(repository: str, commit: str, folder: Path, on_progress: OnProgress | None) -> Mirror:
-    remote = _Remote(repository, commit, HfFileSystem(endpoint=_endpoint()))
+def _mirror(remote: _Remote, folder: Path, on_progress: OnProgress | None) -> Mirror:
     mirror.sweep(folder)
     try:
         read, total = _copy(remote, folder, on_progress)
@@ -104,21 +111,24 @@ def _mirror(repository: str, commit: str, folder: Path, on_progress: OnProgress 
 
 def _copy(remote: _Remote, folder: Path, on_progress: OnProgress | None) -> tuple[int, int]:
     """Copy what is not there yet; returns the bytes read of the data files, about, and the bytes that they have."""
-    _copy_whole(remote, lerobot.INFO, folder)
-    lerobot.read_info(folder / lerobot.INFO)  # an unknown version is refused before anything else is fetched
+    _copy_whole(remote, INFO, folder)
+    read_info(folder / INFO)  # an unknown version is refused before anything else is fetched
     described = remote.files.ls(remote.path("meta"), detail=False)  # exists() would take an error for a no
-    for name in lerobot.TASK_FILES:
+    for name in (*TASK_FILES, EPISODE_LINES):
         if remote.path(name) in described:
             _copy_whole(remote, name, folder)
-    sizes = _data_files(remote)
+    sizes = _parquet_below(remote, "data")
+    if not sizes:
+        raise InputError(f"{remote.name}: has no data/*.parquet, so it is not a LeRobot data set of v2 or v3")
+    lists = _parquet_below(remote, EPISODES) if remote.path(EPISODES) in described else {}
     gate = Gate()
-    jobs = [partial(_copy_columns, remote, name, size, folder, gate) for name, size in sizes.items()]
+    jobs = [partial(_copy_columns, remote, name, size, folder, gate) for name, size in (sizes | lists).items()]
     read = 0
     for done, bytes_read in enumerate(_in_threads(jobs, gate), start=1):
         read += bytes_read
         if on_progress:
             on_progress(done, len(jobs))
-    return read, sum(sizes.values())
+    return read, sum((sizes | lists).values())
 
 
 def _in_threads(jobs: Sequence[Callable[[], int]], gate: Gate) -> Iterator[int]:
@@ -153,15 +163,12 @@ def _in_threads(jobs: Sequence[Callable[[], int]], gate: Gate) -> Iterator[int]:
         gate.close()
 
 
-def _data_files(remote: _Remote) -> dict[str, int]:
-    """Name and size in bytes of every data file."""
-    listing: Any = remote.files.find(remote.path("data"), detail=True)
+def _parquet_below(remote: _Remote, folder: str) -> dict[str, int]:
+    """Name and size in bytes of every parquet file below a folder."""
+    listing: Any = remote.files.find(remote.path(folder), detail=True)
     root = remote.path("")
     sizes = {path.removeprefix(root): int(entry["size"]) for path, entry in listing.items()}
-    parquet = {name: size for name, size in sizes.items() if name.endswith(".parquet")}
-    if not parquet:
-        raise InputError(f"{remote.name}: has no data/*.parquet, so it is not a LeRobot data set of v2 or v3")
-    return parquet
+    return {name: size for name, size in sizes.items() if name.endswith(".parquet")}
 
 
 def _copy_whole(remote: _Remote, name: str, folder: Path) -> None:
@@ -181,7 +188,7 @@ def _copy_columns(remote: _Remote, name: str, size: int, folder: Path, gate: Gat
     try:
         # No read-ahead: the very ranges that are needed are asked for.
         with remote.files.open(remote.path(name), "rb", cache_type="none") as source:
-            table, read = read_columns(source, size, partial(lerobot.wanted_columns, place=place), gate)
+            table, read = read_columns(source, size, partial(_columns, remote, name), gate)
     except pa.ArrowInvalid as error:
         raise InputError(
             f"{place}: came cut short, or is damaged on the hub ({one_line(error)}); run it again, or name another "
@@ -190,6 +197,13 @@ def _copy_columns(remote: _Remote, name: str, size: int, folder: Path, gate: Gat
     with gate.passing():
         mirror.store_table(folder / name, table)
     return read
+
+
+def _columns(remote: _Remote, name: str, schema: pa.Schema) -> list[str]:
+    """The columns of a file that are copied: of the list of episodes, without the statistics in it."""
+    if name.startswith(EPISODES):
+        return [column for column in EPISODE_COLUMNS if column in schema.names]
+    return fetched_columns(schema, remote.action_column, f"{remote.name}, {name}")
 
 
 def _endpoint() -> str | None:
@@ -238,7 +252,7 @@ def _reason(error: Exception) -> str:
     if status in (401, 403):
         return f"the hub refused ({status}); run `hf auth login`, or unset HF_TOKEN where it is an old one"
     if isinstance(error, (FileNotFoundError, EntryNotFoundError)):
-        return f"is not a LeRobot data set (no {lerobot.INFO}); of HDF5 files, download them and give their folder"
+        return f"is not a LeRobot data set (no {INFO}); of HDF5 files, download them and give their folder"
     if isinstance(error, OfflineModeIsEnabled):
         return "the hub is switched off by HF_HUB_OFFLINE, and this was not fetched earlier"
     if status is not None:

@@ -2,173 +2,173 @@
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
 from workbook.common.note import Note, note
-from workbook.data.episodes import CONTROL_RATE_HZ, Episode, control_rate
-from workbook.data.sources.files import check_is_file, files_below, one_line, or_refuse
-from workbook.data.sources.libero_suites import is_libero_task
+from workbook.data.episodes import Episode, LeftOut, Origin, ReadOptions, Recordings, control_rate
+from workbook.data.sources.clock import Clock, read_clock
+from workbook.data.sources.files import UnreadableError, check_is_file, files_below, or_refuse
+from workbook.data.sources.lerobot_columns import (
+    INDEX_COLUMNS,
+    action_columns,
+    actions_of,
+    chosen_columns,
+    integers_of,
+    seconds_of,
+    wanted_columns,
+)
+from workbook.data.sources.lerobot_meta import (
+    INFO,
+    OTHERWISE,
+    Listed,
+    names_of,
+    rate_of,
+    read_info,
+    read_listed,
+    read_tasks,
+)
 
-INFO = "meta/info.json"
-TASK_FILES = ("meta/tasks.parquet", "meta/tasks.jsonl")  # of v3 and of v2
-ACTION_COLUMNS = ("action", "actions")
-INDEX_COLUMNS = ("episode_index", "frame_index", "task_index")
-OTHERWISE = "not as LeRobot writes it"
-VERSIONS = r"v[23](\.|$)"
+PLACES_NAMED = 3  # of many, in a note
+SAME_RATE = 0.05  # by which the rate of a clock may differ from the one that is said
 
 
 def is_dataset(folder: Path) -> bool:
     return (folder / INFO).exists()
 
 
-def read_folder(folder: Path) -> tuple[list[Episode], str, list[Note]]:
-    """Episodes in order of `episode_index`, steps in order of `frame_index`; the version; and what to know of them.
+def read_folder(folder: Path, options: ReadOptions | None = None) -> Recordings:
+    """Episodes in order of `episode_index`, steps in order of `frame_index`, cut where their timestamps jump.
+
+    Files that are damaged and episodes with steps missing are left out, and so is what the data set's own list of
+    episodes does not have.
 
     Raises:
-        InputError: a file that is missing, damaged, or not as the format says; names the file and the place.
+        InputError: a file that is missing or not as the format says, or nothing that can be read; names the place.
     """
+    column = (options or ReadOptions()).action_column
     info = read_info(folder / INFO)
-    tasks = _read_tasks(folder)
-    files = [_read_rows(file, str(file.relative_to(folder))) for file in _data_files(folder)]
-    rate, notes = _control_rate(info, tasks)
-    episodes = _group(files, tasks, rate)
-    return episodes, str(info["codebase_version"]), notes + _missing(info, episodes)
-
-
-def wanted_columns(names: list[str], place: str) -> list[str]:
-    """The columns to read of those that a file has: the actions, and what orders them.
-
-    Raises:
-        InputError: one of them is not there.
-    """
-    action = next((name for name in ACTION_COLUMNS if name in names), None)
-    if action is None:
-        raise InputError(
-            f"{place}: has no column 'action' or 'actions' (it has {one_line(', '.join(names))}); leave it out"
-        )
-    for name in INDEX_COLUMNS[:2]:
-        if name not in names:
-            raise InputError(f"{place}: has no column '{name}', so its steps cannot be put in order; convert it again")
-    return [action, *(name for name in INDEX_COLUMNS if name in names)]
-
-
-def read_info(path: Path) -> dict[str, Any]:
-    """The content of meta/info.json.
-
-    Raises:
-        InputError: damaged, or of a version that is not read here.
-    """
-    check_is_file(path)
-    info = or_refuse(str(path), lambda: json.loads(path.read_text(encoding="utf8")), OTHERWISE)
-    version = info.get("codebase_version") if isinstance(info, dict) else None
-    if not isinstance(version, str):
-        raise InputError(f"{path}: has no 'codebase_version', so it is not LeRobot's; give another folder")
-    if not re.match(VERSIONS, version):
-        raise InputError(
-            f"{path}: is LeRobot {one_line(version)}; convert the data set to v2 or v3 with LeRobot's own converter"
-        )
-    return info
-
-
-def _read_tasks(folder: Path) -> dict[int, str]:
-    """task_index -> instruction; empty where the data set has no list of tasks."""
-    for name, parse in zip(TASK_FILES, (_tasks_of_parquet, _tasks_of_lines), strict=True):
-        if (folder / name).exists():
-            check_is_file(folder / name)
-            return or_refuse(name, partial(parse, folder / name), OTHERWISE)
-    return {}
-
-
-def _tasks_of_parquet(path: Path) -> dict[int, str]:
-    """v3 keeps the instruction in the index of the frame, whatever that column is called."""
-    table = pq.ParquetFile(path).read()
-    names = [field.name for field in table.schema if _is_text(field.type) and field.name != "task_index"]
-    if not names:
-        raise ValueError("no column of text")
-    tasks = table["task" if "task" in names else names[0]].to_pylist()
-    numbers = map(int, table["task_index"].to_pylist())
-    return {number: task for number, task in zip(numbers, tasks, strict=True) if task}
-
-
-def _tasks_of_lines(path: Path) -> dict[int, str]:
-    # Not splitlines(), which also cuts at separators that may stand inside a JSON string.
-    entries = [json.loads(line) for line in path.read_text(encoding="utf8").split("\n") if line.strip()]
-    return {int(entry["task_index"]): str(entry["task"]) for entry in entries if entry["task"]}
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _data_files(folder: Path) -> list[Path]:
-    files = files_below(folder / "data", ".parquet") if (folder / "data").is_dir() else []
-    if not files:
-        raise InputError(f"{folder}: has {INFO} and no data/*.parquet; download the data set again")
-    return files
-
-
-def _read_rows(path: Path, place: str) -> _Rows:
-    """The wanted columns of one file."""
-    check_is_file(path)
-
-    def read() -> _Rows:
-        with pq.ParquetFile(path) as file:
-            return _rows(file.read(columns=wanted_columns(file.schema_arrow.names, place)), place)
-
-    return or_refuse(place, read, OTHERWISE)
-
-
-def _control_rate(info: dict[str, Any], tasks: dict[int, str]) -> tuple[float | None, list[Note]]:
-    """Steps a second. LIBERO's conversions say 10 fps, which is the label of the conversion: its control rate is 20."""
-    rate = control_rate(info.get("fps"))
-    if tasks and rate not in (None, CONTROL_RATE_HZ) and all(map(is_libero_task, tasks.values())):
-        return CONTROL_RATE_HZ, [note("liberos_rate", said=rate, taken=CONTROL_RATE_HZ)]
-    return rate, []
-
-
-def _missing(info: dict[str, Any], episodes: list[Episode]) -> list[Note]:
-    """What is said of episodes that are not there.
-
-    Raises:
-        InputError: every episode is there, but steps are missing: at the end of one, where nothing else would tell.
-    """
-    promised = info.get("total_episodes")
-    if isinstance(promised, int) and promised != len(episodes):
-        return [note("episodes_missing", file=INFO, promised=promised, found=len(episodes))]
-    steps, found = info.get("total_frames"), sum(len(episode.actions) for episode in episodes)
-    if isinstance(promised, int) and isinstance(steps, int) and steps != found:
-        raise InputError(
-            f"{INFO}: promises {steps:,} steps, and data/ has {found:,} in as many episodes as promised; "
-            "download it again"
-        )
-    return []
+    tasks = read_tasks(folder)
+    listed, notes = read_listed(folder)
+    files, left_out = _read_files(folder, column, listed)
+    rate, of_rate = rate_of(info, tasks)
+    found = _group(files, listed)
+    left_out += found.left_out
+    episodes, of_clocks = _cut(found, tasks, rate, control_rate(info.get("fps")))
+    names = names_of(info, files[0].columns, files[0].widths)
+    notes += [*of_rate, *_of_columns(files[0], column, names), *_missing(info, listed, found, left_out), *of_clocks]
+    origin = Origin(f"LeRobot {info['codebase_version']}", str(folder), notes=tuple(notes))
+    return Recordings(episodes, origin, tuple(left_out), names)
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of one file. actions: (N, A); episode, frame, task: (N,), the task -1 where the file has none."""
+    """Rows of one file. actions: (N, A), from `columns` of these widths; episode, frame, task: (N,), the task -1 where
+
+    the file has none; seconds: (N,), NaN where it has none; others: columns of actions that were not read.
+    """
 
     place: str
+    columns: list[str]
+    widths: list[int]
+    others: list[str]
     actions: NDArray[np.float64]
     episode: NDArray[np.int64]
     frame: NDArray[np.int64]
     task: NDArray[np.int64]
+    seconds: NDArray[np.floating[Any]]
 
 
-def _group(files: list[_Rows], tasks: dict[int, str], rate: float | None) -> list[Episode]:
-    """Put the rows of all files together and cut them into episodes."""
+def _read_files(folder: Path, column: str, listed: Listed | None) -> tuple[list[_Rows], list[LeftOut]]:
+    """The wanted columns of every data file, and the episodes that lie in one that cannot be read."""
+    paths = files_below(folder / "data", ".parquet") if (folder / "data").is_dir() else []
+    if not paths:
+        raise InputError(f"{folder}: has {INFO} and no data/*.parquet; download the data set again")
+    files: list[_Rows] = []
+    damaged: list[UnreadableError] = []
+    left_out = []
+    for path in paths:
+        place = str(path.relative_to(folder))
+        try:
+            files.append(_read_rows(path, place, column))
+        except UnreadableError as error:
+            damaged.append(error)
+            sentence = f"{error}, or, to go on without it, remove the file or give a larger --max-left-out"
+            inside = [f"{place}, episode {number}" for number in (listed.inside(place) if listed else ())]
+            left_out += [LeftOut(name, "unreadable", sentence) for name in inside or [place]]
+    if not files:
+        raise damaged[0]
+    return files, left_out
+
+
+def _read_rows(path: Path, place: str, column: str) -> _Rows:
+    check_is_file(path)
+
+    def read() -> _Rows:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            table = file.read(columns=wanted_columns(schema, column, place))
+        columns = chosen_columns(schema, column, place)
+        actions = actions_of(table, columns, place)
+        episode, frame, task = (
+            integers_of(table[name], f"{place}, column '{name}'")
+            if name in table.column_names
+            else np.full(table.num_rows, -1, dtype=np.int64)
+            for name in INDEX_COLUMNS
+        )
+        others = [name for name in action_columns(schema) if name not in columns]
+        widths = [part.shape[1] for part in actions]
+        side_by_side = np.concatenate(actions, axis=1)
+        return _Rows(place, columns, widths, others, side_by_side, episode, frame, task, seconds_of(table))
+
+    return or_refuse(place, read, OTHERWISE)
+
+
+def _of_columns(file: _Rows, named: str, names: Sequence[str]) -> list[Note]:
+    """What else could have been read, and what the numbers are called."""
+    notes = [note("action_names", names=list(names))] if names else []
+    if file.others and not named:
+        notes.append(note("other_actions", taken=file.columns[0], others=file.others))
+    return notes
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """The steps of one episode, in order."""
+
+    number: int
+    source: str
+    actions: NDArray[np.float64]
+    task: NDArray[np.int64]
+    seconds: NDArray[np.floating[Any]]
+
+    @property
+    def place(self) -> str:
+        return f"{self.source}, episode {self.number}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The episodes that are whole, those that are not, and places of those that the data set does not list."""
+
+    whole: list[_Steps]
+    left_out: list[LeftOut]
+    not_listed: list[str]
+
+
+def _group(files: list[_Rows], listed: Listed | None) -> _Found:
+    """Put the rows of all files together and take them apart into episodes.
+
+    Raises:
+        InputError: no rows, rows of different widths, or none of an episode that is listed.
+    """
     filled = [rows for rows in files if len(rows.actions)]
     _refuse_mixed_widths(filled, files[0].place)
     episode = np.concatenate([rows.episode for rows in filled])
@@ -176,65 +176,26 @@ def _group(files: list[_Rows], tasks: dict[int, str], rate: float | None) -> lis
     order = np.lexsort((frame, episode))
     actions = np.concatenate([rows.actions for rows in filled])[order]
     task = np.concatenate([rows.task for rows in filled])[order]
+    seconds = np.concatenate([rows.seconds for rows in filled])[order]
     file = np.repeat(np.arange(len(filled)), [len(rows.actions) for rows in filled])[order]
     episode, frame = episode[order], frame[order]
     starts = np.flatnonzero(np.diff(episode, prepend=episode[0] - 1))
-    episodes = []
+    found = _Found([], [], [])
     for start, end in zip(starts, [*starts[1:], len(episode)], strict=True):
-        source, key = filled[file[start]].place, f"episode {episode[start]}"
-        _check_frames(frame[start:end], f"{source}, {key}")
-        name = _task_name(task[start:end], tasks)
-        episodes.append(Episode(actions[start:end], name, source, key, control_rate_hz=rate))
-    return episodes
-
-
-def _rows(table: pa.Table, place: str) -> _Rows:
-    action = next(name for name in ACTION_COLUMNS if name in table.column_names)
-    episode, frame, task = (
-        _integers(table[name], f"{place}, column '{name}'")
-        if name in table.column_names
-        else np.full(table.num_rows, -1, dtype=np.int64)
-        for name in INDEX_COLUMNS
-    )
-    return _Rows(place, _actions(table[action], f"{place}, column '{action}'"), episode, frame, task)
-
-
-def _integers(column: pa.ChunkedArray, place: str) -> NDArray[np.int64]:
-    """An index column, whether its entries are numbers or lists of one number."""
-    if _is_list(column.type):
-        column = pc.list_element(column, 0)
-    if not pa.types.is_integer(column.type):
-        raise InputError(f"{place}: holds {column.type}, not whole numbers; convert the data set again")
-    if column.null_count:
-        raise InputError(f"{place}: has {column.null_count} empty entries; convert the data set again")
-    return column.to_numpy().astype(np.int64)
-
-
-def _actions(column: pa.ChunkedArray, place: str) -> NDArray[np.float64]:
-    kind = column.type
-    if not _is_list(kind) or not _is_number(kind.value_type):
-        raise InputError(f"{place}: holds {kind}, not lists of numbers; convert the data set again")
-    if column.null_count:
-        raise InputError(f"{place}: has {column.null_count} empty entries; convert the data set again")
-    if not len(column):
-        return np.zeros((0, 0))
-    lengths = pc.list_value_length(column).to_numpy()
-    width = int(lengths[0])
-    if (lengths != width).any():
-        row = int(np.argmax(lengths != width))
-        raise InputError(f"{place}, row {row}: has {lengths[row]} numbers, and row 0 has {width}; convert it again")
-    values = pc.list_flatten(column)
-    if values.null_count:
-        raise InputError(f"{place}: has {values.null_count} empty numbers; convert the data set again")
-    return values.to_numpy().astype(np.float64).reshape(-1, width)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+        number = int(episode[start])
+        steps = _Steps(number, filled[file[start]].place, actions[start:end], task[start:end], seconds[start:end])
+        if listed and number not in listed.lengths:
+            found.not_listed.append(steps.place)
+        elif problem := _missing_steps(frame[start:end], listed.lengths[number] if listed else None, listed):
+            found.left_out.append(LeftOut(steps.place, "steps_missing", f"{steps.place}: {problem}"))
+        else:
+            found.whole.append(steps)
+    if listed and not found.whole and not found.left_out:
+        raise InputError(
+            f"{listed.file}: lists no episode of those in data/ (the first is {found.not_listed[0]}); "
+            "download the data set again"
+        )
+    return found
 
 
 def _refuse_mixed_widths(files: list[_Rows], first_file: str) -> None:
@@ -249,15 +210,93 @@ def _refuse_mixed_widths(files: list[_Rows], first_file: str) -> None:
             )
 
 
-def _check_frames(frame: NDArray[np.int64], place: str) -> None:
-    """Steps 0, 1, 2, ... without a gap: a chunk across one would be a motion that nobody made."""
+def _missing_steps(frame: NDArray[np.int64], length: int | None, listed: Listed | None) -> str:
+    """Steps are 0, 1, 2, ... without a gap, or a chunk across one would be a motion that nobody made; "" if so."""
     wrong = np.flatnonzero(frame != np.arange(len(frame)))
-    if not len(wrong):
+    if len(wrong):
+        at = int(wrong[0])
+        if at and frame[at] == frame[at - 1]:
+            return f"frame_index {frame[at]} is there twice; remove the copy, or convert it again"
+        return f"frame_index {at} is missing (next is {frame[at]}); download or convert it again"
+    if listed and length != len(frame):
+        return f"has {len(frame)} steps, and {length} by {listed.file}; download it again"
+    return ""
+
+
+def _missing(info: dict[str, Any], listed: Listed | None, found: _Found, left_out: Sequence[LeftOut]) -> Iterator[Note]:
+    """What is said of episodes that are not there, or should not be.
+
+    Raises:
+        InputError: every episode is there, but steps are missing: at the end of one, where nothing else would tell.
+    """
+    if listed and found.not_listed:
+        yield note("not_listed", file=listed.file, count=len(found.not_listed), first=found.not_listed[0])
+    there = len(found.whole) + len(found.left_out)
+    promised = len(listed.lengths) if listed else info.get("total_episodes")
+    lost = len(left_out) - len(found.left_out)
+    if isinstance(promised, int) and promised != there + lost:
+        yield note("episodes_missing", file=listed.file if listed else INFO, promised=promised, found=there)
         return
-    at = int(wrong[0])
-    if at and frame[at] == frame[at - 1]:
-        raise InputError(f"{place}: frame_index {frame[at]} is there twice; remove the copy, or convert it again")
-    raise InputError(f"{place}: frame_index {at} is missing (next is {frame[at]}); download or convert it again")
+    steps, counted = info.get("total_frames"), sum(len(steps.actions) for steps in found.whole)
+    if listed or left_out or not isinstance(promised, int) or not isinstance(steps, int):
+        return
+    if steps != counted:
+        raise InputError(
+            f"{INFO}: promises {steps:,} steps, and data/ has {counted:,} in as many episodes as promised; "
+            "download it again"
+        )
+
+
+def _cut(
+    found: _Found, tasks: dict[int, str], rate: float | None, said: float | None
+) -> tuple[list[Episode], list[Note]]:
+    """The episodes, each cut where its timestamps jump, and what their clocks say.
+
+    said: steps a second by the data set itself, which `rate` may have corrected.
+    """
+    episodes: list[Episode] = []
+    clocks: list[tuple[_Steps, Clock]] = []
+    for steps in found.whole:
+        name = _task_name(steps.task, tasks)
+        whole = Episode(steps.actions, name, steps.source, f"episode {steps.number}", control_rate_hz=rate)
+        clock = read_clock(steps.seconds, rate)
+        if clock:
+            clocks.append((steps, clock))
+        episodes.extend(_parts(whole, clock.jumps if clock else []))
+    return episodes, [*_of_jumps(clocks), *_of_clocks(clocks, rate, said)]
+
+
+def _parts(whole: Episode, jumps: Sequence[int]) -> list[Episode]:
+    """An episode cut before these steps; the parts after the first are called by the step that they begin with."""
+    if not jumps:
+        return [whole]
+    return [
+        replace(whole, actions=part, key=f"{whole.key}, from step {start}" if start else whole.key, part_of=whole.key)
+        for start, part in zip([0, *jumps], np.split(whole.actions, jumps), strict=True)
+    ]
+
+
+def _of_jumps(clocks: Sequence[tuple[_Steps, Clock]]) -> Iterator[Note]:
+    places = [f"{steps.place}, step {step}" for steps, clock in clocks for step in clock.jumps]
+    if places:
+        yield note(
+            "timestamps_jump",
+            gaps=sum(len(clock.gaps) for _, clock in clocks),
+            restarts=sum(len(clock.restarts) for _, clock in clocks),
+            episodes=sum(bool(clock.jumps) for _, clock in clocks),
+            first=places[:PLACES_NAMED],
+        )
+
+
+def _of_clocks(clocks: Sequence[tuple[_Steps, Clock]], rate: float | None, said: float | None) -> Iterator[Note]:
+    still = [steps.place for steps, clock in clocks if clock.stands_still]
+    if still:
+        yield note("timestamps_stand_still", episodes=len(still), of=len(clocks), first=still[0])
+    measured = [clock.step for _, clock in clocks if clock.step is not None]
+    if measured and rate and said:
+        found = 1 / float(np.median(measured))
+        if min(abs(found / rate - 1), abs(found / said - 1)) > SAME_RATE:
+            yield note("timestamps_rate", found=found, said=rate)
 
 
 def _task_name(task: NDArray[np.int64], tasks: dict[int, str]) -> str:

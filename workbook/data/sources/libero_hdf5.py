@@ -1,4 +1,4 @@
-"""Reader of LIBERO's HDF5 demonstrations: the actions alone, never the images."""
+"""Reader of demonstrations in HDF5, LIBERO's, robomimic's and ManiSkill's: the actions alone, never the images."""
 
 from __future__ import annotations
 
@@ -7,78 +7,224 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from workbook.common.errors import InputError
-from workbook.data.episodes import Episode, Start, control_rate
-from workbook.data.sources.files import check_is_file, files_below, or_refuse
+from workbook.common.note import Note, note
+from workbook.data.episodes import Episode, LeftOut, Origin, ReadOptions, Recordings, Start, control_rate
+from workbook.data.layout import POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT
+from workbook.data.sources.files import UnreadableError, files_below, one_line, or_refuse
+from workbook.data.sources.hdf5 import opened, read_numbers
 
-SUFFIX = ".hdf5"  # of files in a folder; a file that is named itself may have any
+SUFFIXES = (".hdf5", ".h5")  # of files in a folder; a file that is named itself may have any
+LIBERO, ROBOMIMIC, MANISKILL = "LIBERO HDF5", "robomimic HDF5", "ManiSkill HDF5"
+ACTIONS = "actions"
+TRAJECTORY = r"traj_\d+"  # ManiSkill's name of a demonstration, at the top of the file
+# Isaac Lab's attribute of a demo, robosuite's, and ManiSkill's dataset, which has an entry a step.
+SUCCESS = ("success", "successful")
+# What a robosuite controller puts out for an action of 1: metres, and radians.
+LIBEROS_OUTPUT = (*(POSITION_MM_PER_UNIT / 1000,) * 3, *(float(np.radians(ROTATION_DEG_PER_UNIT)),) * 3)
 
 
-def read_file(path: Path) -> list[Episode]:
+def read_file(path: Path, options: ReadOptions | None = None) -> Recordings:
     """Episodes of one file, in numeric order of the demos.
 
     Raises:
-        InputError: not HDF5, damaged, or no actions in it.
+        InputError: not HDF5, damaged, or no demonstration in it.
     """
-    return _read_file(path, path.name)
+    options = options or ReadOptions()
+    return _together(str(path), [_read_file(path, path.name, options)], [], options)
 
 
-def read_folder(folder: Path) -> list[Episode]:
+def read_folder(folder: Path, options: ReadOptions | None = None) -> Recordings:
     """Episodes of every HDF5 file below a folder, files in alphabetical order; none where there is no such file.
 
+    Of several files, those that cannot be read are left out.
+
     Raises:
-        InputError: a folder or file that cannot be read.
+        InputError: a folder that cannot be read, or nothing but files that cannot.
     """
-    files = files_below(folder, SUFFIX)
-    return [episode for file in files for episode in _read_file(file, str(file.relative_to(folder)))]
+    options = options or ReadOptions()
+    read: list[_Demos] = []
+    refused: list[UnreadableError] = []
+    left_out = []
+    for path in files_below(folder, *SUFFIXES):
+        source = str(path.relative_to(folder))
+        try:
+            read.append(_read_file(path, source, options))
+        except UnreadableError as error:
+            refused.append(error)
+            left_out.append(LeftOut(source, "unreadable", str(error)))
+    if refused and not read:
+        raise refused[0]
+    return _together(str(folder), read, left_out, options)
 
 
-def _read_file(path: Path, source: str) -> list[Episode]:
-    check_is_file(path)
-    try:
-        file = h5py.File(path, "r")
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it; fix its permissions") from None
-    except (OSError, ValueError):
-        raise InputError(
-            f"{path}: not an HDF5 file, cut short, or open for writing elsewhere; download it again, or leave it out"
-        ) from None
-    with file:
-        return _read_demos(file, source)
+@dataclass(frozen=True, eq=False)
+class _Demos:
+    """What one file yields. kind: of file; succeeded: of every demo, None where it does not say; notes: what to know"""
+
+    kind: str
+    episodes: list[Episode]
+    left_out: list[LeftOut]
+    succeeded: list[bool | None]
+    notes: list[Note]
 
 
-def _read_demos(file: h5py.File, source: str) -> list[Episode]:
-    # A damaged file can raise nearly anything from inside h5py, so these reads are fenced one by one.
-    group = or_refuse(source, lambda: file.get("data"))
-    if not isinstance(group, h5py.Group):
-        raise InputError(f"{source}: has no group 'data', so it is not a LIBERO demonstration file")
+def _together(name: str, files: Sequence[_Demos], left_out: Sequence[LeftOut], options: ReadOptions) -> Recordings:
+    succeeded = [said for file in files for said in file.succeeded]
+    notes: list[Note] = []
+    for file in files:
+        notes.extend(one for one in file.notes if one not in notes)
+    if options.only_successful and set(succeeded) <= {None}:
+        notes.append(note("success_not_said"))
+    elif not options.only_successful and False in succeeded:
+        notes.append(note("marked_failed", failed=succeeded.count(False), of=len(succeeded)))
+    kinds = " and ".join(dict.fromkeys(file.kind for file in files)) or LIBERO
+    return Recordings(
+        [episode for file in files for episode in file.episodes],
+        Origin(kinds, name, notes=tuple(notes)),
+        (*left_out, *(one for file in files for one in file.left_out)),
+    )
+
+
+def _read_file(path: Path, source: str, options: ReadOptions) -> _Demos:
+    with opened(path) as file:
+        # A damaged file can raise nearly anything from inside h5py, so these reads are fenced one by one.
+        data = or_refuse(source, lambda: file.get("data"))
+        if isinstance(data, h5py.Group):
+            return _read_demos(data, source, options)
+        names = or_refuse(source, lambda: sorted(file, key=_numeric_order))
+        trajectories = [name for name in names if re.fullmatch(TRAJECTORY, name)]
+        if not trajectories:
+            raise UnreadableError(
+                f"{source}: has no group 'data' and no traj_0, so it is not LIBERO's, robomimic's or ManiSkill's (it "
+                f"holds {one_line(', '.join(names)) or 'nothing'}{', as ALOHA writes it' if 'action' in names else ''})"
+                "; convert it to a LeRobot data set, or leave it out"
+            )
+        return _read_trajectories(file, path, source, trajectories, options)
+
+
+def _read_demos(group: h5py.Group, source: str, options: ReadOptions) -> _Demos:
+    """LIBERO's files, and robomimic's, which say their environment and not what was to be done."""
     keys = or_refuse(source, lambda: sorted(group, key=_numeric_order))
-    demos = {key: or_refuse(f"{source}, {key}", partial(group.__getitem__, key)) for key in keys}
-    demos = {key: demo for key, demo in demos.items() if isinstance(demo, h5py.Group)}
-    if not demos:
-        raise InputError(f"{source}: group 'data' holds no demonstration; leave this file out")
     task = or_refuse(source, lambda: _task_name(group, source))
-    rate = or_refuse(source, lambda: _control_rate(group))
-    return [
-        Episode(_read_actions(demo, f"{source}, {key}"), task, source, key, session=source, control_rate_hz=rate)
-        for key, demo in demos.items()
-    ]
+    said = or_refuse(source, lambda: _json_of(group.attrs.get("env_args")))
+    environment = said.get("env_name")
+    is_robomimic = environment is not None and not {"problem_info", "bddl_file_name"} & set(group.attrs)
+    arguments = said.get("env_kwargs")
+    arguments = arguments if isinstance(arguments, dict) else {}
+    found = _read_keys(group, keys, source, options, task, control_rate(arguments.get("control_freq")))
+    if not found.succeeded and not found.left_out:
+        raise UnreadableError(f"{source}: group 'data' holds no demonstration; leave this file out")
+    if not is_robomimic:
+        return found
+    notes = _note_of_controller(ROBOMIMIC, environment, arguments.get("controller_configs"))
+    return _Demos(ROBOMIMIC, found.episodes, found.left_out, found.succeeded, [*notes, *found.notes])
 
 
-def _read_actions(demo: h5py.Group, place: str) -> np.ndarray:
-    actions = or_refuse(place, lambda: demo.get("actions"))
-    if not isinstance(actions, h5py.Dataset) or actions.shape is None:
-        raise InputError(f"{place}: has no dataset 'actions'; leave this file out or record it again")
-    kind = or_refuse(place, lambda: actions.dtype)
-    if kind.kind not in "fiu":
-        raise InputError(f"{place}: 'actions' holds {kind}, not numbers; convert it to floating point")
-    return or_refuse(place, lambda: actions[()].astype(np.float64))
+def _read_trajectories(file: h5py.File, path: Path, source: str, keys: Sequence[str], options: ReadOptions) -> _Demos:
+    """ManiSkill's files; the file of the same name with .json, where it lies beside, says what was recorded."""
+    beside = path.with_suffix(".json")
+    text = or_refuse(str(beside), lambda: beside.read_text(encoding="utf8")) if beside.is_file() else None
+    said = _json_of(text).get("env_info")
+    said = said if isinstance(said, dict) else {}
+    environment = said.get("env_id")
+    found = _read_keys(file, keys, source, options, str(environment or _named_by_file(source)), None)
+    arguments = said.get("env_kwargs")
+    mode = arguments.get("control_mode") if isinstance(arguments, dict) else None
+    notes = _note_of_controller(MANISKILL, environment, mode)
+    return _Demos(MANISKILL, found.episodes, found.left_out, found.succeeded, [*notes, *found.notes])
+
+
+def _read_keys(
+    group: h5py.Group, keys: Sequence[str], source: str, options: ReadOptions, task: str, rate: float | None
+) -> _Demos:
+    """Every demo of a group; what in it is no group is passed over, and what cannot be read left out."""
+    found = _Demos(LIBERO, [], [], [], [])
+    for key in keys:
+        place = f"{source}, {key}"
+        try:
+            demo = or_refuse(place, partial(group.__getitem__, key))
+            if not isinstance(demo, h5py.Group):
+                continue
+            actions = _read_actions(demo, place, options.action_column)
+        except UnreadableError as error:
+            found.left_out.append(LeftOut(place, "unreadable", str(error)))
+            continue
+        if not found.succeeded:
+            found.notes.extend(_note_of_others(demo, options.action_column))
+        succeeded = _succeeded(demo, place)
+        found.succeeded.append(succeeded)
+        if options.only_successful and succeeded is False:
+            sentence = f"{place}: is marked as failed; leave out --only-successful to keep it"
+            found.left_out.append(LeftOut(place, "failed", sentence))
+        else:
+            found.episodes.append(Episode(actions, task, source, key, session=source, control_rate_hz=rate))
+    return found
+
+
+def _read_actions(demo: h5py.Group, place: str, named: str) -> NDArray[np.float64]:
+    """named: '' is the usual dataset; 'a+b' joins two side by side."""
+    if not named:
+        return read_numbers(demo, ACTIONS, place)
+    parts = [read_numbers(demo, name.strip(), place) for name in named.split("+")]
+    columns = [part[:, None] if part.ndim == 1 else part for part in parts]
+    if len({len(part) for part in columns}) > 1 or any(part.ndim != 2 for part in columns):
+        shapes = " and ".join(str(part.shape) for part in parts)
+        raise UnreadableError(
+            f"{place}: '{one_line(named)}' have shapes {shapes}, which do not join; give other datasets"
+        )
+    return np.concatenate(columns, axis=1)
+
+
+def _succeeded(demo: h5py.Group, place: str) -> bool | None:
+    """Whether a demo is marked as a success: by an attribute, or by the last entry of a dataset; None: it is not said.
+
+    The masks of robomimic are filters of demos and `dones` end them: neither says that one failed.
+    """
+
+    def said() -> bool | None:
+        for name in SUCCESS:
+            found = demo.attrs.get(name, demo.get(name))
+            if found is not None:
+                values = np.atleast_1d(found[()] if isinstance(found, h5py.Dataset) else found)
+                return bool(values.reshape(-1)[-1]) if values.size and values.dtype.kind in "biuf" else None
+        return None
+
+    with suppress(UnreadableError):
+        return or_refuse(place, said)
+    return None
+
+
+def _note_of_others(demo: h5py.Group, named: str) -> list[Note]:
+    """Datasets of actions that stand beside the one that is read."""
+    beside = [name for name in or_refuse("", lambda: list(demo)) if name.startswith(("action", "abs_action"))]
+    others = [name for name in beside if name != ACTIONS]
+    return [note("other_actions", taken=ACTIONS, others=others)] if others and not named else []
+
+
+def _note_of_controller(kind: str, environment: object, controller: object) -> list[Note]:
+    """That errors in mm assume LIBERO's controller, where another moved the arm or none is named."""
+    if isinstance(controller, dict):
+        arms = controller.get("body_parts")  # robosuite from 1.5 on: a controller for every part of the robot
+        arm = arms.get("right") if isinstance(arms, dict) else controller
+        arm = arm if isinstance(arm, dict) else {}
+        is_delta = arm.get("control_delta", arm.get("input_type") in (None, "delta"))
+        output = arm.get("output_max")
+        same = isinstance(output, list) and len(output) == 6 and np.array_equal(np.round(output, 9), LIBEROS_OUTPUT)
+        if arm.get("type") == "OSC_POSE" and is_delta and same:
+            return []
+        controller = arm.get("type")
+    names = [one_line(word) if isinstance(word, str) else "" for word in (environment, controller)]
+    return [note("other_controller", kind=kind, environment=names[0], controller=names[1])]
 
 
 def _numeric_order(key: str) -> tuple[int, str]:
@@ -87,23 +233,23 @@ def _numeric_order(key: str) -> tuple[int, str]:
     return (int(number[1]), key) if number else (2**62, key)
 
 
+def _named_by_file(source: str) -> str:
+    return re.sub(r"_demo$", "", Path(source).stem).replace("_", " ")
+
+
 def _task_name(group: h5py.Group, source: str) -> str:
     """The instruction, or the file's name where there is none."""
-    named_by_file = re.sub(r"_demo$", "", Path(source).stem).replace("_", " ")
-    try:
-        instruction = json.loads(group.attrs["problem_info"])["language_instruction"]
-    except (KeyError, TypeError, ValueError):
-        return named_by_file
+    instruction = _json_of(group.attrs.get("problem_info")).get("language_instruction")
     text = " ".join(map(str, instruction)) if isinstance(instruction, list) else str(instruction or "")
-    return text.strip('"') or named_by_file
+    return text.strip('"') or _named_by_file(source)
 
 
-def _control_rate(group: h5py.Group) -> float | None:
-    """The environment's control rate in steps a second, where the file says it."""
-    try:
-        return control_rate(json.loads(group.attrs["env_args"])["env_kwargs"]["control_freq"])
-    except (KeyError, TypeError, ValueError):
-        return None
+def _json_of(text: object) -> dict[str, Any]:
+    """What a JSON text says; nothing where it is none, or no object."""
+    with suppress(TypeError, ValueError, RecursionError):
+        said = json.loads(text)  # type: ignore[arg-type]
+        return said if isinstance(said, dict) else {}
+    return {}
 
 
 FREE_JOINTS = ("freejoint", "joint[@type='free']")
@@ -123,12 +269,9 @@ def read_starts(root: Path, episodes: Sequence[Episode]) -> list[Start | None]:
 
 
 def _read_starts_of(path: Path, keys: Sequence[str]) -> dict[str, Start | None]:
-    try:
-        file = h5py.File(path, "r")
-    except (OSError, ValueError):
-        return {}
-    with file:
+    with suppress(InputError), opened(path) as file:
         return {key: _read_start(file, key) for key in keys}
+    return {}
 
 
 def _read_start(file: h5py.File, key: str) -> Start | None:

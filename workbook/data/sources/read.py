@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from workbook.data.sources.hub import OnProgress
 
 HUB_PREFIX = "hf://"
-LIBERO_HDF5 = "LIBERO HDF5"
 SAMPLE_KIND = "LIBERO HDF5, of a scripted expert in the simulator"
 
 
@@ -60,7 +59,7 @@ def _read(text: str, options: ReadOptions, on_progress: OnProgress | None) -> Re
     if not text.strip():
         raise InputError(f"--data is empty; give {DATA_KINDS}")
     if text == "sample":
-        return Recordings(libero_hdf5.read_folder(SAMPLE), Origin(SAMPLE_KIND, "sample"))
+        return replace(libero_hdf5.read_folder(SAMPLE, options), origin=Origin(SAMPLE_KIND, "sample"))
     if text.startswith(HUB_PREFIX):
         return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), options, on_progress)
     path = expand(text)
@@ -77,16 +76,16 @@ def _read_hub(name: str, options: ReadOptions, on_progress: OnProgress | None) -
     # Only here: its package takes a second, and warns in notebooks without widgets.
     from workbook.data.sources import hub
 
-    mirror = hub.fetch(repository, revision, on_progress)
+    mirror = hub.fetch(repository, revision, on_progress, options.action_column)
     pinned = f"{HUB_PREFIX}{repository}@{mirror.revision}"
     try:
-        episodes, version, notes = lerobot.read_folder(mirror.folder)
+        recordings = lerobot.read_folder(mirror.folder, options)
     except InputError as error:
         raise InputError(
             f"{pinned}: {error}; it was fetched to {mirror.folder}: delete that to fetch it anew"
         ) from None
-    origin = Origin(f"LeRobot {version}, from the hub", pinned, mirror.revision, (*mirror.notes, *notes))
-    return Recordings(episodes, origin)
+    kind, notes = f"{recordings.origin.kind}, from the hub", (*mirror.notes, *recordings.origin.notes)
+    return replace(recordings, origin=Origin(kind, pinned, mirror.revision, notes))
 
 
 def _read_suite(suite: str, revision: str, options: ReadOptions, on_progress: OnProgress | None) -> Recordings:
@@ -94,7 +93,7 @@ def _read_suite(suite: str, revision: str, options: ReadOptions, on_progress: On
     origin = whole.origin
     episodes, lacking = libero_suites.select(whole.episodes, suite, origin.name)
     notes = (libero_suites.FILTERED, *origin.notes, *lacking)
-    return Recordings(episodes, replace(origin, name=f"{suite}@{origin.revision}", notes=notes))
+    return replace(whole, episodes=episodes, origin=replace(origin, name=f"{suite}@{origin.revision}", notes=notes))
 
 
 def _read_path(path: Path, options: ReadOptions) -> Recordings:
@@ -109,7 +108,7 @@ def _read_path(path: Path, options: ReadOptions) -> Recordings:
         return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
     if path.suffix.lower() == ".parquet":
         raise InputError(f"{path}: is one file of a LeRobot data set; give the folder that holds its meta/ and data/")
-    return Recordings(libero_hdf5.read_file(path), Origin(LIBERO_HDF5, str(path)))
+    return libero_hdf5.read_file(path, options)
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Recordings:
@@ -118,11 +117,10 @@ def _read_folder(path: Path, options: ReadOptions) -> Recordings:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); fix its permissions") from None
     if is_lerobot:
-        episodes, version, notes = lerobot.read_folder(path)
-        return Recordings(episodes, Origin(f"LeRobot {version}", str(path), notes=tuple(notes)))
-    episodes = libero_hdf5.read_folder(path)
-    if episodes:
-        return Recordings(episodes, Origin(LIBERO_HDF5, str(path)))
+        return lerobot.read_folder(path, options)
+    recordings = libero_hdf5.read_folder(path, options)
+    if recordings.episodes or recordings.left_out:
+        return recordings
     inside = next((found for found in sorted(path.glob(f"*/{lerobot.INFO}"))), None)
     hint = f"; did you mean {inside.parent.parent}?" if inside else f"; give --data {DATA_KINDS}"
     raise InputError(f"{path}: holds no .hdf5 file and no {lerobot.INFO}{hint}")

@@ -44,9 +44,9 @@ class Gate:
 
 
 def read_columns(
-    source: BinaryIO, size: int, choose: Callable[[list[str]], list[str]], gate: Gate
+    source: BinaryIO, size: int, choose: Callable[[pa.Schema], list[str]], gate: Gate
 ) -> tuple[pa.Table, int]:
-    """The columns that `choose` picks from the names of all, and the number of bytes that were read of `size`.
+    """The columns that `choose` picks from the schema, and the number of bytes that were read of `size`.
 
     Every read happens here, in the thread that calls: pyarrow gets the file when all that it needs is in memory.
 
@@ -62,7 +62,7 @@ def read_columns(
         parts.fetch(size - footer, size - tail)
     with gate.passing():
         metadata = pq.ParquetFile(parts, pre_buffer=False).metadata
-        columns = choose(metadata.schema.to_arrow_schema().names)
+        columns = choose(metadata.schema.to_arrow_schema())
         ranges = _merged(_ranges(metadata, set(columns)))
     for start, end in ranges:
         parts.fetch(start, end)
@@ -77,7 +77,8 @@ def _ranges(metadata: pq.FileMetaData, columns: set[str]) -> Iterator[tuple[int,
         group = metadata.row_group(number)
         for position in range(group.num_columns):
             chunk = group.column(position)
-            if chunk.path_in_schema.split(".")[0] in columns:
+            # A column's own name may hold dots, too.
+            if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns):
                 start = min(offset for offset in (chunk.dictionary_page_offset, chunk.data_page_offset) if offset)
                 yield start, start + chunk.total_compressed_size
 
