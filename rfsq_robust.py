@@ -32,7 +32,9 @@ import io
 import math
 import os
 import pickle
-from collections.abc import Callable, Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
@@ -361,6 +363,10 @@ class ActionRFSQAE(nn.Module):
         return self.rfsq.conditioning
 
     @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
     def config(self) -> dict[str, Any]:
         """The arguments that build this model again, as they are stored in a checkpoint."""
         return {
@@ -430,7 +436,15 @@ class ActionRFSQAE(nn.Module):
             raise ValueError("actions hold NaN or infinite values; fix them before encoding")
 
 
-METADATA = ("epoch", "mse", "config", "normalization", "provenance")  # what may lie beside bare weights
+# What may lie beside bare weights; the last is of AveragedModel.
+METADATA = ("epoch", "mse", "config", "normalization", "provenance", "n_averaged")
+KEYS = ("model", "model_state_dict", "state_dict")  # where weights lie; before others in this order
+FLAGS = ("use_layernorm", "conditioning")
+NAMES = ("encoder.0.weight", "rfsq.layers.0.boundaries")  # that tell an autoencoder
+# Parts of names that torch puts there: DataParallel and DDP, torch.compile, FSDP, activation checkpointing.
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+AVERAGES = frozenset({"ema", "swa", "shadow", "average", "averaged", "avg"})  # words for averaged weights
+SHOWN = 4  # names, of those that were found
 
 
 class CheckpointError(ValueError):
@@ -451,26 +465,36 @@ class Checkpoint:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def normalise(self, actions: Tensor) -> Tensor:
-        """Raw actions (..., A) -> what `encode` takes: the train range mapped to [-1, 1].
+        """Raw actions (..., A) -> what `encode` takes: the train range mapped to [-1, 1], float32 on the same device.
 
         Raises:
             ValueError: the checkpoint carries no normaliser.
         """
-        centre, half_width = self._centre_and_half_width()
-        return ((actions.double() - centre) / half_width).float()
+        wide = _to_double(actions)
+        centre, half_width = self._centre_and_half_width(wide.device)
+        return ((wide - centre) / half_width).float().to(actions.device)
 
     def denormalise(self, normalised: Tensor) -> Tensor:
-        """Inverse of `normalise`: what `decode_from_indices` gives -> raw actions (..., A)."""
-        centre, half_width = self._centre_and_half_width()
-        return (normalised.double() * half_width + centre).float()
+        """Inverse of `normalise`: what `decode_from_indices` gives -> raw actions (..., A), float32."""
+        wide = _to_double(normalised)
+        centre, half_width = self._centre_and_half_width(wide.device)
+        return (wide * half_width + centre).float().to(normalised.device)
 
-    def _centre_and_half_width(self) -> tuple[Tensor, Tensor]:
+    def _centre_and_half_width(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if self.normalization is None:
             raise ValueError("this checkpoint carries no normaliser; use the one of its training data")
-        low, high = (self.normalization[name].double() for name in ("min", "max"))
+        low, high = (_to_double(self.normalization[name]).to(device) for name in ("min", "max"))
         half_width = (high - low) / 2
         # A dimension that never moved is only shifted to 0.
         return (high + low) / 2, torch.where(half_width > 0, half_width, torch.ones_like(half_width))
+
+
+def _to_double(values: Tensor) -> Tensor:
+    """In float64, which the codes of the fine layers ask for: on the CPU where the device has none, as Apple's MPS."""
+    try:
+        return values.double()
+    except (TypeError, RuntimeError):
+        return values.cpu().double()
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -509,9 +533,13 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 def load_checkpoint(path: str | os.PathLike[str], map_location: str = "cpu") -> Checkpoint:
     """Load a checkpoint of this file or of the existing Phase 1; nothing in it is ever executed.
 
-    Accepts {'model': ...}, {'model_state_dict': ...} or a bare state dict, with or without 'config'. Sizes that
-    the config does not name are read off the weights. Without a `use_layernorm` flag the model is naive, as the
-    existing Phase 1 was before it had the flag.
+    Accepts {'model': ...}, {'model_state_dict': ...}, {'state_dict': ...}, another key or a bare state dict, with or
+    without 'config'. Sizes that the config does not name are read off the weights. Without a `use_layernorm` flag,
+    there or in Lightning's 'hyper_parameters', the model is naive, as the existing Phase 1 was before it had the flag.
+
+    Names may carry what DataParallel, torch.compile and FSDP put into them, and the name of the attribute that holds
+    the autoencoder. Where weights and averages of them (EMA, SWA) are there the weights are taken, not the averages;
+    where two are left, of a student and a teacher say, none. Weights of any precision become float32.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, or shapes that disagree with the config.
@@ -527,7 +555,9 @@ def checkpoint_of(content: Mapping[str, Any], path: str | os.PathLike[str], map_
     """
     path = Path(path)
     state = _find_state_dict(path, content)
-    model = ActionRFSQAE(**_complete_config(path, state, _mapping(path, content, "config")))
+    hyper_parameters = _mapping(path, content, "hyper_parameters")  # those of Lightning, of the whole that it trains
+    flags = {name: hyper_parameters[name] for name in FLAGS if name in hyper_parameters}
+    model = ActionRFSQAE(**_complete_config(path, state, {**flags, **_mapping(path, content, "config")}))
     _load_strictly(path, model, state)
     model.to(map_location).eval()
     return Checkpoint(
@@ -539,19 +569,49 @@ def checkpoint_of(content: Mapping[str, Any], path: str | os.PathLike[str], map_
     )
 
 
+def load_plain(path: Path) -> Any:
+    """What torch.save wrote, of tensors, plain values and numpy's arrays and numbers; no code is ever run.
+
+    Raises:
+        pickle.UnpicklingError: it holds something else; and what else torch.load raises.
+    """
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_globals()):
+        warnings.simplefilter("ignore")  # numpy warns of what older versions of it wrote
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _numpy_globals() -> list[Any]:
+    """What arrays and numbers of numpy are made of, under the names that numpy 1 and 2 write."""
+    try:
+        import numpy as np
+    except ImportError:  # then torch.load reads none of them
+        return []
+    functions = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    named = [(function, f"{module}.{name}") for name, function in functions.items() for module in modules]
+    kinds = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "U")
+    return [*named, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
+
+
+def refused_object(error: pickle.UnpicklingError) -> str | None:
+    """The class or function that torch refused to import from a file; None where the file is damaged or none."""
+    ways = r"GLOBAL (\S+)|add_safe_globals`,? but got <class '(\S+)'>|``(torch\.distributed\.tensor)``"
+    found = re.search(ways, str(error))
+    return found and found[found.lastindex or 0]
+
+
 def _read_plain(path: Path) -> Mapping[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint file") from None
     except (PermissionError, IsADirectoryError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except pickle.UnpicklingError as error:
-        # torch names the class or function that it refused to import "global"
-        if "global" in str(error).lower():
+        if name := refused_object(error):
             raise CheckpointError(
-                f"{path}: holds Python objects other than tensors and plain values, which are never loaded here; "
-                "save it again as torch.save({'model': model.state_dict(), ...}) with plain numbers"
+                f"{path}: holds Python objects other than tensors and plain values ({name}), which are never loaded "
+                "here; save it again as torch.save({'model': model.state_dict(), ...}) with plain numbers"
             ) from None
         raise CheckpointError(f"{path}: not a PyTorch checkpoint") from None
     except Exception:  # torch.load has no error class of its own for files it cannot read
@@ -571,20 +631,61 @@ def _mapping(path: Path, content: Mapping[str, Any], key: str) -> Mapping[str, A
     return value
 
 
+@dataclass(frozen=True)
+class _Found:
+    """An autoencoder's weights in a file, by their names in `ActionRFSQAE`. place: keys and attributes on the way."""
+
+    place: tuple[str, ...]
+    averages: int
+    state: dict[str, Tensor]
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The least is taken: what is no average first, then by the key."""
+        key = self.place[0] if self.place else ""
+        return self.averages, KEYS.index(key) if key in KEYS else len(KEYS)
+
+
 def _find_state_dict(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    for key in ("model", "model_state_dict"):
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    state = {name: value for name, value in content.items() if isinstance(value, Tensor) and name not in METADATA}
-    if "encoder.0.weight" not in state:
+    inner = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
+    found = [
+        *_autoencoders((), content),
+        *(each for key, value in inner.items() for each in _autoencoders((key,), value)),
+    ]
+    if not found:
+        names = [str(name) for each in (*inner.values(), content) for name in each if name not in inner]
+        shown = ", ".join(" ".join(name.split())[:60] for name in names[:SHOWN]) or "nothing"
         raise CheckpointError(
-            f"{path}: holds no action autoencoder; expected weights named encoder.0.weight, ... under 'model', "
-            "'model_state_dict' or at the top level"
+            f"{path}: holds no action autoencoder, for weights named {', '.join(NAMES)}, ... are missing; found {shown}"
+            + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         )
-    if not all(torch.isfinite(value).all() for value in state.values()):
+    best = min(each.rank for each in found)
+    first, *others = (each for each in found if each.rank == best)
+    if others:
+        places = ", ".join(".".join(each.place) or "the top level" for each in (first, *others))
+        raise CheckpointError(
+            f"{path}: holds several action autoencoders ({places}); save the state_dict() of one of them as 'model'"
+        )
+    if not all(torch.isfinite(value).all() for value in first.state.values()):
         raise CheckpointError(f"{path}: holds weights that are NaN or infinite; take an earlier epoch")
-    return state
+    return first.state
+
+
+def _autoencoders(place: tuple[str, ...], content: Mapping[str, Any]) -> Iterator[_Found]:
+    """Those whose weights lie in a dictionary, each under the attribute that holds it."""
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    plain = {".".join(part for part in name.split(".") if part not in WRAPPERS): name for name in tensors}
+    if len(plain) < len(tensors):  # the same weights with and without wrappers: then they are two
+        plain = {name: name for name in tensors}
+    for name in plain:
+        prefix = name.removesuffix(NAMES[0])
+        if name != prefix + NAMES[0] or prefix[-1:] not in ("", ".") or prefix + NAMES[1] not in plain:
+            continue
+        below = {full.removeprefix(prefix): tensors[plain[full]] for full in plain if full.startswith(prefix)}
+        state = {inner: tensor for inner, tensor in below.items() if inner not in METADATA}
+        where = (*place, *prefix.split(".")[:-1])
+        averages = sum(not AVERAGES.isdisjoint(part.lower().split("_")) for part in where)
+        yield _Found(where, averages + ("n_averaged" in below), state)
 
 
 def _complete_config(path: Path, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -612,6 +713,7 @@ def _complete_config(path: Path, state: Mapping[str, Tensor], given: Mapping[str
 
 def _load_strictly(path: Path, model: ActionRFSQAE, state: dict[str, Tensor]) -> None:
     grid = model.rfsq.quantizers[0].boundaries.clone()
+    rounded = [grid.to(dtype).float() for dtype in (torch.float16, torch.bfloat16)]
     try:
         model.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -620,7 +722,9 @@ def _load_strictly(path: Path, model: ActionRFSQAE, state: dict[str, Tensor]) ->
             f"{path}: weights do not fit conditioning '{model.conditioning}' with {model.config}: {detail}"
         ) from None
     for k, layer in enumerate(model.rfsq.quantizers):
-        if not torch.allclose(layer.boundaries.cpu(), grid, atol=1e-6):
+        if any(torch.equal(layer.boundaries, values) for values in rounded):  # weights of half precision
+            layer.boundaries.copy_(grid)
+        if not torch.allclose(layer.boundaries, grid, atol=1e-6):
             raise CheckpointError(
                 f"{path}: rfsq.layers.{k}.boundaries is not the even grid on [-1, 1] that this model quantizes with"
             )
