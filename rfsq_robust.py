@@ -23,11 +23,17 @@ residual before it meets the grid, as (residual - shift) / scale, and is undone 
     scale             the width that the layer before leaves over, (L-1)^-k. No parameters, decodes
                       exactly, and every prefix of layers is a valid decode: the deployable default
 
+All of it computes in float32 and gives float32, whatever the dtype of the input and of the weights and also under
+autocast, for the codes of the fine layers need every bit. What follows from L and k is no state of a module, so that
+initialising on the meta device, sharding and casting cannot spoil it.
+
 Sources: RFSQ, arXiv 2508.15860; FSQ, arXiv 2309.15505; gradient of a learned scale as in LSQ, arXiv 1902.08153.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import io
 import math
 import os
@@ -41,6 +47,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 Conditioning = Literal["none", "layernorm", "frozen_layernorm", "learned_scale", "scale"]
 CONDITIONINGS: tuple[Conditioning, ...] = (
@@ -58,6 +65,40 @@ STATISTICS_MOMENTUM = 0.01  # weight of a new batch in the running statistics of
 
 Number = TypeVar("Number", int, float)
 ShiftAndScale = tuple[Tensor | None, Tensor | None]
+
+
+def grid_values(num_levels: int) -> tuple[float, ...]:
+    """L evenly spaced values on [-1, 1]; in float32 they are torch.linspace's, which the checkpoints were trained with.
+
+    From both ends by the step in float32 and rounded once, as its kernels with fused multiply-add do, on every device.
+    """
+    step = ctypes.c_float(2 / (num_levels - 1)).value
+    half = num_levels // 2
+    below = [step * index - 1 for index in range(half)]
+    return *below, *(1 - step * (num_levels - 1 - index) for index in range(half, num_levels))
+
+
+def constant(values: float | tuple[float, ...], like: Tensor) -> Tensor:
+    """Numbers in float32 on the device of `like`, made once where nothing traces: each would cost a copy to a GPU."""
+    if type(like) is Tensor and not torch.compiler.is_compiling():
+        return _kept_constant(values, like.device)
+    return torch.tensor(values, dtype=torch.float32, device=like.device)
+
+
+@functools.cache
+def _kept_constant(values: float | tuple[float, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # else it could take no part in a gradient later
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+class Float32Linear(nn.Linear):
+    """nn.Linear in float32: the input and the weights are cast up, and autocast is off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):  # the meta device has no autocast to ask for
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x)
+        return linear(x.float(), self.weight.float(), self.bias.float())
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
@@ -80,8 +121,6 @@ class RobustSTEQuantizer(nn.Module):
     """
 
     boundaries: Tensor
-    offset: Tensor
-    geometric_scale: Tensor
     running_mean: Tensor
     running_std: Tensor
     batches_seen: Tensor
@@ -97,12 +136,12 @@ class RobustSTEQuantizer(nn.Module):
         if num_levels < 2:
             raise ValueError(f"num_levels is {num_levels}; a grid needs at least 2 levels")
         self.num_levels = num_levels
+        self.grid = grid_values(num_levels)
+        self.offset = (num_levels - 2) / 2
+        self.geometric_scale = float(num_levels - 1) ** -layer
         self.conditioning = resolve_conditioning(use_layernorm, conditioning)
-        self.register_buffer("boundaries", torch.linspace(-1, 1, num_levels))
-        # Not in the state dict, so that checkpoints keep the names that exist.
-        self.register_buffer("offset", torch.tensor((num_levels - 2) / 2), persistent=False)
-        geometric_scale = torch.tensor(float(num_levels - 1) ** -layer)
-        self.register_buffer("geometric_scale", geometric_scale, persistent=False)
+        # For the state dict, which has it in the existing checkpoints; nothing is computed from it.
+        self.register_buffer("boundaries", torch.tensor(self.grid))
         if self.conditioning == "frozen_layernorm":
             self.register_buffer("running_mean", torch.zeros(()))
             self.register_buffer("running_std", torch.ones(()))
@@ -126,15 +165,15 @@ class RobustSTEQuantizer(nn.Module):
     def constants(self) -> ShiftAndScale:
         """Shift and scale of a layer that does not depend on its input: all but `layernorm`."""
         if self.conditioning == "frozen_layernorm":
-            return self.running_mean, self.running_std + STD_EPSILON
+            return self.running_mean.float(), self.running_std.float() + STD_EPSILON
         if self.conditioning == "learned_scale":
             return None, self.learned_scale().detach()
         if self.conditioning == "scale":
-            return None, self.geometric_scale
+            return None, constant(self.geometric_scale, self.boundaries)
         return None, None
 
     def learned_scale(self) -> Tensor:
-        return self.geometric_scale * self.log_gain.exp()
+        return constant(self.geometric_scale, self.boundaries) * self.log_gain.float().exp()
 
     @torch.no_grad()
     def _update_running_statistics(self, residual: Tensor) -> None:
@@ -144,8 +183,9 @@ class RobustSTEQuantizer(nn.Module):
         # A plain average of the first batches, so that the start value leaves no trace.
         weight = max(1 / int(self.batches_seen), STATISTICS_MOMENTUM)
         mean = residual.mean()
-        self.running_mean.lerp_(mean, weight)
-        self.running_std.lerp_(sample_std((residual - mean).reshape(-1), dim=-1).view(()), weight)
+        std = sample_std((residual - mean).reshape(-1), dim=-1).view(())
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_std.lerp_(std.to(self.running_std.dtype), weight)
 
     def to_indices(self, residual: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
         """Nearest grid value of (residual - shift) / scale: ties go to the lower index, values outside to the ends.
@@ -155,12 +195,13 @@ class RobustSTEQuantizer(nn.Module):
         normalised = residual if shift is None else residual - shift
         normalised = normalised if scale is None else normalised / scale
         # Grid steps above -1, less one half; rounding up then rounds to the nearest with ties down.
-        steps = torch.add(self.offset, normalised, alpha=(self.num_levels - 1) / 2)
+        steps = torch.add(constant(self.offset, residual), normalised, alpha=(self.num_levels - 1) / 2)
         return steps.ceil_().clamp_(0, self.num_levels - 1)
 
     def to_values(self, indices: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
         """Inverse of `to_indices` up to the grid: (..., H) -> (..., H)."""
-        values = self.boundaries.index_select(0, indices.reshape(-1).int()).view(indices.shape)
+        grid = constant(self.grid, indices)
+        values = grid.index_select(0, indices.reshape(-1).int()).view(indices.shape)
         values = values if scale is None else values * scale
         return values if shift is None else values + shift
 
@@ -169,6 +210,7 @@ class RobustSTEQuantizer(nn.Module):
 
         A learned scale gets its gradient from the block, which knows what later layers make of a change.
         """
+        z = z.float()
         with torch.no_grad():
             shift, scale = self.shift_and_scale(z, update=self.training)
             indices = self.to_indices(z, shift, scale)
@@ -230,10 +272,10 @@ class RobustRFSQBlock(nn.Module):
             quantized (..., H), codes (..., H, K), stats (..., K, 2) or None, and the K+1 residuals
             (..., H): the one that enters each layer and the one that the last layer leaves.
         """
-        residuals = [z]
+        residuals = [z.float()]
         codes: list[Tensor] = []
         stats: list[Tensor] = []
-        quantized = torch.zeros_like(z)
+        quantized = torch.zeros_like(residuals[0])
         for layer in self.quantizers:
             shift, scale = layer.shift_and_scale(residuals[-1], update)
             indices = layer.to_indices(residuals[-1], shift, scale)
@@ -252,6 +294,7 @@ class RobustRFSQBlock(nn.Module):
         One straight-through step around the whole stack equals one around each layer with the residual
         not detached: each layer then passes a gradient of 1 and leaves 0 to the residual after it.
         """
+        z = z.float()
         quantized, codes, _, residuals = self.quantize(z.detach(), update=self.training)
         out = straight_through(z, quantized)
         if self.conditioning == "learned_scale" and torch.is_grad_enabled():
@@ -275,7 +318,7 @@ class RobustRFSQBlock(nn.Module):
             q = u - residuals[k + 1] / scale.detach()
             total = total + scale * ((q - u.masked_fill(clips, 0)) * reaches)
             reaches = reaches & clips
-            if not reaches.any():
+            if not torch.compiler.is_compiling() and not reaches.any():  # saves time, and would break a graph in two
                 break
         return total
 
@@ -291,7 +334,7 @@ class RobustRFSQBlock(nn.Module):
         """
         self._check_codes(codes)
         self._check_stats(codes, stats)
-        latent = torch.zeros(codes.shape[:-1], device=codes.device, dtype=self.quantizers[0].boundaries.dtype)
+        latent = torch.zeros(codes.shape[:-1], device=codes.device, dtype=torch.float32)
         for k, layer in enumerate(self.quantizers[: codes.shape[-1]]):
             shift, scale = layer.constants() if stats is None else (stats[..., k, 0:1], stats[..., k, 1:2])
             latent = latent + layer.to_values(codes[..., k], shift, scale)
@@ -351,11 +394,11 @@ class ActionRFSQAE(nn.Module):
         self.action_dim = action_dim
         self.hidden_dim = hidden_dim
         self.encoder = nn.Sequential(
-            nn.Linear(action_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
+            Float32Linear(action_dim, ENCODER_WIDTH), nn.Mish(), Float32Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
         )
         self.rfsq = RobustRFSQBlock(num_layers, num_levels, use_layernorm, conditioning)
         self.decoder = nn.Sequential(
-            nn.Linear(hidden_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, action_dim)
+            Float32Linear(hidden_dim, ENCODER_WIDTH), nn.Mish(), Float32Linear(ENCODER_WIDTH, action_dim)
         )
 
     @property
