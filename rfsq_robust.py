@@ -23,22 +23,31 @@ residual before it meets the grid, as (residual - shift) / scale, and is undone 
     scale             the width that the layer before leaves over, (L-1)^-k. No parameters, decodes
                       exactly, and every prefix of layers is a valid decode: the deployable default
 
+All of it computes in float32 and gives float32, whatever the dtype of the input and of the weights and also under
+autocast, for the codes of the fine layers need every bit. What follows from L and k is no state of a module, so that
+initialising on the meta device, sharding and casting cannot spoil it.
+
 Sources: RFSQ, arXiv 2508.15860; FSQ, arXiv 2309.15505; gradient of a learned scale as in LSQ, arXiv 1902.08153.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import io
 import math
 import os
 import pickle
-from collections.abc import Callable, Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 Conditioning = Literal["none", "layernorm", "frozen_layernorm", "learned_scale", "scale"]
 CONDITIONINGS: tuple[Conditioning, ...] = (
@@ -56,6 +65,40 @@ STATISTICS_MOMENTUM = 0.01  # weight of a new batch in the running statistics of
 
 Number = TypeVar("Number", int, float)
 ShiftAndScale = tuple[Tensor | None, Tensor | None]
+
+
+def grid_values(num_levels: int) -> tuple[float, ...]:
+    """L evenly spaced values on [-1, 1]; in float32 they are torch.linspace's, which the checkpoints were trained with.
+
+    From both ends by the step in float32 and rounded once, as its kernels with fused multiply-add do, on every device.
+    """
+    step = ctypes.c_float(2 / (num_levels - 1)).value
+    half = num_levels // 2
+    below = [step * index - 1 for index in range(half)]
+    return *below, *(1 - step * (num_levels - 1 - index) for index in range(half, num_levels))
+
+
+def constant(values: float | tuple[float, ...], like: Tensor) -> Tensor:
+    """Numbers in float32 on the device of `like`, made once where nothing traces: each would cost a copy to a GPU."""
+    if type(like) is Tensor and not torch.compiler.is_compiling():
+        return _kept_constant(values, like.device)
+    return torch.tensor(values, dtype=torch.float32, device=like.device)
+
+
+@functools.cache
+def _kept_constant(values: float | tuple[float, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # else it could take no part in a gradient later
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+class Float32Linear(nn.Linear):
+    """nn.Linear in float32: the input and the weights are cast up, and autocast is off."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):  # the meta device has no autocast to ask for
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x)
+        return linear(x.float(), self.weight.float(), self.bias.float())
 
 
 def straight_through(z: Tensor, quantized: Tensor) -> Tensor:
@@ -78,8 +121,6 @@ class RobustSTEQuantizer(nn.Module):
     """
 
     boundaries: Tensor
-    offset: Tensor
-    geometric_scale: Tensor
     running_mean: Tensor
     running_std: Tensor
     batches_seen: Tensor
@@ -95,12 +136,12 @@ class RobustSTEQuantizer(nn.Module):
         if num_levels < 2:
             raise ValueError(f"num_levels is {num_levels}; a grid needs at least 2 levels")
         self.num_levels = num_levels
+        self.grid = grid_values(num_levels)
+        self.offset = (num_levels - 2) / 2
+        self.geometric_scale = float(num_levels - 1) ** -layer
         self.conditioning = resolve_conditioning(use_layernorm, conditioning)
-        self.register_buffer("boundaries", torch.linspace(-1, 1, num_levels))
-        # Not in the state dict, so that checkpoints keep the names that exist.
-        self.register_buffer("offset", torch.tensor((num_levels - 2) / 2), persistent=False)
-        geometric_scale = torch.tensor(float(num_levels - 1) ** -layer)
-        self.register_buffer("geometric_scale", geometric_scale, persistent=False)
+        # For the state dict, which has it in the existing checkpoints; nothing is computed from it.
+        self.register_buffer("boundaries", torch.tensor(self.grid))
         if self.conditioning == "frozen_layernorm":
             self.register_buffer("running_mean", torch.zeros(()))
             self.register_buffer("running_std", torch.ones(()))
@@ -124,15 +165,15 @@ class RobustSTEQuantizer(nn.Module):
     def constants(self) -> ShiftAndScale:
         """Shift and scale of a layer that does not depend on its input: all but `layernorm`."""
         if self.conditioning == "frozen_layernorm":
-            return self.running_mean, self.running_std + STD_EPSILON
+            return self.running_mean.float(), self.running_std.float() + STD_EPSILON
         if self.conditioning == "learned_scale":
             return None, self.learned_scale().detach()
         if self.conditioning == "scale":
-            return None, self.geometric_scale
+            return None, constant(self.geometric_scale, self.boundaries)
         return None, None
 
     def learned_scale(self) -> Tensor:
-        return self.geometric_scale * self.log_gain.exp()
+        return constant(self.geometric_scale, self.boundaries) * self.log_gain.float().exp()
 
     @torch.no_grad()
     def _update_running_statistics(self, residual: Tensor) -> None:
@@ -142,8 +183,9 @@ class RobustSTEQuantizer(nn.Module):
         # A plain average of the first batches, so that the start value leaves no trace.
         weight = max(1 / int(self.batches_seen), STATISTICS_MOMENTUM)
         mean = residual.mean()
-        self.running_mean.lerp_(mean, weight)
-        self.running_std.lerp_(sample_std((residual - mean).reshape(-1), dim=-1).view(()), weight)
+        std = sample_std((residual - mean).reshape(-1), dim=-1).view(())
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_std.lerp_(std.to(self.running_std.dtype), weight)
 
     def to_indices(self, residual: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
         """Nearest grid value of (residual - shift) / scale: ties go to the lower index, values outside to the ends.
@@ -153,12 +195,13 @@ class RobustSTEQuantizer(nn.Module):
         normalised = residual if shift is None else residual - shift
         normalised = normalised if scale is None else normalised / scale
         # Grid steps above -1, less one half; rounding up then rounds to the nearest with ties down.
-        steps = torch.add(self.offset, normalised, alpha=(self.num_levels - 1) / 2)
+        steps = torch.add(constant(self.offset, residual), normalised, alpha=(self.num_levels - 1) / 2)
         return steps.ceil_().clamp_(0, self.num_levels - 1)
 
     def to_values(self, indices: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
         """Inverse of `to_indices` up to the grid: (..., H) -> (..., H)."""
-        values = self.boundaries.index_select(0, indices.reshape(-1).int()).view(indices.shape)
+        grid = constant(self.grid, indices)
+        values = grid.index_select(0, indices.reshape(-1).int()).view(indices.shape)
         values = values if scale is None else values * scale
         return values if shift is None else values + shift
 
@@ -167,6 +210,7 @@ class RobustSTEQuantizer(nn.Module):
 
         A learned scale gets its gradient from the block, which knows what later layers make of a change.
         """
+        z = z.float()
         with torch.no_grad():
             shift, scale = self.shift_and_scale(z, update=self.training)
             indices = self.to_indices(z, shift, scale)
@@ -228,10 +272,10 @@ class RobustRFSQBlock(nn.Module):
             quantized (..., H), codes (..., H, K), stats (..., K, 2) or None, and the K+1 residuals
             (..., H): the one that enters each layer and the one that the last layer leaves.
         """
-        residuals = [z]
+        residuals = [z.float()]
         codes: list[Tensor] = []
         stats: list[Tensor] = []
-        quantized = torch.zeros_like(z)
+        quantized = torch.zeros_like(residuals[0])
         for layer in self.quantizers:
             shift, scale = layer.shift_and_scale(residuals[-1], update)
             indices = layer.to_indices(residuals[-1], shift, scale)
@@ -250,6 +294,7 @@ class RobustRFSQBlock(nn.Module):
         One straight-through step around the whole stack equals one around each layer with the residual
         not detached: each layer then passes a gradient of 1 and leaves 0 to the residual after it.
         """
+        z = z.float()
         quantized, codes, _, residuals = self.quantize(z.detach(), update=self.training)
         out = straight_through(z, quantized)
         if self.conditioning == "learned_scale" and torch.is_grad_enabled():
@@ -273,7 +318,7 @@ class RobustRFSQBlock(nn.Module):
             q = u - residuals[k + 1] / scale.detach()
             total = total + scale * ((q - u.masked_fill(clips, 0)) * reaches)
             reaches = reaches & clips
-            if not reaches.any():
+            if not torch.compiler.is_compiling() and not reaches.any():  # saves time, and would break a graph in two
                 break
         return total
 
@@ -289,7 +334,7 @@ class RobustRFSQBlock(nn.Module):
         """
         self._check_codes(codes)
         self._check_stats(codes, stats)
-        latent = torch.zeros(codes.shape[:-1], device=codes.device, dtype=self.quantizers[0].boundaries.dtype)
+        latent = torch.zeros(codes.shape[:-1], device=codes.device, dtype=torch.float32)
         for k, layer in enumerate(self.quantizers[: codes.shape[-1]]):
             shift, scale = layer.constants() if stats is None else (stats[..., k, 0:1], stats[..., k, 1:2])
             latent = latent + layer.to_values(codes[..., k], shift, scale)
@@ -349,16 +394,20 @@ class ActionRFSQAE(nn.Module):
         self.action_dim = action_dim
         self.hidden_dim = hidden_dim
         self.encoder = nn.Sequential(
-            nn.Linear(action_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
+            Float32Linear(action_dim, ENCODER_WIDTH), nn.Mish(), Float32Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
         )
         self.rfsq = RobustRFSQBlock(num_layers, num_levels, use_layernorm, conditioning)
         self.decoder = nn.Sequential(
-            nn.Linear(hidden_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, action_dim)
+            Float32Linear(hidden_dim, ENCODER_WIDTH), nn.Mish(), Float32Linear(ENCODER_WIDTH, action_dim)
         )
 
     @property
     def conditioning(self) -> Conditioning:
         return self.rfsq.conditioning
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     @property
     def config(self) -> dict[str, Any]:
@@ -430,7 +479,15 @@ class ActionRFSQAE(nn.Module):
             raise ValueError("actions hold NaN or infinite values; fix them before encoding")
 
 
-METADATA = ("epoch", "mse", "config", "normalization", "provenance")  # what may lie beside bare weights
+# What may lie beside bare weights; the last is of AveragedModel.
+METADATA = ("epoch", "mse", "config", "normalization", "provenance", "n_averaged")
+KEYS = ("model", "model_state_dict", "state_dict")  # where weights lie; before others in this order
+FLAGS = ("use_layernorm", "conditioning")
+NAMES = ("encoder.0.weight", "rfsq.layers.0.boundaries")  # that tell an autoencoder
+# Parts of names that torch puts there: DataParallel and DDP, torch.compile, FSDP, activation checkpointing.
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+AVERAGES = frozenset({"ema", "swa", "shadow", "average", "averaged", "avg"})  # words for averaged weights
+SHOWN = 4  # names, of those that were found
 
 
 class CheckpointError(ValueError):
@@ -451,26 +508,36 @@ class Checkpoint:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def normalise(self, actions: Tensor) -> Tensor:
-        """Raw actions (..., A) -> what `encode` takes: the train range mapped to [-1, 1].
+        """Raw actions (..., A) -> what `encode` takes: the train range mapped to [-1, 1], float32 on the same device.
 
         Raises:
             ValueError: the checkpoint carries no normaliser.
         """
-        centre, half_width = self._centre_and_half_width()
-        return ((actions.double() - centre) / half_width).float()
+        wide = _to_double(actions)
+        centre, half_width = self._centre_and_half_width(wide.device)
+        return ((wide - centre) / half_width).float().to(actions.device)
 
     def denormalise(self, normalised: Tensor) -> Tensor:
-        """Inverse of `normalise`: what `decode_from_indices` gives -> raw actions (..., A)."""
-        centre, half_width = self._centre_and_half_width()
-        return (normalised.double() * half_width + centre).float()
+        """Inverse of `normalise`: what `decode_from_indices` gives -> raw actions (..., A), float32."""
+        wide = _to_double(normalised)
+        centre, half_width = self._centre_and_half_width(wide.device)
+        return (wide * half_width + centre).float().to(normalised.device)
 
-    def _centre_and_half_width(self) -> tuple[Tensor, Tensor]:
+    def _centre_and_half_width(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if self.normalization is None:
             raise ValueError("this checkpoint carries no normaliser; use the one of its training data")
-        low, high = (self.normalization[name].double() for name in ("min", "max"))
+        low, high = (_to_double(self.normalization[name]).to(device) for name in ("min", "max"))
         half_width = (high - low) / 2
         # A dimension that never moved is only shifted to 0.
         return (high + low) / 2, torch.where(half_width > 0, half_width, torch.ones_like(half_width))
+
+
+def _to_double(values: Tensor) -> Tensor:
+    """In float64, which the codes of the fine layers ask for: on the CPU where the device has none, as Apple's MPS."""
+    try:
+        return values.double()
+    except (TypeError, RuntimeError):
+        return values.cpu().double()
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -509,9 +576,13 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 def load_checkpoint(path: str | os.PathLike[str], map_location: str = "cpu") -> Checkpoint:
     """Load a checkpoint of this file or of the existing Phase 1; nothing in it is ever executed.
 
-    Accepts {'model': ...}, {'model_state_dict': ...} or a bare state dict, with or without 'config'. Sizes that
-    the config does not name are read off the weights. Without a `use_layernorm` flag the model is naive, as the
-    existing Phase 1 was before it had the flag.
+    Accepts {'model': ...}, {'model_state_dict': ...}, {'state_dict': ...}, another key or a bare state dict, with or
+    without 'config'. Sizes that the config does not name are read off the weights. Without a `use_layernorm` flag,
+    there or in Lightning's 'hyper_parameters', the model is naive, as the existing Phase 1 was before it had the flag.
+
+    Names may carry what DataParallel, torch.compile and FSDP put into them, and the name of the attribute that holds
+    the autoencoder. Where weights and averages of them (EMA, SWA) are there the weights are taken, not the averages;
+    where two are left, of a student and a teacher say, none. Weights of any precision become float32.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, or shapes that disagree with the config.
@@ -527,7 +598,9 @@ def checkpoint_of(content: Mapping[str, Any], path: str | os.PathLike[str], map_
     """
     path = Path(path)
     state = _find_state_dict(path, content)
-    model = ActionRFSQAE(**_complete_config(path, state, _mapping(path, content, "config")))
+    hyper_parameters = _mapping(path, content, "hyper_parameters")  # those of Lightning, of the whole that it trains
+    flags = {name: hyper_parameters[name] for name in FLAGS if name in hyper_parameters}
+    model = ActionRFSQAE(**_complete_config(path, state, {**flags, **_mapping(path, content, "config")}))
     _load_strictly(path, model, state)
     model.to(map_location).eval()
     return Checkpoint(
@@ -539,19 +612,49 @@ def checkpoint_of(content: Mapping[str, Any], path: str | os.PathLike[str], map_
     )
 
 
+def load_plain(path: Path) -> Any:
+    """What torch.save wrote, of tensors, plain values and numpy's arrays and numbers; no code is ever run.
+
+    Raises:
+        pickle.UnpicklingError: it holds something else; and what else torch.load raises.
+    """
+    with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_globals()):
+        warnings.simplefilter("ignore")  # numpy warns of what older versions of it wrote
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _numpy_globals() -> list[Any]:
+    """What arrays and numbers of numpy are made of, under the names that numpy 1 and 2 write."""
+    try:
+        import numpy as np
+    except ImportError:  # then torch.load reads none of them
+        return []
+    functions = {"_reconstruct": np.zeros(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    named = [(function, f"{module}.{name}") for name, function in functions.items() for module in modules]
+    kinds = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "U")
+    return [*named, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
+
+
+def refused_object(error: pickle.UnpicklingError) -> str | None:
+    """The class or function that torch refused to import from a file; None where the file is damaged or none."""
+    ways = r"GLOBAL (\S+)|add_safe_globals`,? but got <class '(\S+)'>|``(torch\.distributed\.tensor)``"
+    found = re.search(ways, str(error))
+    return found and found[found.lastindex or 0]
+
+
 def _read_plain(path: Path) -> Mapping[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint file") from None
     except (PermissionError, IsADirectoryError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except pickle.UnpicklingError as error:
-        # torch names the class or function that it refused to import "global"
-        if "global" in str(error).lower():
+        if name := refused_object(error):
             raise CheckpointError(
-                f"{path}: holds Python objects other than tensors and plain values, which are never loaded here; "
-                "save it again as torch.save({'model': model.state_dict(), ...}) with plain numbers"
+                f"{path}: holds Python objects other than tensors and plain values ({name}), which are never loaded "
+                "here; save it again as torch.save({'model': model.state_dict(), ...}) with plain numbers"
             ) from None
         raise CheckpointError(f"{path}: not a PyTorch checkpoint") from None
     except Exception:  # torch.load has no error class of its own for files it cannot read
@@ -571,20 +674,61 @@ def _mapping(path: Path, content: Mapping[str, Any], key: str) -> Mapping[str, A
     return value
 
 
+@dataclass(frozen=True)
+class _Found:
+    """An autoencoder's weights in a file, by their names in `ActionRFSQAE`. place: keys and attributes on the way."""
+
+    place: tuple[str, ...]
+    averages: int
+    state: dict[str, Tensor]
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The least is taken: what is no average first, then by the key."""
+        key = self.place[0] if self.place else ""
+        return self.averages, KEYS.index(key) if key in KEYS else len(KEYS)
+
+
 def _find_state_dict(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    for key in ("model", "model_state_dict"):
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    state = {name: value for name, value in content.items() if isinstance(value, Tensor) and name not in METADATA}
-    if "encoder.0.weight" not in state:
+    inner = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
+    found = [
+        *_autoencoders((), content),
+        *(each for key, value in inner.items() for each in _autoencoders((key,), value)),
+    ]
+    if not found:
+        names = [str(name) for each in (*inner.values(), content) for name in each if name not in inner]
+        shown = ", ".join(" ".join(name.split())[:60] for name in names[:SHOWN]) or "nothing"
         raise CheckpointError(
-            f"{path}: holds no action autoencoder; expected weights named encoder.0.weight, ... under 'model', "
-            "'model_state_dict' or at the top level"
+            f"{path}: holds no action autoencoder, for weights named {', '.join(NAMES)}, ... are missing; found {shown}"
+            + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         )
-    if not all(torch.isfinite(value).all() for value in state.values()):
+    best = min(each.rank for each in found)
+    first, *others = (each for each in found if each.rank == best)
+    if others:
+        places = ", ".join(".".join(each.place) or "the top level" for each in (first, *others))
+        raise CheckpointError(
+            f"{path}: holds several action autoencoders ({places}); save the state_dict() of one of them as 'model'"
+        )
+    if not all(torch.isfinite(value).all() for value in first.state.values()):
         raise CheckpointError(f"{path}: holds weights that are NaN or infinite; take an earlier epoch")
-    return state
+    return first.state
+
+
+def _autoencoders(place: tuple[str, ...], content: Mapping[str, Any]) -> Iterator[_Found]:
+    """Those whose weights lie in a dictionary, each under the attribute that holds it."""
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    plain = {".".join(part for part in name.split(".") if part not in WRAPPERS): name for name in tensors}
+    if len(plain) < len(tensors):  # the same weights with and without wrappers: then they are two
+        plain = {name: name for name in tensors}
+    for name in plain:
+        prefix = name.removesuffix(NAMES[0])
+        if name != prefix + NAMES[0] or prefix[-1:] not in ("", ".") or prefix + NAMES[1] not in plain:
+            continue
+        below = {full.removeprefix(prefix): tensors[plain[full]] for full in plain if full.startswith(prefix)}
+        state = {inner: tensor for inner, tensor in below.items() if inner not in METADATA}
+        where = (*place, *prefix.split(".")[:-1])
+        averages = sum(not AVERAGES.isdisjoint(part.lower().split("_")) for part in where)
+        yield _Found(where, averages + ("n_averaged" in below), state)
 
 
 def _complete_config(path: Path, state: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -612,6 +756,7 @@ def _complete_config(path: Path, state: Mapping[str, Tensor], given: Mapping[str
 
 def _load_strictly(path: Path, model: ActionRFSQAE, state: dict[str, Tensor]) -> None:
     grid = model.rfsq.quantizers[0].boundaries.clone()
+    rounded = [grid.to(dtype).float() for dtype in (torch.float16, torch.bfloat16)]
     try:
         model.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -620,7 +765,9 @@ def _load_strictly(path: Path, model: ActionRFSQAE, state: dict[str, Tensor]) ->
             f"{path}: weights do not fit conditioning '{model.conditioning}' with {model.config}: {detail}"
         ) from None
     for k, layer in enumerate(model.rfsq.quantizers):
-        if not torch.allclose(layer.boundaries.cpu(), grid, atol=1e-6):
+        if any(torch.equal(layer.boundaries, values) for values in rounded):  # weights of half precision
+            layer.boundaries.copy_(grid)
+        if not torch.allclose(layer.boundaries, grid, atol=1e-6):
             raise CheckpointError(
                 f"{path}: rfsq.layers.{k}.boundaries is not the even grid on [-1, 1] that this model quantizes with"
             )

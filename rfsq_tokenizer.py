@@ -344,20 +344,22 @@ class RFSQTokenizer(ActionTokenizer):
         return np.repeat(np.arange(self.layers) * self.num_levels, per_layer), np.array(self.num_levels)
 
     def _encode(self, chunks: Array) -> Integers:
-        codes = self.checkpoint.model.encode(self.checkpoint.normalise(torch.from_numpy(chunks)))
-        return codes[..., : self.layers].movedim(-1, 1).flatten(1).numpy()
+        model = self.checkpoint.model
+        codes = model.encode(self.checkpoint.normalise(torch.from_numpy(chunks)).to(model.device))
+        return codes[..., : self.layers].movedim(-1, 1).flatten(1).cpu().numpy()
 
     def _decode(self, codes: NDArray[np.int64]) -> Array:
         """Whole layers decode bit for bit as `decode_from_indices` decodes them."""
         model = self.checkpoint.model
-        by_layer = torch.from_numpy(codes).reshape(len(codes), self.layers, self.chunk_len, model.hidden_dim)
+        given = torch.from_numpy(codes).to(model.device)
+        by_layer = given.reshape(len(codes), self.layers, self.chunk_len, model.hidden_dim)
         with torch.no_grad():
-            latent = torch.zeros(by_layer[:, 0].shape)
+            latent = torch.zeros(by_layer[:, 0].shape, device=model.device)
             for layer, code in zip(model.rfsq.quantizers[: self.layers], by_layer.unbind(1), strict=True):
                 values = layer.to_values(code.clamp(min=0), *layer.constants())
                 latent = latent + values.masked_fill(code == NOT_SENT, 0)
             decoded = self.checkpoint.denormalise(model.decoder(latent))
-        return decoded.double().numpy()
+        return decoded.cpu().double().numpy()
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `from_pretrained` and transformers' AutoProcessor load, code included.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import os
 import pickle
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import SIZES, State, full_checkpoint, phase1_state, state_with, state_without
@@ -103,6 +107,36 @@ def test_the_message_on_foreign_objects_says_what_to_do(refusal_of: Callable[[An
     assert "save it again" in message
 
 
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        (argparse.Namespace(lr=1e-3), "argparse.Namespace"),
+        ({"out": Path("x")}, "pathlib."),
+        (defaultdict(list, {"mse": [1.0]}), "collections.defaultdict"),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        (datetime.date(2025, 1, 1), "datetime.date"),
+        (np.datetime64("2025-01-01"), "numpy.dtypes.DateTime64DType"),
+        (np.zeros(2, dtype=object), "numpy.dtypes.ObjectDType"),
+    ],
+)
+def test_what_was_refused_is_named(entry: Any, name: str, refusal_of: Callable[[Any], str]) -> None:
+    message = refusal_of({"model": phase1_state(), "args": entry})
+    assert f"({name}" in message
+    assert "save it again" in message
+
+
+@pytest.mark.parametrize("function", [os.mkdir, os.system])
+def test_an_array_of_objects_runs_nothing(function: Callable[..., Any], path: Path) -> None:
+    marker = path.parent / "marker"
+    argument = str(marker) if function is os.mkdir else f"touch {marker}"
+    array = np.array([RunsOnLoading(function, argument)], dtype=object)
+    torch.save({"model": phase1_state(), "mse": array}, path)
+    refusal(path)
+    assert not marker.exists()
+    torch.load(path, weights_only=False)
+    assert marker.exists()
+
+
 def test_the_error_is_a_value_error() -> None:
     assert issubclass(CheckpointError, ValueError)
 
@@ -122,6 +156,46 @@ def test_the_error_is_a_value_error() -> None:
 )
 def test_a_checkpoint_of_something_else(content: Any, words: str, refusal_of: Callable[[Any], str]) -> None:
     assert words in refusal_of(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({}, "found nothing"),
+        ({"epoch": 3}, "found epoch"),
+        ({"model": {"fc.weight": torch.zeros(2, 2), "fc.bias": torch.zeros(2)}}, "found fc.weight, fc.bias"),
+        ({"model": {f"fc{k}.weight": torch.zeros(2) for k in range(9)}}, "found fc0.weight, fc1.weight, fc2.weight, "),
+        ({"model": {f"fc{k}.weight": torch.zeros(2) for k in range(9)}}, "and 5 more"),
+        ({"model": {"two\nlines" + "x" * 99: torch.zeros(2)}, 7: 3}, "found two lines" + "x" * 51 + ", 7"),
+        ({"model": {"weights": {**phase1_state()}}}, "found weights"),
+        ({"model": {f"x{name}": value for name, value in phase1_state().items()}}, "found xencoder.0.weight"),
+        ({"shadow_params": list(phase1_state().values()), "decay": 0.999}, "found shadow_params, decay"),
+    ],
+)
+def test_names_that_were_found_are_shown(content: Any, found: str, refusal_of: Callable[[Any], str]) -> None:
+    message = refusal_of(content)
+    assert "encoder.0.weight, rfsq.layers.0.boundaries, ... are missing" in message
+    assert found in message
+
+
+def prefixed(*prefixes: str) -> State:
+    return {f"{prefix}{name}": value for prefix in prefixes for name, value in phase1_state().items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "places"),
+    [
+        ({"model": prefixed("student.", "teacher.")}, "model.student, model.teacher"),
+        ({"state_dict": prefixed("ema.", "swa.")}, "state_dict.ema, state_dict.swa"),
+        ({"net": phase1_state(), "best": phase1_state()}, "net, best"),
+        ({**phase1_state(), "best": phase1_state()}, "the top level, best"),
+        ({"model": prefixed("", "module.")}, "model, model.module"),
+    ],
+)
+def test_where_two_are_left_none_is_taken(content: Any, places: str, refusal_of: Callable[[Any], str]) -> None:
+    message = refusal_of(content)
+    assert f"holds several action autoencoders ({places})" in message
+    assert "save the state_dict() of one" in message
 
 
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
@@ -171,6 +245,8 @@ def test_a_conditioning_whose_numbers_are_not_there(
     [
         torch.linspace(-2, 2, 4),
         torch.linspace(1, -1, 4),
+        torch.linspace(-1, 1, 4) * 0.998,
+        torch.tensor([-1.0, -0.34, 0.34, 1.0], dtype=torch.bfloat16),
         torch.tensor([-1.0, -0.5, 0.5, 1.0]),
     ],
 )

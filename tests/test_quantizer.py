@@ -62,6 +62,28 @@ def test_scale_of_a_layer_stretches_its_grid() -> None:
     assert quantized.tolist() == [-1 / 16, -1 / 32, 0.0, 1 / 16]
 
 
+@pytest.mark.parametrize("num_levels", range(2, 65))
+def test_the_grid_is_even_and_that_of_existing_checkpoints(num_levels: int) -> None:
+    quantizer = RobustSTEQuantizer(num_levels, conditioning="none")
+    grid = quantizer.to_values(torch.arange(num_levels), None, None)
+    assert grid.dtype == torch.float32
+    assert (float(grid[0]), float(grid[-1])) == (-1.0, 1.0)
+    half = num_levels // 2
+    assert torch.equal(grid[:half], -grid.flip(0)[:half])  # the middle of an odd number is 0 but for rounding
+    np.testing.assert_allclose(grid.numpy(), np.linspace(-1, 1, num_levels), rtol=0, atol=2**-23)
+    assert torch.equal(quantizer.boundaries, grid)
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":  # there it multiplies and adds in two roundings
+        assert torch.equal(grid, torch.linspace(-1, 1, num_levels))
+
+
+@pytest.mark.parametrize("layer", range(10))
+def test_the_scale_of_a_layer_is_the_float32_nearest_to_its_power(layer: int) -> None:
+    _, scale = RobustSTEQuantizer(7, conditioning="scale", layer=layer).constants()
+    assert scale is not None
+    assert scale.dtype == torch.float32
+    assert float(scale) == float(np.float32(1 / 6**layer))
+
+
 # Gradient
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rfsq_robust import load_plain, refused_object
 from workbook.common.errors import InputError
 from workbook.common.note import Note, note
 from workbook.data.episodes import Episode, control_rate
@@ -25,15 +25,6 @@ STEPS_OF_A_BLOCK = 160
 NEARLY_ZERO = 2e-6
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 OVERLAPPING = 0.2  # share of the chunks that move; in recordings hardly any motion is repeated to the last bit
-# What arrays of numbers are made of, under the names that numpy 1 and 2 write; nothing of it runs code of a file.
-_RECONSTRUCT = np.zeros(0).__reduce__()[0]
-PLAIN_ARRAYS: list[Any] = [
-    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
-    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1")),
-]
 EPISODE_KEYS = ("episode", "episode_index")
 
 
@@ -67,16 +58,14 @@ def read_file(path: Path) -> tuple[list[Episode], list[Note]]:
 def _load(path: Path) -> Mapping[str, Any]:
     check_is_file(path)
     try:
-        # What it would warn of is refused below.
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(PLAIN_ARRAYS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; fix its permissions") from None
     except pickle.UnpicklingError as error:
-        if "global" in str(error).lower():
+        if name := refused_object(error):
             raise InputError(
-                f"{path}: holds Python objects other than tensors and plain values, which are never loaded here; "
-                "save it again with tensors only"
+                f"{path}: holds Python objects other than tensors and plain values ({name}), which are never loaded "
+                "here; save it again with tensors only"
             ) from None
         raise InputError(f"{path}: not a PyTorch file; give the one that the existing pipeline wrote") from None
     except Exception:  # torch.load has no error class of its own for files it cannot read
