@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from made_rows import layer_rows, made_evidence, model_rows, passing_scores, rows
+from matplotlib import font_manager
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from nbconvert import HTMLExporter
+from small_runs import make_dataset
 
 from workbook.codecs import catalogue as catalogue_module
 from workbook.codecs.catalogue import CONDITIONED, Entry, at, catalogue
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.layers import Layers
 from workbook.evaluation.score import Scores
-from workbook.report.figures import comparison, layers, rate_distortion
-from workbook.report.figures.style import Canvas, Plot
+from workbook.report.documents import SAMPLE_RUN
+from workbook.report.figures import comparison, data, layers, rate_distortion, replay, style
+from workbook.report.figures.style import Canvas, Plot, wrapped
 from workbook.report.text.codecs import title
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -165,3 +176,129 @@ def test_a_made_up_entry_has_its_line_and_its_bar(monkeypatch: pytest.MonkeyPatc
     run = made(Scores(pd.concat([passing_scores().rows, frame], ignore_index=True)))
     assert drawn(rate_distortion.rate_distortion, run)[2]["made-up codec"] == "#123456"
     assert "made-up codec" in drawn(comparison.groups, run)[1]
+
+
+# Task names in other scripts
+
+JAPANESE = "引き出しを開けてボウルを皿に置く、そして引き出しを閉める"
+NAMES = (JAPANESE, "打开 the 抽屉", "서랍을 열고 그릇을 접시에 놓으세요")
+MADE_UP = "Made-up CJK"
+
+
+@pytest.fixture
+def no_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "CJK_FONTS", ())
+
+
+@pytest.fixture
+def a_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with an empty glyph for every character of the names."""
+    characters = {ord(character) for name in NAMES for character in name} - {ord(" ")}
+    builder, nothing = FontBuilder(1000), TTGlyphPen(None).glyph()
+    builder.setupGlyphOrder([".notdef", "any"])
+    builder.setupCharacterMap(dict.fromkeys(characters, "any"))
+    builder.setupGlyf({".notdef": nothing, "any": nothing})
+    builder.setupHorizontalMetrics({".notdef": (500, 0), "any": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": MADE_UP, "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=800)
+    builder.setupPost()
+    builder.save(tmp_path / "made_up.ttf")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    font_manager.fontManager.addfont(tmp_path / "made_up.ttf")
+    monkeypatch.setattr(style, "CJK_FONTS", (MADE_UP,))
+
+
+@pytest.fixture(autouse=True)
+def no_warning(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """As of a missing glyph, or a font that is not found."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def episode_of(task: str) -> tuple[Plot, set[str]]:
+    walks = make_dataset()
+    named = replace(walks, episodes=tuple(replace(episode, task=task) for episode in walks.episodes))
+    return drawn(data.example_episode, named)[:2]
+
+
+def paths_of(tasks: Sequence[str]) -> tuple[Plot, set[str]]:
+    """The committed run's, with other names."""
+    replays = Evidence(SAMPLE_RUN).replays
+    names = dict(zip(dict.fromkeys(replays.paths.task), tasks, strict=True))
+    vars(replays)["paths"] = replays.paths.assign(task=replays.paths.task.map(names))
+    return drawn(replay.paths, made_evidence(replays=replays))[:2]
+
+
+@pytest.mark.usefixtures("no_font")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_no_font_has_stands_beside_its_number(name: str) -> None:
+    plot, texts = episode_of(name)
+    assert plot.legend == f"[1] {name}"
+    assert "An episode: [1]" in texts
+    assert plot.alt.startswith(f"An episode: {name} ")
+    assert f'<p class="note">[1] {name}</p>' in plot.as_html()
+
+
+@pytest.mark.usefixtures("no_font")
+def test_every_name_has_a_number_of_its_own() -> None:
+    plot, texts = paths_of(NAMES)
+    assert plot.legend == f"[1] {NAMES[0]}; [2] {NAMES[1]}; [3] {NAMES[2]}"
+    assert {"[1]", "[2]", "[3]"} <= texts
+    assert all(name in plot.alt for name in NAMES)
+
+
+@pytest.mark.usefixtures("no_font")
+def test_only_what_cannot_be_drawn_becomes_a_number() -> None:
+    plot, texts = episode_of("put the 碗 on the 盘子 in µm")
+    assert "An episode: put the [1] in µm" in texts
+    assert plot.legend == "[1] 碗 on the 盘子"
+
+
+@pytest.mark.usefixtures("a_font")
+def test_a_font_that_has_the_characters_is_used() -> None:
+    for name in NAMES:
+        plot, texts = episode_of(name)
+        assert plot.legend == ""
+        assert f"An episode: {name}" in texts
+    plot, texts = paths_of(NAMES)
+    assert plot.legend == ""
+    assert {name.replace(" ", "") for name in NAMES} <= {"".join(text.split()) for text in texts}
+
+
+def test_with_the_fonts_of_this_machine_every_name_is_drawn_or_told() -> None:
+    for name in NAMES:
+        plot, texts = episode_of(name)
+        assert f"An episode: {name}" in texts or name in plot.legend
+
+
+@pytest.mark.parametrize("name", ["put $5 and $6 in {", "take $x^", "a_b \\frac"])
+def test_a_name_is_no_formula(name: str) -> None:
+    plot, texts = episode_of(name)
+    assert f"An episode: {name}" in texts
+    assert plot.legend == ""
+
+
+def test_names_beside_axes_are_no_formulas() -> None:
+    assert paths_of(["$5 and $6 {", "$x^", "a_b"])[0].legend == ""
+
+
+def test_a_picture_with_names_beside_it_keeps_them_on_a_page() -> None:
+    plot = Plot(PNG, "alt", "[1] 箱を開ける")
+    output = nbformat.v4.new_output("display_data", plot._repr_mimebundle_()[0])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("plot", outputs=[output])])
+    assert "[1] 箱を開ける" in HTMLExporter().from_notebook_node(notebook)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("open the drawer", ["open the ", "drawer"]),
+        (JAPANESE[:12], [JAPANESE[:5], JAPANESE[5:10], JAPANESE[10:12]]),
+    ],
+)
+def test_wide_characters_count_for_two(text: str, lines: list[str]) -> None:
+    assert wrapped(text, 10).split("\n") == lines

@@ -13,7 +13,7 @@ from workbook.common.intervals import LEVEL
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.replay.evidence import CodecReplays, Replays
 from workbook.evaluation.replay.rows import GROUND_TRUTH, SHOWN
-from workbook.report.figures.style import Plot, canvas
+from workbook.report.figures.style import Plot, canvas, wrapped
 from workbook.report.text import words
 from workbook.report.text.replay import title_of
 
@@ -85,7 +85,7 @@ def paths(run: Evidence) -> Plot:
             of_task = c.axes[number * len(keys) : (number + 1) * len(keys)]
             for axis, key in zip(of_task, keys, strict=True):
                 _draw_path(axis, found[task, GROUND_TRUTH, ""], found.get((task, *key)))
-            of_task[0].set_ylabel("\n".join(wrap(task, 26)), fontsize=7)
+            of_task[0].set_ylabel(wrapped(task, 26), fontsize=7, parse_math=False)
         c.title = said.paths_title
         c.description = " ".join(
             said.paths_of(task, [(title_of(*key), found[task, *key].succeeded.all()) for key in keys
