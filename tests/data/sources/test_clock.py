@@ -117,6 +117,8 @@ def test_a_coarse_clock_does_not_jump_at_every_tick(tick: float, still: bool) ->
     assert read(stamps).gaps == (120,)
 
 
-@pytest.mark.parametrize("stamps", [[], [0.0], [0.0, np.nan, 0.1], [np.inf, 0.0], [np.nan] * 9])
+@pytest.mark.parametrize(
+    "stamps", [[], [0.0], [0.0, np.nan, 0.1], [np.inf, 0.0], [np.nan] * 9, [0.0, 1.7e308, -1.7e308]]
+)
 def test_what_is_no_clock_tells_nothing(stamps: list[float]) -> None:
     assert read_clock(np.array(stamps), 20.0) is None

@@ -136,6 +136,11 @@ READING_STARTS = (
     "import sys; from workbook.data.sources import read as r; "
     "print(sum(s is not None for s in r.read_recorded_starts(sys.argv[1], r.read_recordings(sys.argv[1]).episodes)))"
 )
+SAVING = (
+    "import sys; from workbook.common.paths import OutputFolder; from workbook.data import dataset as d; "
+    "out = OutputFolder.at(sys.argv[1] + '/out'); out.stages.mkdir(parents=True); "
+    "d.save_dataset(d.prepare_dataset(sys.argv[1]).dataset, out); print(len(d.load_dataset(out).episodes))"
+)
 
 
 def with_start(path: Path) -> Path:
@@ -159,7 +164,9 @@ def without_locks(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="flock is replaced as Linux allows it")
-@pytest.mark.parametrize(("code", "found"), [(READING, "6"), (READING_STARTS, "1")], ids=["episodes", "starts"])
+@pytest.mark.parametrize(
+    ("code", "found"), [(READING, "6"), (READING_STARTS, "1"), (SAVING, "6")], ids=["episodes", "starts", "data set"]
+)
 def test_a_file_system_without_locks_is_read(
     tmp_path: Path, without_locks: dict[str, str], code: str, found: str
 ) -> None:

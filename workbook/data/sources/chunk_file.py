@@ -1,4 +1,4 @@
-"""Reader of the existing pipeline's file of normalised chunks, libero_actions_normalized.pt."""
+"""Reader of the existing pipeline's .pt files: normalised chunks, and the samples that it collects for Phase 2."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ from numpy.typing import NDArray
 from rfsq_robust import load_plain, refused_object
 from workbook.common.errors import InputError
 from workbook.common.note import Note, note
-from workbook.data.episodes import Episode, control_rate
+from workbook.data.episodes import Episode, Origin, Recordings, control_rate
+from workbook.data.sources.collected import STEPS_OF_A_BLOCK, motion_of
 from workbook.data.sources.files import check_is_file, one_line
 
 SUFFIXES = (".pt", ".pth")
-# Where the file does not say which episode a chunk is of, this many neighbours are held together: with chunks of 8
-# steps that is the mean length of LIBERO's demonstrations, 161 steps.
-STEPS_OF_A_BLOCK = 160
 # Of the range; float32 and the 1e-6 that is often added to the range before dividing by it are off by less.
 NEARLY_ZERO = 2e-6
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 OVERLAPPING = 0.2  # share of the chunks that move; in recordings hardly any motion is repeated to the last bit
 EPISODE_KEYS = ("episode", "episode_index")
+RAW = "raw_action"  # of a sample: what the policy predicted at a step
 
 
-def read_file(path: Path) -> tuple[list[Episode], list[Note]]:
-    """Episodes in the units of the 'normalization' that the file carries, and what to know of them.
+def read_file(path: Path) -> Recordings:
+    """Episodes in the units of the 'normalization' that the file carries, or as they are where it carries none.
 
     The file: {'actions': (N, C, A), 'normalization': {'min': (A,), 'max': (A,)}, 'metadata': {'episode_index': (N,),
-    'task': one or N, 'control_rate_hz'}}; only 'actions' is required. Nothing in the file is ever executed.
+    'task': one or N, 'control_rate_hz'}}, of which only 'actions' is required; or a list of samples, one a step,
+    {'raw_action': (C, A), 'task_id', 'task_description'} each. Nothing in the file is ever executed.
 
     Raises:
         InputError: not such a file, cut short, or with Python objects in it.
     """
     content = _load(path)
+    if isinstance(content, Mapping):
+        episodes, notes = _of_chunks(path, content)
+        return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
+    episodes, notes = _of_samples(path, content)
+    return Recordings(episodes, Origin("samples collected for Phase 2", str(path), notes=tuple(notes)))
+
+
+def _of_chunks(path: Path, content: Mapping[str, Any]) -> tuple[list[Episode], list[Note]]:
     chunks = _numbers(content.get("actions"), f"{path}, 'actions'", 3)
     metadata = content.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
@@ -55,7 +63,33 @@ def read_file(path: Path) -> tuple[list[Episode], list[Note]]:
     return episodes, notes + said
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def _of_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> tuple[list[Episode], list[Note]]:
+    """One action a step, from chunks that were recorded or predicted anew at every step."""
+    chunks = [_numbers(one.get(RAW), f"{path}, sample {n}, '{RAW}'", 2) for n, one in enumerate(samples)]
+    other = next((number for number, chunk in enumerate(chunks) if chunk.shape != chunks[0].shape), None)
+    if other is not None:
+        raise InputError(
+            f"{path}, sample {other}, '{RAW}': has shape {chunks[other].shape}, and {chunks[0].shape} in the first; "
+            "save samples of one shape"
+        )
+    tasks = [_task_of_sample(one, path) for one in samples]
+    motion = motion_of(np.stack(chunks), tasks)
+    episodes = [
+        Episode(actions, tasks[start], path.name, f"from sample {start}") for start, actions in motion.pieces.items()
+    ]
+    rule = note("samples_overlap") if motion.overlap else note("first_actions", repeated=motion.repeated)
+    blocks = [note("blocks_of_samples", block=motion.block)] if motion.block else []
+    return episodes, [note("without_normalization"), rule, *blocks]
+
+
+def _task_of_sample(sample: Mapping[str, Any], path: Path) -> str:
+    said = sample.get("task_description"), sample.get("task_id")
+    if isinstance(said[0], str) and said[0]:
+        return said[0]
+    return f"task {said[1]}" if isinstance(said[1], (int, str)) else path.stem.replace("_", " ")
+
+
+def _load(path: Path) -> Mapping[str, Any] | list[Mapping[str, Any]]:
     check_is_file(path)
     try:
         content = load_plain(path)
@@ -70,6 +104,8 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: not a PyTorch file; give the one that the existing pipeline wrote") from None
     except Exception:  # torch.load has no error class of its own for files it cannot read
         raise InputError(f"{path}: not a PyTorch file, or cut short; copy it again") from None
+    if isinstance(content, list) and content and all(isinstance(one, Mapping) and RAW in one for one in content):
+        return content
     if not isinstance(content, Mapping) or "actions" not in content:
         raise InputError(f"{path}: has no 'actions'; give a file with {{'actions': (N, 8, 7) tensor, ...}}")
     return content

@@ -16,6 +16,7 @@ CATCH_UP = 3  # steps within which a late one may be made up for, as by a proces
 NEARLY = 0.1  # so near to the rate that is said, the said one is the better measure
 MOST = 0.5  # share of the steps in which a clock stands still, to say that it does
 SOME = 0.2  # share of the steps from which a clock is a coarse one, whose ticks are no jumps
+LATEST = 1e12  # seconds
 FEWEST_TICKS = 3  # to know how coarse it is
 
 
@@ -36,9 +37,9 @@ class Clock:
 def read_clock(stamps: NDArray[np.floating[Any]], said: float | None) -> Clock | None:
     """Read the timestamps of one episode in seconds: (T,). said: steps a second, where that is known.
 
-    None where they tell nothing: fewer than two, or not all of them numbers.
+    None where they tell nothing: fewer than two, or not all of them numbers that seconds can be.
     """
-    if len(stamps) < 2 or not np.isfinite(stamps).all():
+    if len(stamps) < 2 or not (np.abs(stamps) < LATEST).all():
         return None
     smallest = float(np.spacing(np.abs(stamps).max()))  # what the file's own precision can tell apart
     times = stamps.astype(np.float64)

@@ -70,9 +70,10 @@ def read_folder(folder: Path, options: ReadOptions | None = None) -> Recordings:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows of one file. actions: (N, A), from `columns` of these widths; episode, frame, task: (N,), the task -1 where
+    """Rows of one file.
 
-    the file has none; seconds: (N,), NaN where it has none; others: columns of actions that were not read.
+    actions: (N, A), from `columns` of these widths; others: columns of actions that were not read; episode, frame,
+    task: (N,), the task -1 where the file has none; seconds: (N,), NaN where it has none.
     """
 
     place: str

@@ -125,9 +125,10 @@ def _is_text(kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class Listed:
-    """The episodes that a data set says it has. file: which says it; lengths: steps, by the number of the episode;
+    """The episodes that a data set says it has.
 
-    members: (chunk, file) of a data file of v3 -> the episodes that lie in it.
+    file: which says it; lengths: number of an episode -> its steps; members: (chunk, file) of a data file of v3 -> the
+    episodes that lie in it.
     """
 
     file: str

@@ -69,7 +69,7 @@ def read_folder(folder: Path, options: ReadOptions | None = None) -> Recordings:
 
 @dataclass(frozen=True, eq=False)
 class _Demos:
-    """What one file yields. kind: of file; succeeded: of every demo, None where it does not say; notes: what to know"""
+    """What one file yields. kind: of file; succeeded: of every demo that is read, None where it does not say it."""
 
     kind: str
     episodes: list[Episode]

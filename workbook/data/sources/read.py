@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbook.common.errors import InputError
+from workbook.common.note import note
 from workbook.common.paths import SAMPLE, expand
 from workbook.data.episodes import Episode, Origin, ReadOptions, Recordings, Start
 from workbook.data.sources import (
@@ -38,7 +39,11 @@ def read_recordings(
     Raises:
         InputError: nothing of that name, or something in it that cannot be read.
     """
-    recordings = _read(str(data), options or ReadOptions(), on_progress)
+    options = options or ReadOptions()
+    recordings = _read(str(data), options, on_progress)
+    if options.only_successful and "HDF5" not in recordings.origin.kind:
+        origin = recordings.origin
+        recordings = replace(recordings, origin=replace(origin, notes=(*origin.notes, note("success_not_read"))))
     return replace(recordings, episodes=list(map(_plain, recordings.episodes)))
 
 
@@ -59,7 +64,8 @@ def _read(text: str, options: ReadOptions, on_progress: OnProgress | None) -> Re
     if not text.strip():
         raise InputError(f"--data is empty; give {DATA_KINDS}")
     if text == "sample":
-        return replace(libero_hdf5.read_folder(SAMPLE, options), origin=Origin(SAMPLE_KIND, "sample"))
+        sample = libero_hdf5.read_folder(SAMPLE, options)
+        return replace(sample, origin=replace(sample.origin, kind=SAMPLE_KIND, name="sample"))
     if text.startswith(HUB_PREFIX):
         return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), options, on_progress)
     path = expand(text)
@@ -104,8 +110,9 @@ def _read_path(path: Path, options: ReadOptions) -> Recordings:
     if stat.S_ISDIR(mode):
         return _read_folder(path, options)
     if path.suffix.lower() in chunk_file.SUFFIXES:
-        episodes, notes = chunk_file.read_file(path)
-        return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
+        if options.action_column:
+            raise InputError(f"{path}: has no columns of actions to choose from; leave out --action-column")
+        return chunk_file.read_file(path)
     if path.suffix.lower() == ".parquet":
         raise InputError(f"{path}: is one file of a LeRobot data set; give the folder that holds its meta/ and data/")
     return libero_hdf5.read_file(path, options)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from workbook.common.numbers import percent
 from workbook.common.paths import SAMPLE
 from workbook.common.table import Table
 from workbook.data.layout import ActionLayout
+from workbook.data.sources.hdf5 import opened
 from workbook.evaluation.evidence import Evidence
 from workbook.report.text import words
 
@@ -77,7 +77,7 @@ def recordings_table(folder: Path = SAMPLE) -> Table:
     """Task, successes kept of the tries that were made, and steps, from the attributes of every file below a folder."""
     say, rows, versions = words("data"), [], {}
     for path in sorted(folder.rglob("*.hdf5")):
-        with h5py.File(path) as file:
+        with opened(path) as file:
             said = dict(file["data"].attrs)
         suite = str(said["bddl_file_name"]).partition("/")[0]
         text = json.loads(said["problem_info"])["language_instruction"]
