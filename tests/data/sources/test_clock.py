@@ -39,6 +39,16 @@ def test_jitter_below_a_quarter_of_a_step_is_no_jump(
     assert (found.jumps, found.stands_still) == ([], False)
 
 
+def test_what_float32_rounds_off_is_no_jump() -> None:
+    """After 1,000 s its steps are 0.06 ms, more than is left of half a step of 5 ms."""
+    stamps = np.arange(40) / 200
+    stamps[38:] += np.array([-0.2495, 0.2495]) / 200
+    for start in 1000 + np.arange(300) * 7e-4:
+        found = read_clock((start + stamps).astype(np.float32), 200)
+        assert found is not None
+        assert found.jumps == []
+
+
 @HYPOTHESIS
 @given(st.integers(40, 300), RATES, st.booleans(), st.integers(0, 2**32 - 1), st.data(), st.integers(1, 100))
 def test_dropped_frames_are_found_where_they_are(

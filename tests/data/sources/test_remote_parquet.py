@@ -47,6 +47,17 @@ def test_pictures_are_not_read() -> None:
     assert read < 0.03 * len(content)
 
 
+def test_a_column_whose_name_holds_a_dot_is_read() -> None:
+    """As LeRobot's observation.state, which is no column inside another."""
+    numbers = [[float(number)] * 7 for number in range(300)]
+    pictures = pa.array([np.random.default_rng(number).bytes(2000) for number in range(300)])
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"action.arm": pa.array(numbers), "picture": pictures}), buffer)
+    table, read = read_columns(buffer, len(buffer.getvalue()), without_pictures, Gate())
+    assert table["action.arm"].to_pylist() == numbers
+    assert read < len(buffer.getvalue()) / 4
+
+
 def test_a_footer_longer_than_the_first_read_is_read_whole() -> None:
     content = parquet(4000, 2, 100)
     footer = int.from_bytes(content[-8:-4], "little")
