@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, strategies as st
 from models import ACTION_DIM, all_conditionings, few_examples, seeds, uniform, used_model
 from tokenizer_models import checkpoint_of, chunks_for, make_tokenizer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.functional import mse_loss
 
 from rfsq_robust import ActionRFSQAE, Conditioning, RobustRFSQBlock, RobustSTEQuantizer
@@ -91,6 +95,28 @@ def test_a_model_made_on_the_meta_device_is_that_which_was_saved(
     model = build(good)
     assert_equal(results(model.eval()), results(good))
     assert_equal(model.train()(X), good.train()(X))
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
+    """One process, of which the shards are."""
+    dist.init_process_group("gloo", init_method=(tmp_path / "store").as_uri(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+# FSDP itself refuses scalar parameters, of which `learned_scale` has one a layer.
+@pytest.mark.parametrize("conditioning", ["none", "layernorm", "frozen_layernorm", "scale"])
+def test_a_sharded_model_made_on_the_meta_device_is_that_which_was_saved(
+    conditioning: Conditioning, mesh: DeviceMesh
+) -> None:
+    good, model = used_model(conditioning), on_meta(conditioning)
+    fully_shard(model, mesh=mesh)
+    for method in ("encode", "decode_from_indices"):
+        register_fsdp_forward_method(model, method)
+    model.to_empty(device="cpu")
+    set_model_state_dict(model, good.state_dict(), options=StateDictOptions(full_state_dict=True))
+    assert_equal(results(model.eval()), results(good))
 
 
 @all_conditionings

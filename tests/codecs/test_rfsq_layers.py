@@ -22,7 +22,7 @@ def silenced(*layers: int, seed: int = 0) -> RFSQCodec:
     """To these layers all that they get is next to nothing, and they always code it as 0."""
     model = make_model("scale", seed)
     for layer in layers:
-        model.rfsq.quantizers[layer].geometric_scale.fill_(1e6)
+        model.rfsq.quantizers[layer].geometric_scale = 1e6
     return RFSQCodec("scale", model, NORMALISER)
 
 
