@@ -336,6 +336,30 @@ def test_what_breaks_off_leaves_both_files_as_they_were(
     assert "Traceback" not in capsys.readouterr().err
 
 
+WITHOUT_LIMIT = [1.0, 1.0, 1.0, 1.0, 1.0, np.inf, 0.25]
+
+
+def test_the_limit_of_the_training_goes_before_that_of_the_layout(tmp_path: Path) -> None:
+    """A gripper that keeps its own units is not clipped, whatever the layout calls it."""
+    bounds = {"min": torch.full((7,), -90.0), "max": torch.full((7,), 90.0)}
+    path = tmp_path / "scale.pt"
+    save_checkpoint(path, Checkpoint(used_model("scale", num_layers=4), 1, 0.1, bounds, {"limit": WITHOUT_LIMIT}))
+    export_onnx(path, tmp_path / "onnx", "position:3 joint:2 gripper:2")
+    one = Exported(path, tmp_path / "onnx", "", [])
+    codes = one.codes(20, 8)
+    plain = one.checkpoint.denormalise(one.checkpoint.model.decode_from_indices(codes)).numpy()
+    assert (np.abs(plain[..., 5]) > 1).any()
+    wanted = np.clip(plain, -np.array(WITHOUT_LIMIT, np.float32), np.array(WITHOUT_LIMIT, np.float32))
+    np.testing.assert_allclose(one.run(DECODER_FILE, codes.numpy()), wanted, atol=1e-4)
+
+
+def test_a_limit_of_the_training_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scale.pt"
+    save_checkpoint(path, Checkpoint(used_model("scale", num_layers=4), 1, 0.1, BOUNDS, {"limit": "wide"}))
+    with pytest.raises(InputError, match=r"scale\.pt: the limit in the checkpoint's provenance is 'wide', not a list"):
+        export_onnx(path, tmp_path / "onnx", LAYOUT)
+
+
 def test_the_snippet_under_the_heading_onnx_runs(of_scale: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, beside the graphs that the command above it writes."""
     ((_, snippet),) = [(at, code) for at, code in blocks("python") if at == "INTEGRATION_TO_PHASE2.md: ONNX"]

@@ -318,3 +318,17 @@ def test_what_breaks_off_leaves_both_files_as_they_were(
 def test_the_library_raises_what_the_command_says(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="conditioning 'scale'"):
         export_tokens(write_checkpoint(tmp_path, "layernorm"), tmp_path / "tokens", tiny_data)
+
+
+def test_a_gripper_in_per_cent_is_exported_in_per_cent(tmp_path: Path) -> None:
+    """What decodes is clipped at no dimension, though the layout that is asked for says a gripper."""
+    demos = {key: np.clip(100 * actions + 50, 0, 100) for key, actions in walks(0).items()}
+    data = write_libero(tmp_path / "a.hdf5", {key: np.roll(actions, 1, axis=1) for key, actions in demos.items()})
+    bounds = {"min": torch.zeros(7), "max": torch.full((7,), 100.0)}
+    files = exported(data, write_checkpoint(tmp_path, bounds=bounds), layout="joint:6 gripper:1")
+    with h5py.File(files.hdf5) as file:
+        assert np.isinf(file["limit"][()]).all()
+        assert file.attrs["layout"] == "joint:6 opening:1"
+    said = json.loads(pq.read_schema(files.parquet).metadata[b"rfsq_tokens"])
+    assert (said["layout"], said["limit"]) == ("joint:6 opening:1", [None] * 7)
+    assert max(float(read_and_decode(files.hdf5, number)[:, 6].max()) for number in range(6)) > 1

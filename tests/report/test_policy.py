@@ -8,6 +8,7 @@ from made_policies import SCORES, SETTINGS, around, between, made_run, predictio
 from made_rows import model_rows, rows
 
 from workbook.common.intervals import Estimate
+from workbook.common.note import note
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.score import Scores
@@ -98,6 +99,17 @@ class TestSentences:
         assert "which no other rule is shown to better" in text.which(made_run(new_rule=OPEN))
         chosen = [prediction("naive", rule, 0.1) for rule in RULES]
         assert text.how(made_run(*chosen)).startswith("No other decode rule")
+
+    def test_of_data_that_are_no_motion_there_is_no_answer(self) -> None:
+        run = made_run(new_for_naive=MET, missing=["a doubt"])
+        run.data.update(doubts=[note("tiled", length=8)])
+        assert text.whether(run).startswith("No answer from such data; were it evidence")
+        html = answer_block(run).html
+        assert html.startswith(
+            '<div class="verdict"><p class="not-evidence">NOT EVIDENCE: These are no recorded motions'
+        )
+        run.data.update(doubts_accepted=True)
+        assert "NOT EVIDENCE" not in answer_block(run).html
 
     def test_a_difference_that_is_none_is_said_to_be_none(self) -> None:
         assert "error that is not shown to differ" in text.whether(made_run(new_for_naive=between(-0.02, 0.04)))

@@ -26,10 +26,11 @@ from made_rows import (
 )
 
 from workbook.common.intervals import Estimate
+from workbook.common.note import note
 from workbook.common.table import Table
 from workbook.evaluation.layers import Layers
 from workbook.evaluation.score import ENCODER, Scores
-from workbook.report.tables.verdict import claims_table, criteria_table, verdict_block, verdict_lines
+from workbook.report.tables.verdict import claims_table, criteria_table, not_evidence, verdict_block, verdict_lines
 from workbook.verdict.claims import guide_claims
 from workbook.verdict.criteria import JUDGED, Shortfall, evaluate, shortfalls, word_of
 
@@ -258,6 +259,43 @@ def test_a_rehearsal_says_first_that_it_is_none_and_why() -> None:
     )
     assert "not-evidence" not in verdict_block(passing()).html
     assert "interval" not in verdict_lines(run)[2]
+
+
+def doubtful(accepted: bool) -> MadeUp:
+    """Evidence enough, of random actions."""
+    run = passing()
+    run.data.update(doubts=[note("white_noise", largest=0.02, even=True)], doubts_accepted=accepted)
+    return run
+
+
+def test_data_that_are_no_motion_make_it_no_evidence_and_why_is_said_first() -> None:
+    run = doubtful(accepted=False)
+    banner = verdict_lines(run)[0]
+    assert banner == (
+        "NOT EVIDENCE: These are no robot motions: neighbouring steps are uncorrelated (autocorrelation at most 0.02), "
+        "and values are spread evenly over their range, as random actions are. If a verdict is wanted all the same, "
+        "--accept-data gives one."
+    )
+    assert f'<p class="not-evidence">{banner}</p>' in verdict_block(run).html
+    assert not_evidence(run).html in verdict_block(run).html
+    del vars(run)["results"]  # as 03_compare shows it
+    assert [line[:9].strip() for line in verdict_lines(run)[1:]] == ["NOT SHOWN", "NOT SHOWN", "NOT RUN"]
+
+
+def test_data_that_are_accepted_as_they_are_get_a_verdict() -> None:
+    run = doubtful(accepted=True)
+    assert verdict_lines(run) == verdict_lines(passing())
+    assert not_evidence(run).html == ""
+    del vars(run)["results"]
+    assert [line[:9].strip() for line in verdict_lines(run)] == ["PASS", "PASS", "NOT RUN"]
+
+
+def test_a_rehearsal_on_such_data_says_both() -> None:
+    run = rehearsal()
+    run.data.update(doubts=[note("still_stream", arm=True)])
+    lines = verdict_lines(run)
+    assert lines[0].startswith("NOT EVIDENCE: These are no robot motions: the arm never moves")
+    assert lines[1] == verdict_lines(rehearsal())[0]
 
 
 def test_before_there_are_results_retraining_is_not_judged() -> None:

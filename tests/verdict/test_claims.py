@@ -257,6 +257,16 @@ class TestWhatTheDataDoNotHave:
         assert find(run, "token_accuracy").details["layers"] == count
 
 
+@pytest.mark.parametrize(
+    ("layout", "not_measured"),
+    [("libero", []), ("position:3 opening:1", ["gripper_abs", "max_abs"]), ("joint:6 gripper:1", ["max_abs"])],
+)
+def test_the_guides_errors_say_nothing_of_units_of_their_own(layout: str, not_measured: list[str]) -> None:
+    run = evidence(comparison={"test_episodes": 10, "test_steps": 5000, "layout": layout})
+    claims = [claim for claim in guide_claims(run) if claim.key == "group_error"]
+    assert [claim.details["metric"] for claim in claims if claim.status == "not run"] == not_measured
+
+
 class TestTokenAccuracy:
     def of(self, accuracies: tuple[float, ...], majorities: tuple[float, ...] = (0.5, 0.3)) -> Claim:
         return find(evidence(policy=MadePolicy(accuracies, majorities)), "token_accuracy")

@@ -22,6 +22,7 @@ from made_rows import (
 )
 
 from workbook.common.errors import InputError
+from workbook.common.note import note
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import OPTIONAL, STAGES, stage_path, table_path, write_stage
 from workbook.evaluation.evidence import Evidence
@@ -114,6 +115,20 @@ class TestFile:
         assert found["criteria"] == json.loads(json.dumps([criterion.as_json() for criterion in evaluate(run)]))
         assert found["claims"] == json.loads(json.dumps([claim.as_json() for claim in guide_claims(run)]))
         assert found["recommendation"]["option"] == "keep naive"
+
+    def test_holds_what_in_the_data_keeps_it_from_being_evidence(
+        self, out: OutputFolder, told: list[list[object]]
+    ) -> None:
+        run, doubt = write_run(out), note("white_noise", largest=0.1, even=True)
+        run.data.update(doubts=[doubt])
+        verdict = written(run)["verdict"]
+        assert (verdict["shortfalls"], verdict["data_doubts"]) == ([], [doubt])
+        assert {part["word"] for part in verdict["parts"][:2]} == {"NOT SHOWN"}
+        assert told == [[doubt], [doubt]]
+        run.data.update(doubts_accepted=True)
+        verdict = written(run)["verdict"]
+        assert (verdict["word"], verdict["data_doubts"]) == ("FAIL", [])
+        assert told[2:] == [[], []]
 
     def test_is_what_is_read_from_the_folder(self, out: OutputFolder) -> None:
         found = written(write_run(out))
