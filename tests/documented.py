@@ -78,6 +78,7 @@ COMMANDS: dict[str, Command] = {
         ("path/to/recordings", "rfsq_best.pt"), **RUN
     ),
     "./run_all.sh --with-replay": Command(**RUN),
+    "./run_all.sh --with-simulator": Command(**RUN),
     "./run_all.sh --full": Command(**RUN),
     "./run_all.sh --smoke": Command(**RUN),
     "./run_all.sh --help": Command(),

@@ -196,7 +196,7 @@ def test_a_command_ends_well(line: str, folder: Path) -> None:
 @pytest.mark.parametrize("line", to_execute(slow=True))
 def test_a_slow_command_ends_well(line: str, folder: Path) -> None:
     if line.startswith("./"):
-        for extra in ("test", "sim") if "--with-replay" in line else ("test",):
+        for extra in ("test", "sim") if "--with-" in line else ("test",):
             found = BIN.parent / f".installed-{extra}"
             if not found.exists() or found.read_text() != stamp():
                 pytest.skip(f"would install the extra '{extra}' first, as ./run_tests.sh --with-replay does")

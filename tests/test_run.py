@@ -404,14 +404,14 @@ def test_a_notebook_is_committed_bare(source: Path) -> None:
 
 def test_production_values_stand_in_the_notebooks() -> None:
     """The parameters cells hold the values of a full run, the same that the command line has."""
-    options = run.parse_arguments(["--with-replay"])
+    options = run.parse_arguments(["--with-simulator"])
     out = run.OutputFolder(Path("/nowhere"))
     given = run._notebook_parameters(options, options.data, out, out)
     assert list(given) == STEMS
     for stem, parameters in given.items():
         written = papermill.inspect_notebook(str(NOTEBOOKS / f"{stem}.ipynb"))
         for name, value in parameters.items():
-            if name not in ("out", "replays", "unfinished"):
+            if name not in ("out", "replays", "loop", "unfinished"):
                 assert ast.literal_eval(written[name]["default"]) == value, (stem, name)
 
 

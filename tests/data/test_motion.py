@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from made_up import GRIPPER, Array, exact_demos, random_walk, walks
 from reading import card_of, said
+from small_runs import run_notebooks
 from writers import write_chunk_file, write_lerobot_v2, write_libero
 
 from workbook.common.note import Note
@@ -21,6 +22,9 @@ from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO, ActionLayout
 from workbook.data.motion import autocorrelation, doubts
+from workbook.report.pages import write_reports
+from workbook.report.tables.verdict import verdict_lines
+from workbook.report.text.data import remarks
 
 HYPOTHESIS = settings(deadline=None, max_examples=60)
 # Three to four times nearer to motion than those that are used, and real recordings still stand clear of them.
@@ -265,3 +269,24 @@ def test_joints_that_swing_are_no_noise() -> None:
     recorded = [80 * np.sin(time / (9 + np.arange(6)) + number) for number in range(12)]
     assert doubts(recorded, JOINTS, 8) == []
     assert np.abs(autocorrelation(recorded, 1)[1]).min() > motion.UNCORRELATED
+
+
+def test_single_steps_tell_nothing() -> None:
+    assert doubts([np.full((1, 7), float(number)) for number in range(6)], LIBERO, 1) == []
+
+
+# What a reader sees of them
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_the_pages_of_a_run_on_random_actions_say_so_first(tmp_path: Path, accepted: bool) -> None:
+    path = write_libero(tmp_path / "a.hdf5", {f"demo_{i}": actions for i, actions in enumerate(noise(0, 24, 10))})
+    run = run_notebooks(tmp_path / "out", prepare_dataset(path, DataConfig(accept_data=accepted)))
+    write_reports(run.evidence, {})
+    first, page = remarks(run.evidence)[0], (run.out.reports / "index.html").read_text(encoding="utf8")
+    assert first.startswith("These are no robot motions: neighbouring steps are uncorrelated")
+    banner = f'<p class="not-evidence">NOT EVIDENCE: {first}'
+    assert (banner in page) == (not accepted)
+    assert f"<li>{first}</li>" in page
+    assert any(line.startswith(f"NOT EVIDENCE: {first}") for line in verdict_lines(run.evidence)) == (not accepted)
+    assert [doubt["key"] for doubt in run.written["verdict"]["data_doubts"]] == ([] if accepted else ["white_noise"])

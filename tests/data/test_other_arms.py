@@ -129,7 +129,9 @@ def test_errors_are_measured_in_what_the_layout_has(run: Run) -> None:
 
 
 def test_every_table_builds_and_no_cell_is_nan(run: Run) -> None:
-    shown = {name: show(run.evidence, name).content for name in BLOCKS if not name.startswith(("replay", "sample", "loop"))}
+    shown = {
+        name: show(run.evidence, name).content for name in BLOCKS if not name.startswith(("replay", "sample", "loop"))
+    }
     tables = {name: content for name, content in shown.items() if isinstance(content, Table)}
     assert len(tables) > 20
     for name, table in tables.items():

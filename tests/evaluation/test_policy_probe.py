@@ -64,7 +64,7 @@ def run_probe(fitting: Fitting) -> Probed:
 
 
 def evidence(found: Probed) -> PolicyEvidence:
-    tables = (found.tables[name] for name in ("policy_tokens", "draft", "policies"))
+    tables = (found.tables[name] for name in ("policy_tokens", "draft", "networks"))
     return PolicyEvidence(found.rows, *tables, ProbeConfig(STEPS).policy)
 
 

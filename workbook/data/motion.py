@@ -47,6 +47,8 @@ def autocorrelation(episodes: Sequence[Array], longest: int = LONGEST_LAG) -> Ar
 
 def doubts(episodes: Sequence[Array], layout: ActionLayout, chunk_len: int) -> list[Note]:
     """What makes (T, A) episodes no robot motion, the plainest first; empty where nothing does."""
+    if max(map(len, episodes)) < 2:
+        return []
     motion = [episode[:, layout.motion] for episode in episodes]
     if _still(motion if len(layout.motion) else episodes):
         return [note("still_stream", arm=len(layout.motion) > 0)]
