@@ -201,7 +201,7 @@ class RobustSTEQuantizer(nn.Module):
     def to_values(self, indices: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
         """Inverse of `to_indices` up to the grid: (..., H) -> (..., H)."""
         grid = constant(self.grid, indices)
-        values = grid.index_select(0, indices.reshape(-1).int()).view(indices.shape)
+        values = grid.index_select(0, indices.int().flatten()).view(indices.shape)
         values = values if scale is None else values * scale
         return values if shift is None else values + shift
 
@@ -311,8 +311,8 @@ class RobustRFSQBlock(nn.Module):
         """
         total = torch.zeros_like(residuals[0])
         reaches = torch.ones_like(residuals[0], dtype=torch.bool)  # where every later layer clips
-        for k in reversed(range(self.num_layers)):
-            scale = self.quantizers[k].learned_scale()
+        for k, layer in reversed(list(enumerate(self.quantizers))):
+            scale = layer.learned_scale()
             u = residuals[k] / scale.detach()
             clips = u.abs() > 1
             q = u - residuals[k + 1] / scale.detach()
