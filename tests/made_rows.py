@@ -11,13 +11,17 @@ import pandas as pd
 
 from workbook.codecs.catalogue import CONDITIONED
 from workbook.common.intervals import Estimate
-from workbook.data.card import ADDED
 from workbook.data.layout import LIBERO
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.layers import Layers
 from workbook.evaluation.score import ENCODER, TOKENS, Scores
 
 SEEDS, EPISODES, STEPS, LAYERS = 5, 28, 80, 4
+# Of a data card.
+NOTHING_ODD: dict[str, Any] = {
+    "left_out": [], "outliers": {"count": 0, "first": [], "clipped": False}, "doubts": [], "doubts_accepted": False,
+    "trembling": [],
+}  # fmt: skip
 METRICS = (
     "relative_mse", "position_mm", "rotation_deg", "joint_length", "gripper_abs", "gripper_error_rate",
     "gripper_on_time", "gripper_shift_steps", "max_abs", "drift_mm", "drift_deg", "peak_drift_mm", "switch_drift_mm",
@@ -195,7 +199,7 @@ def made_evidence(folder: str = "made_up", **parts: object) -> MadeUp:
         "scores": scores,
         "layers": Layers(layer_rows(), scores),
         "models": model_rows(),
-        "data": dict(ADDED),
+        "data": dict(NOTHING_ODD),
         "training": training_values(),
         "policy": MadePolicy(),
         "replays": MadeReplays(),

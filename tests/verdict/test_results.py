@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from made_rows import (
     EPISODES,
+    NOTHING_ODD,
     SEEDS,
     MadePolicy,
     MadeReplays,
@@ -61,7 +62,7 @@ def write_run(
     out: OutputFolder, epochs: int = 100, baseline_steps: int = 1000, policy_steps: int = 400, full: bool = False
 ) -> Evidence:
     """The stages of a finished run without a replay, in order."""
-    data = {"origin": {"name": "walks", "kind": "random walks"}, "dataset_sha256": "abc"}
+    data = {"origin": {"name": "walks", "kind": "random walks"}, "dataset_sha256": "abc", **NOTHING_ODD}
     write_stage(out, "data", {"data": "walks"}, data)
     curves = {"training": curve_rows()}
     write_stage(out, "training", {"seeds": SEEDS}, training_values(epochs), curves)
@@ -103,7 +104,7 @@ class TestFile:
     def test_holds_what_was_decided(self, out: OutputFolder) -> None:
         run = write_run(out)
         found = written(run)
-        assert found["schema"] == 2
+        assert found["schema"] == 3
         assert found["verdict"]["word"] == "FAIL"
         assert found["verdict"]["parts"] == [
             {"key": "layernorm", "word": "FAIL"},

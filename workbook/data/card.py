@@ -67,16 +67,6 @@ def distance(actions: Array) -> dict[str, Any]:
 STILL = 0.9  # share of exact zeros from which a kind of motion is called switched off
 
 
-# What cards of earlier versions lack, as it is where there is nothing to say.
-ADDED: dict[str, Any] = {
-    "left_out": [],
-    "outliers": {"count": 0, "first": [], "clipped": False},
-    "doubts": [],
-    "doubts_accepted": False,
-    "trembling": [],
-}
-
-
 def describe(prepared: Prepared) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """The data card: values (origin, counts, changes on loading, plausibility, split), and its tables by name."""
     dataset, changes = prepared.dataset, prepared.changes

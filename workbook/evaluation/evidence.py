@@ -21,7 +21,6 @@ import pandas as pd
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import read_stage, read_table
-from workbook.data.card import ADDED
 from workbook.evaluation.layers import Layers
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import PolicyEvidence
@@ -29,7 +28,7 @@ from workbook.evaluation.policy.network import PolicyConfig
 from workbook.evaluation.replay.evidence import Replays
 from workbook.evaluation.score import Scores
 
-SCHEMA = 2  # of results.json and of the tables beside it
+SCHEMA = 3  # of results.json and of the tables beside it
 
 
 class Evidence:
@@ -41,7 +40,7 @@ class Evidence:
     @cached_property
     def data(self) -> dict[str, Any]:
         """The data card: values that are no rows."""
-        return ADDED | read_stage(self.out, "data")
+        return read_stage(self.out, "data")
 
     @cached_property
     def training(self) -> dict[str, Any]:
