@@ -6,7 +6,6 @@ episode have led, which stands for the robot's state, because every source has i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -37,7 +36,7 @@ class PolicyConfig:
     steps: batches; width: of the trunk, features: what it gives to the heads, shared out over the groups of a chunk;
     head_weights: of all heads together; noise: on standardised observations; warm_up: share of the steps in which the
     learning rate grows; averaging: weight of the newest weights in the moving average that is kept, 1 for none;
-    clip: largest norm of a gradient.
+    clip: largest norm of a gradient, None for any.
     """
 
     steps: int = 400
@@ -50,7 +49,7 @@ class PolicyConfig:
     head_weights: int = HEAD_WEIGHTS
     warm_up: float = 0.3
     averaging: float = 1.0
-    clip: float = math.inf
+    clip: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +240,7 @@ def train_policy(
         loss = model.loss(inputs[batch] + noise, [target[batch] for target in targets])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if math.isfinite(config.clip):
+        if config.clip is not None:
             nn.utils.clip_grad_norm_(parameters, config.clip)
         optimizer.step()
         schedule.step()
