@@ -45,6 +45,7 @@ from workbook.verdict.results import assemble
 
 STOVE = SAMPLE / "libero_goal" / "turn_on_the_stove_demo.hdf5"
 ONE = ReplayConfig(replay_episodes=1, replay_seeds=1)
+FEW_POLICIES = {"loop_seeds": 1, "loop_starts": 1, "demonstrations": 1, "loop_steps": 5}
 
 
 @pytest.fixture(scope="module")
@@ -139,17 +140,20 @@ def test_one_that_is_lost_is_played_again_and_nothing_else_in_the_folder_is_touc
 
 
 def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: Run, played: ReplayStage) -> None:
-    """Executed headless, with parameters that only override; its replays are finished."""
+    """Executed headless, with parameters that only override; its replays are finished, its policies are few."""
     executed = small.out.root / "05_policy_in_the_loop.ipynb"
-    parameters = {"out": str(small.out.root), "replay_episodes": 1, "replay_seeds": 1}
+    parameters = {"out": str(small.out.root), "replay_episodes": 1, "replay_seeds": 1, **FEW_POLICIES}
     papermill.execute_notebook(NOTEBOOKS / "05_policy_in_the_loop.ipynb", executed, parameters, progress_bar=False)
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
     run = Evidence(small.out.root)
     pd.testing.assert_frame_equal(run.replays.rows, played.tables["replays"], check_dtype=False)
     assert run.results["verdict"]["parts"][-1] == {"key": "success", "word": "NOT SHOWN"}  # one episode shows nothing
     assert run.results["provenance"]["parameters"]["replay"] == {"replay_episodes": 1, "replay_seeds": 1}
+    assert run.results["provenance"]["parameters"]["loop"] == FEW_POLICIES
+    assert [one["pairs"] for one in run.results["loop"]] == [1] * len(run.results["loop"])
+    assert run.results["recommendation"]["evidence"] == "probe"  # one pair decides nothing
 
 
 def test_a_replay_older_than_the_rest_is_no_part_of_the_results(small: Run, tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ WRONG_STARTS: dict[str, dict[str, Any]] = {
 def test_what_cannot_be_played_is_told_in_a_sentence_and_raises_nothing(
     small: Run, simulator: None, tmp_path: Path
 ) -> None:
-    starts = small.dataset.starts
+    starts = small.dataset.test_starts
     assert len(starts) == len(WRONG_STARTS)
     spoiled = {
         at: replace(start, **wrong) for (at, start), wrong in zip(starts.items(), WRONG_STARTS.values(), strict=True)

@@ -101,10 +101,11 @@ def test_what_is_no_hdf5_file_says_no_starts(tmp_path: Path, data: str) -> None:
     assert set(read_recorded_starts(data, read_recordings(path).episodes)) == {None}
 
 
-def test_the_data_set_keeps_the_starts_of_its_test_part(tmp_path: Path, out: OutputFolder) -> None:
+def test_the_data_set_keeps_every_start_and_knows_those_of_its_test_part(tmp_path: Path, out: OutputFolder) -> None:
     path = write_with_starts(tmp_path / "a_demo.hdf5", model_file=MODEL, final_state_sha256="abc")
     dataset = prepare_dataset(path).dataset
-    assert set(dataset.starts) == set(dataset.split.test)
+    assert set(dataset.test_starts) == set(dataset.split.test)
+    assert set(dataset.starts) == set(range(len(dataset.episodes)))
     save_dataset(dataset, out)
     loaded = load_dataset(out)
     assert set(loaded.starts) == set(dataset.starts)

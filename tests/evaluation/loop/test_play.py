@@ -77,7 +77,6 @@ def jobs_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-@pytest.mark.slow  # plays episodes
 def test_every_arm_plays_from_the_same_starts(played: LoopStage) -> None:
     loop = Loop(played.values, played.tables["policies"], played.tables["loop_policies"])
     assert loop.played
@@ -90,7 +89,6 @@ def test_every_arm_plays_from_the_same_starts(played: LoopStage) -> None:
     assert loop.policies.validation_mse.between(0, 10).all()
 
 
-@pytest.mark.slow  # plays episodes
 def test_a_second_call_trains_and_plays_nothing_and_comes_to_the_same(
     played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +104,6 @@ def test_a_second_call_trains_and_plays_nothing_and_comes_to_the_same(
         pd.testing.assert_frame_equal(again.tables[name], rows)
 
 
-@pytest.mark.slow  # plays episodes
 def test_what_is_damaged_is_made_again_alone(
     played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +116,6 @@ def test_what_is_damaged_is_made_again_alone(
     pd.testing.assert_frame_equal(again.tables["policies"], played.tables["policies"])
 
 
-@pytest.mark.slow  # plays episodes
 def test_an_episode_whose_process_dies_costs_itself(
     played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
