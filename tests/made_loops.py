@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from workbook.evaluation.loop.arms import ARGMAX, DIRECT, PHASE2_ARGMAX, PHASE2_SOFT, RETRAINED, SOFT
+from workbook.evaluation.loop.arms import ARGMAX, DIRECT, PHASE2_ARGMAX, PHASE2_SOFT, SOFT
 from workbook.evaluation.loop.evidence import Loop, PlayedArm
-from workbook.evaluation.policy.evidence import OWN
+from workbook.evaluation.policy.evidence import OWN, RETRAINED
 
 REGRESSION = PlayedArm("regression", "regression", "", DIRECT, OWN)
 NAIVE_ARGMAX = PlayedArm("tokens", "naive", "layers=1", ARGMAX, OWN)

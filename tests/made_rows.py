@@ -171,10 +171,6 @@ class MadeReplays:
     def played(self) -> bool:
         return bool(self.gains)
 
-    @property
-    def asked_for(self) -> bool:
-        return self.played
-
     def contrast(self, codec: str, among: str) -> MadeContrast:
         return self.gains[among]
 

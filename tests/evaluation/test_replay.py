@@ -214,7 +214,7 @@ def test_whatever_else_the_simulator_raises_costs_one_replay_and_is_told(
     def fail(scene: Any, playback: Playback) -> Trace:
         raise RuntimeError("assets\nare missing")
 
-    monkeypatch.setattr(replay_module, "_scene_of", lambda task_file: None)
+    monkeypatch.setattr(replay_module.scene, "scene_of", lambda task_file: None)
     monkeypatch.setattr(replay_module, "play", fail)
     playback = Playback(Start("a.bddl", np.zeros(3), {}), np.zeros((2, 7)))
     said = replay_module._play_job((playback, tmp_path / "a.npz"))

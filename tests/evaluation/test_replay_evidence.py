@@ -165,7 +165,6 @@ def test_a_run_without_replays_or_with_old_ones_says_so(out: OutputFolder) -> No
     assert Replays.read(out).not_run == "no simulator here"
     write_stage(out, "policy", {"another": 1}, {})
     assert Replays.read(out).not_run == "out_of_date"
-    assert not Replays.read(out).asked_for
 
 
 def test_what_is_written_is_read_again(out: OutputFolder) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ STAGES = {
     "loop": "05_policy_in_the_loop",
 }
 ROWS = ("scores", "probe", "replays", "policies")  # what lies beside results.json; all other tables lie in tables/
+NOT_ASKED_FOR, OUT_OF_DATE = "not_asked_for", "out_of_date"  # why a simulator was not run, where it does not say it
 OPTIONAL = ("replay", "loop")  # those that results.json can do without: they need a simulator
 
 
@@ -137,6 +138,16 @@ def read_optional(out: OutputFolder, name: str) -> dict[str, Any] | None:
         InputError: it is there, but damaged, or older than the stages before.
     """
     return read_document(out, name) if stage_path(out, name).exists() else None
+
+
+def read_simulated(out: OutputFolder, name: str, tables: Sequence[str]) -> tuple[dict[str, Any], list[pd.DataFrame]]:
+    """Values and tables of a stage that need not be there; then 'not_run' says why there are no tables, '' else."""
+    try:
+        document = read_optional(out, name)
+    except InputError:
+        return {"not_run": OUT_OF_DATE}, []
+    values = {"not_run": NOT_ASKED_FOR} if document is None else document["content"]
+    return values, [] if values["not_run"] else [pd.read_parquet(table_path(out, table)) for table in tables]
 
 
 def _stage_before(name: str) -> str | None:

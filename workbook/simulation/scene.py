@@ -12,7 +12,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -238,6 +238,12 @@ class Scene:
                 )
             pose = fixtures[fixture.root_body]
             self._model.body_pos[body], self._model.body_quat[body] = pose[:3], pose[3:]
+
+
+@lru_cache(maxsize=1)
+def scene_of(task_file: str) -> Scene:
+    """The scene of a task, kept as long as neighbouring jobs of a process ask for the same."""
+    return Scene(task_file)
 
 
 class _AlreadyComputed:

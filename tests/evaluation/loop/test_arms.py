@@ -23,17 +23,14 @@ from workbook.evaluation.loop.arms import (
     ARGMAX,
     BY_LAYER,
     DIRECT,
-    FIXED_SCALE,
-    NAIVE,
     PHASE2_ARGMAX,
     PHASE2_SOFT,
-    RETRAINED,
     SOFT,
     Actor,
     arms_of,
 )
 from workbook.evaluation.loop.phase2 import ParallelHeads
-from workbook.evaluation.policy.evidence import OWN
+from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, OWN, RETRAINED
 from workbook.evaluation.policy.network import PolicyConfig, RegressionPolicy, Standardiser, TokenPolicy, train_policy
 
 UNIT = Normaliser(np.full(1, -1.0), np.ones(1))

@@ -22,8 +22,9 @@ from made_loops import (
 from scipy.stats import binomtest
 
 from workbook.common.intervals import Estimate, detectable_gain, holm
+from workbook.common.stages import NOT_ASKED_FOR
 from workbook.evaluation.loop.arms import ARGMAX, SOFT
-from workbook.evaluation.loop.evidence import KEYS, NOT_ASKED_FOR, Contrast, Loop
+from workbook.evaluation.loop.evidence import KEYS, Contrast, Loop
 
 
 def contrast(loop: Loop, key: str) -> Contrast:

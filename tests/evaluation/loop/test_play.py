@@ -19,7 +19,12 @@ from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.errors import InputError
 from workbook.common.paths import SAMPLE
 from workbook.data.dataset import Dataset, prepare_dataset
-from workbook.evaluation.loop import demonstrations as demonstrations_module, play as play_module
+from workbook.evaluation.loop import (
+    demonstrations as demonstrations_module,
+    episodes as episodes_module,
+    play as play_module,
+    train as train_module,
+)
 from workbook.evaluation.loop.demonstrations import Demonstration, chosen, record, task_files, windows
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.loop.play import LoopConfig, LoopStage, play_policies
@@ -73,7 +78,7 @@ def jobs_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(jobs))
         return run_apart(work, jobs, *rest)
 
-    monkeypatch.setattr(play_module, "run_apart", count)
+    monkeypatch.setattr(episodes_module, "run_apart", count)
     return seen
 
 
@@ -95,7 +100,7 @@ def test_a_second_call_trains_and_plays_nothing_and_comes_to_the_same(
     def train(*_: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(play_module, "train_policy", train)
+    monkeypatch.setattr(train_module, "train_policy", train)
     monkeypatch.setattr("workbook.common.parallel.available_cores", lambda: 1)
     jobs = jobs_of(monkeypatch)
     again = play(dataset, fitting, folder)
@@ -119,7 +124,7 @@ def test_what_is_damaged_is_made_again_alone(
 def test_an_episode_whose_process_dies_costs_itself(
     played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(play_module, "SECONDS_AN_EPISODE", 0.0)
+    monkeypatch.setattr(episodes_module, "SECONDS_AN_EPISODE", 0.0)
     sorted(folder.glob("episode-*.json"))[0].unlink()
     stage = play(dataset, fitting, folder)
     rows = stage.tables["policies"]
@@ -166,7 +171,7 @@ def test_windows_hold_what_is_seen_now_and_a_step_before_and_the_task() -> None:
 
 
 def test_no_start_of_a_policy_is_one_it_was_trained_on(dataset: Dataset) -> None:
-    starts = [play_module._starts(dataset, ["turn on the stove"], 4, seed) for seed in range(3)]
+    starts = [episodes_module.held_out_starts(dataset, ["turn on the stove"], 4, seed) for seed in range(3)]
     train = {dataset.starts[at].state.tobytes() for at in (*dataset.split.train, *dataset.split.validation)}
     assert not train & {each.start.state.tobytes() for of in starts for each in of}
     numbers = [each.number for of in starts for each in of]

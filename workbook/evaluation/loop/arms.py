@@ -14,13 +14,13 @@ from workbook.codecs.catalogue import COARSE_LAYERS, Entry, Fitting, Setting, ca
 from workbook.codecs.token_spaces import TokenSpace
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
-from workbook.evaluation.policy.evidence import OWN
-from workbook.evaluation.policy.network import RegressionPolicy, Standardiser, TokenPolicy
+from workbook.evaluation.policy.evidence import FIXED_SCALE, OWN
+from workbook.evaluation.policy.network import RULES, RegressionPolicy, Standardiser, TokenPolicy
 
 Kind = Literal["regression", "tokens", "phase2"]
 REGRESSION = "regression"
-NAIVE, FIXED_SCALE, RETRAINED = "naive", "fixed_scale", "naive_by_retrained"
-DIRECT, ARGMAX, BY_LAYER, SOFT = "direct", "parallel_argmax", "autoregressive", "soft"
+DIRECT = "direct"
+ARGMAX, BY_LAYER, SOFT = RULES
 PHASE2_ARGMAX, PHASE2_SOFT = "phase2_argmax", "phase2_soft"
 
 
@@ -41,6 +41,11 @@ class Arm(NamedTuple):
     rule: str
     decoder: str = OWN
     through: str = ""
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """By which it is known in tables."""
+        return {**self.policy._asdict(), "rule": self.rule, "decoder": self.decoder}
 
     @property
     def space(self) -> tuple[str, str] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from workbook.evaluation.policy.network import Observations
 from workbook.simulation import observation
 from workbook.simulation.observation import observe
 from workbook.simulation.playback import Playback
-from workbook.simulation.scene import Scene, SimulationError
+from workbook.simulation.scene import SimulationError, scene_of
 from workbook.simulation.workers import run_apart
 
 SECONDS_A_DEMONSTRATION = 300.0
@@ -90,11 +89,6 @@ def _record_job(job: tuple[Start, Array, Path]) -> None:
         return
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, seen=seen)
-
-
-@lru_cache(maxsize=1)
-def scene_of(task_file: str) -> Scene:
-    return Scene(task_file)
 
 
 def inputs_at(seen: Array, before: Array | None, task: str, tasks: Sequence[str]) -> Array:

@@ -25,26 +25,15 @@ import pandas as pd
 
 from workbook.common import targets
 from workbook.common.array import Array
-from workbook.common.errors import InputError
 from workbook.common.intervals import Estimate, detectable_gain, estimate_gain, estimate_proportion, holm, mcnemar_p
 from workbook.common.paths import OutputFolder
-from workbook.common.stages import read_optional, table_path
-from workbook.evaluation.loop.arms import (
-    ARGMAX,
-    FIXED_SCALE,
-    NAIVE,
-    PHASE2_ARGMAX,
-    PHASE2_SOFT,
-    RETRAINED,
-    SOFT,
-    Kind,
-)
-from workbook.evaluation.policy.evidence import OWN
+from workbook.common.stages import read_simulated
+from workbook.evaluation.loop.arms import ARGMAX, PHASE2_ARGMAX, PHASE2_SOFT, SOFT, Kind
+from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, OWN, RETRAINED
 
 KEYS = ["kind", "codec", "setting", "rule", "decoder"]
 SIGNIFICANT = 0.05
 MATTERS = 0.05  # of success; a difference that is shown to be smaller is no reason to change tokens
-NOT_ASKED_FOR, OUT_OF_DATE = "not_asked_for", "out_of_date"
 Word = Literal["YES", "NO", "NOT SHOWN"]
 
 
@@ -95,14 +84,8 @@ class Loop:
 
     @staticmethod
     def read(out: OutputFolder) -> Loop:
-        try:
-            document = read_optional(out, "loop")
-        except InputError:
-            return Loop({"not_run": OUT_OF_DATE})
-        values = {"not_run": NOT_ASKED_FOR} if document is None else document["content"]
-        if values["not_run"]:
-            return Loop(values)
-        return Loop(values, *(pd.read_parquet(table_path(out, name)) for name in ("policies", "loop_policies")))
+        values, tables = read_simulated(out, "loop", ("policies", "loop_policies"))
+        return Loop(values, *tables)
 
     @property
     def not_run(self) -> str:

@@ -22,14 +22,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement
-from workbook.common.paths import OutputFolder
 from workbook.evaluation.policy.network import RULES, PolicyConfig
 from workbook.evaluation.score import estimate_of, grouped, values_of
 
@@ -235,13 +234,3 @@ def _by_layer(rows: pd.DataFrame, codec: PredictedCodec, column: str) -> list[fl
     rows = rows[(rows.codec == codec.codec) & (rows.setting == codec.setting)].sort_values(["seed", "layer"])
     values: Array = rows[column].to_numpy().reshape(rows.seed.nunique(), -1)
     return [float(value) for value in np.mean(values, axis=0)]
-
-
-class Files(Protocol):
-    """Of one run, as `evaluation.evidence` reads them."""
-
-    out: OutputFolder
-
-    def rows(self, name: str) -> pd.DataFrame: ...
-
-    def table(self, name: str) -> pd.DataFrame: ...

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from workbook.common import targets
 from workbook.common.array import Array
-from workbook.common.errors import InputError
 from workbook.common.intervals import Estimate, estimate_gain, estimate_proportion, mcnemar_p
 from workbook.common.paths import OutputFolder
-from workbook.common.stages import read_optional, table_path
+from workbook.common.stages import read_simulated
 from workbook.evaluation.replay.codecs import NO_ACTIONS
 from workbook.evaluation.replay.failures import REASONS
 from workbook.evaluation.replay.predictors import PREDICTORS, Predictors, held_against_success
@@ -23,7 +22,7 @@ from workbook.evaluation.replay.rows import GROUND_TRUTH, all_layers
 from workbook.simulation.kernels import UNKNOWN
 
 # Why nothing was played, where it is not the simulator itself that says so.
-NOT_ASKED_FOR, OUT_OF_DATE, NO_STATES, OTHER_LAYOUT = "not_asked_for", "out_of_date", "no_states", "other_layout"
+NO_STATES, OTHER_LAYOUT = "no_states", "other_layout"
 DIED = "died"  # the process in which a replay was played, as every reason a key or one sentence
 NAIVE, FAST = "naive", "fast"
 # How far hand or object, whichever is farther, are in the end between replays of the sample under kernels for AVX-512
@@ -142,24 +141,12 @@ class Replays:
 
     @staticmethod
     def read(out: OutputFolder) -> Replays:
-        try:
-            document = read_optional(out, "replay")
-        except InputError:
-            return Replays({"not_run": OUT_OF_DATE})
-        values = {"not_run": NOT_ASKED_FOR} if document is None else document["content"]
-        if values["not_run"]:
-            return Replays(values)
-        names = ("replays", "replay_drift", "replay_paths")
-        return Replays(values, *(pd.read_parquet(table_path(out, name)) for name in names))
+        values, tables = read_simulated(out, "replay", ("replays", "replay_drift", "replay_paths"))
+        return Replays(values, *tables)
 
     @property
     def not_run(self) -> str:
         return str(self.values["not_run"])
-
-    @property
-    def asked_for(self) -> bool:
-        """Whether this run has a stage of replays, whatever came of it."""
-        return self.not_run not in (NOT_ASKED_FOR, OUT_OF_DATE)
 
     @property
     def played(self) -> bool:

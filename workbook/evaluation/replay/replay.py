@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -189,14 +188,9 @@ def _play_job(job: tuple[Playback, Path]) -> str:
     playback, path = job
     task_file = playback.start.task_file
     try:
-        play(_scene_of(task_file), playback).save(path)
+        play(scene.scene_of(task_file), playback).save(path)
     except scene.SimulationError as error:
         return str(error)
     except Exception as error:  # whatever the simulator's packages raise costs this replay alone
         return f"{task_file}: cannot be played ({type(error).__name__}: {one_line(error)})"
     return ""
-
-
-@lru_cache(maxsize=1)
-def _scene_of(task_file: str) -> scene.Scene:
-    return scene.Scene(task_file)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.loop.episodes import MOST_STEPS
 from workbook.evaluation.loop.evidence import PlayedArm
-from workbook.evaluation.loop.play import MOST_STEPS
 from workbook.evaluation.policy.evidence import OWN
 from workbook.report.text import words
 from workbook.report.text.codecs import title

@@ -1,0 +1,150 @@
+"""Trains the policies of the loop, each once a seed, and keeps them under the hash of all that decides them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbook.codecs.catalogue import COARSE_LAYERS
+from workbook.codecs.token_spaces import TokenSpace
+from workbook.common.errors import InputError
+from workbook.common.parallel import ProgressStep, in_progress_steps
+from workbook.common.paths import replacing
+from workbook.data.chunks import Normaliser
+from workbook.evaluation.loop.arms import Actor, Arm, PolicyKey, Space
+from workbook.evaluation.loop.phase2 import ParallelHeads
+from workbook.evaluation.policy.network import (
+    Observations,
+    PolicyConfig,
+    RegressionPolicy,
+    Standardiser,
+    TokenPolicy,
+    train_policy,
+)
+
+MAIN_SEEDS = 1000  # added to the seed of a main model
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What every training needs."""
+
+    config: PolicyConfig
+    normaliser: Normaliser
+    train: Observations
+    validation: Observations
+    spaces: Mapping[tuple[str, str], Space]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    policy: PolicyKey
+    seed: int
+
+
+def train_job(shared: Shared, job: Job, progress_step: ProgressStep) -> Path:
+    """Train one policy, or take what an earlier call has trained; the file of its weights."""
+    standardise = Standardiser.fit(shared.train.inputs)
+    inputs, targets = standardise.apply(shared.train.inputs), _targets(shared, job)
+    path = shared.folder / f"policy-{_training_key(shared.config, job, inputs, targets)}.pt"
+    on_step = in_progress_steps(shared.config.steps, progress_step)
+    networks = _networks(shared, job)
+    if _load_weights(path, networks):
+        on_step(shared.config.steps)
+        return path
+    for number, network in enumerate(networks):
+        after = on_step if number == len(networks) - 1 else (lambda step: None)
+        train_policy(network, inputs, targets, shared.config, job.seed + number * MAIN_SEEDS, after)
+    with replacing(path) as temporary:
+        torch.save([network.state_dict() for network in networks], temporary)
+    return path
+
+
+def _targets(shared: Shared, job: Job) -> list[Tensor]:
+    chunks = shared.train.chunks
+    if job.policy.kind == "regression":
+        return [torch.from_numpy(shared.normaliser.normalise(chunks)).float().flatten(1)]
+    space = shared.spaces[job.policy.codec, job.policy.setting].of(job.seed)
+    return [torch.from_numpy(layer) for layer in space.tokens(chunks)]
+
+
+def _networks(shared: Shared, job: Job) -> list[Any]:
+    """Untrained, with weights that follow from the seed."""
+    config, dimensions = shared.config, shared.train.inputs.shape[1]
+    sizes = config.width, config.head_weights, config.features
+    torch.manual_seed(job.seed)
+    if job.policy.kind == "regression":
+        outputs = int(np.prod(shared.train.chunks.shape[1:]))
+        return [RegressionPolicy(dimensions, outputs, *sizes, absolute=True)]
+    space = shared.spaces[job.policy.codec, job.policy.setting].of(job.seed)
+    if job.policy.kind == "tokens":
+        return [TokenPolicy(dimensions, space.groups, space.sizes, *sizes)]
+    draft = ParallelHeads(dimensions, space.groups, space.sizes[:COARSE_LAYERS], config, given=False)
+    return [draft, ParallelHeads(dimensions, space.groups, space.sizes, config, given=True)]
+
+
+def _training_key(config: PolicyConfig, job: Job, inputs: Tensor, targets: Sequence[Tensor]) -> str:
+    """Hash of all that decides what comes of a training, but the processor."""
+    said = {"config": asdict(config), "policy": job.policy, "seed": job.seed, "code": _code_sha256()}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
+    for each in (inputs, *targets):
+        digest.update(np.ascontiguousarray(each.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+@cache
+def _code_sha256() -> str:
+    """Hash of the code that a policy follows from."""
+    from workbook.evaluation.loop import arms, phase2
+    from workbook.evaluation.policy import network
+
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (arms, phase2, network))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _load_weights(path: Path, networks: Sequence[nn.Module]) -> bool:
+    try:
+        states = torch.load(path, map_location="cpu", weights_only=True)
+        for network, state in zip(networks, states, strict=True):
+            network.load_state_dict(state)
+            network.eval()
+    except Exception:  # not there, or damaged, and then simply trained again
+        return False
+    return True
+
+
+def trained_actor(shared: Shared, arm: Arm, seed: int, path: Path) -> Actor:
+    networks = _networks(shared, Job(arm.policy, seed))
+    if not _load_weights(path, networks):
+        raise InputError(f"{path}: a policy that was just trained is gone; run the notebook again")
+    return Actor(
+        arm.rule, Standardiser.fit(shared.train.inputs), shared.normaliser, shared.train.chunks.shape[1],
+        tuple(networks), None if arm.space is None else shared.spaces[arm.space].of(seed),
+    )  # fmt: skip
+
+
+def key_of(shared: Shared, actor: Actor, path: Path) -> str:
+    """What says all that an actor does. path: of its policy, whose name says how that was trained."""
+    return f"{path.name} {actor.rule} {_says(shared, actor.space)}"
+
+
+def _says(shared: Shared, space: TokenSpace | None) -> str:
+    """Hash of what tokens are made of held-out chunks, and of how they and even probabilities decode."""
+    if space is None:
+        return ""
+    tokens = space.tokens(shared.validation.chunks)
+    even = [np.full((1, space.groups, *size), 1 / size[1]) for size in space.sizes]
+    digest = hashlib.sha256()
+    for each in (*tokens, space.decode(tokens), space.expected(even)):
+        digest.update(np.ascontiguousarray(each).tobytes())
+    return digest.hexdigest()
