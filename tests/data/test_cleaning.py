@@ -125,6 +125,22 @@ def test_where_noops_are_not_known_dropping_them_is_refused(tiny_data: Path, lay
     )
 
 
+def test_demos_that_command_nothing_are_left_out_and_do_not_count_as_unusable(tmp_path: Path) -> None:
+    """A third of all, as of a task of LIBERO-90 whose demonstrations the filter empties."""
+    for number in range(3):
+        demos = walks(number)
+        if number == 1:
+            demos = {key: np.where(np.arange(7) == GRIPPER, -1.0, 1e-6 * actions) for key, actions in demos.items()}
+        write_libero(tmp_path / f"task{number}_demo.hdf5", demos)
+    prepared = prepare_dataset(tmp_path, DataConfig(drop_noops=True))
+    left_out = prepared.changes.left_out
+    assert {one.why for one in left_out} == {"no_motion"}
+    assert sorted(one.place for one in left_out) == [f"task1_demo.hdf5, demo_{at}" for at in range(6)]
+    assert {episode.source for episode in prepared.dataset.episodes} == {"task0_demo.hdf5", "task2_demo.hdf5"}
+    assert about("task1_demo.hdf5, demo_0", remarks(card_of(prepared)))
+    assert not prepare_dataset(tmp_path).changes.left_out
+
+
 def test_dropping_keeps_the_other_steps_as_they_are_and_counts() -> None:
     actions = np.random.default_rng(0).normal(0, 0.3, (10, 7))
     actions[:, GRIPPER] = -1

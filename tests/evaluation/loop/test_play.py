@@ -28,7 +28,7 @@ from workbook.evaluation.loop import (
 from workbook.evaluation.loop.demonstrations import Demonstration, chosen, record, task_files, windows
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.loop.play import LoopConfig, LoopStage, play_policies
-from workbook.evaluation.replay.evidence import NO_STATES, OTHER_LAYOUT
+from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
 from workbook.simulation.observation import SIZE, Observer, jitter, observe
 from workbook.simulation.scene import Scene
 from workbook.simulation.workers import run_apart
@@ -187,6 +187,13 @@ def test_what_cannot_be_played_is_said(simulator: None, dataset: Dataset, fittin
 
     other = make_dataset(layout=ActionLayout.parse("joint:7"))
     assert play(other, fitting, tmp_path).values == {"not_run": OTHER_LAYOUT}
+
+
+def test_where_no_demonstration_can_be_played_nothing_is_trained(
+    simulator: None, dataset: Dataset, fitting: Fitting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_module, "record", lambda *_: {})
+    assert play(dataset, fitting, tmp_path).values == {"not_run": DIED}
 
 
 def test_a_task_whose_demonstrations_are_too_long_is_left_out(

@@ -23,7 +23,7 @@ from workbook.evaluation.loop.demonstrations import STRIDE, chosen, record, task
 from workbook.evaluation.loop.episodes import held_out_starts, play_all
 from workbook.evaluation.loop.train import Job, Shared, key_of, train_job, trained_actor
 from workbook.evaluation.policy.network import PolicyConfig
-from workbook.evaluation.replay.evidence import NO_STATES, OTHER_LAYOUT
+from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
 from workbook.simulation.kernels import kernels
 from workbook.simulation.scene import missing_packages, versions
 
@@ -88,10 +88,12 @@ def play_policies(
     if not short:
         return LoopStage({"not_run": "too_long"})
     seen = {
-        part: record(dataset, chosen(dataset, part, short, count), folder, on_progress(f"observe_{part}"))
+        part: record(dataset, chosen(dataset, part, short, count), folder, on_progress(f"Observing, {part}"))
         for part, count in (("train", config.demonstrations), ("validation", VALIDATION_EPISODES))
     }
     train = list(seen["train"].values())
+    if not train:
+        return LoopStage({"not_run": DIED})
     held_out = list(seen["validation"].values()) or train
     arms, spaces = arms_of(fitting)
     length = dataset.chunk_len
@@ -101,7 +103,7 @@ def play_policies(
     )  # fmt: skip
     policies = list(dict.fromkeys(arm.policy for arm in arms))
     jobs = [Job(policy, seed) for seed in range(config.loop_seeds) for policy in policies]
-    paths = dict(zip(jobs, run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("train")), strict=True))
+    paths = dict(zip(jobs, run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("Training policies")), strict=True))
     actors, keys = {}, {}
     for arm in arms:
         for seed in range(config.loop_seeds):
@@ -109,7 +111,7 @@ def play_policies(
             actors[arm, seed] = trained_actor(shared, arm, seed, path)
             keys[arm, seed] = key_of(shared, actors[arm, seed], path)
     starts = [held_out_starts(dataset, short, config.loop_starts, seed) for seed in range(config.loop_seeds)]
-    rows = play_all(actors, keys, starts, short, folder, on_progress("play"))
+    rows = play_all(actors, keys, starts, short, folder, on_progress("Playing"))
     values = {
         "not_run": "",
         "tasks": short,
