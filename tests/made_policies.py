@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from workbook.common.intervals import Estimate
 from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import CODEC, OWN, REGRESSION, REGRESSION_RULE, RETRAINED, PolicyEvidence
 from workbook.evaluation.policy.network import RULES, TOKEN_RULES, PolicyConfig
 from workbook.evaluation.score import Scores
@@ -121,7 +122,7 @@ def _policies() -> pd.DataFrame:
 
 def made_run(
     *changed: pd.DataFrame, missing: Sequence[object] = (), sizes: Sequence[int] = (FEW, MOST),
-    scores: Scores | None = None, **contrasts: Estimate,
+    scores: Scores | None = None, loop: Loop | None = None, **contrasts: Estimate,
 ) -> Evidence:  # fmt: skip
     """A decided run; contrasts: what differs from those above."""
     assert contrasts.keys() <= CONTRASTS.keys()
@@ -129,6 +130,7 @@ def made_run(
     known = {name: around(mean) for name, mean in CONTRASTS.items()} | contrasts
     vars(policy)["contrasts"] = lambda: known
     run = made_evidence(policy=policy, scores=scores or SCORES)
+    vars(run).update({} if loop is None else {"loop": loop})
     decided = recommend(run, missing).as_json()
     vars(run)["results"] = {"recommendation": json.loads(json.dumps(decided)), "verdict": {"shortfalls": []}}
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from made_loops import ALL, NAIVE_ARGMAX, NAIVE_RETRAINED, NAIVE_SOFT, SCALE_SOFT, first, made
 from made_policies import SCORES, SETTINGS, around, between, made_run, prediction
 from made_rows import model_rows, rows
 
@@ -13,6 +14,8 @@ from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.score import Scores
 from workbook.report.figures import policy as figures
+from workbook.report.figures.loop import success_of_arms
+from workbook.report.tables.loop import contrasts_table, success_table, tasks_table
 from workbook.report.tables.policy import (
     accuracy_table,
     answer_block,
@@ -36,6 +39,42 @@ def with_fast(**mse: float) -> Scores:
 
 def said(run: Evidence) -> str:
     return " ".join([*text.sentences(run), text.use(run), *text.would_change(run), *text.options(run).values()])
+
+
+class TestInTheLoop:
+    """Where policies that act have decided."""
+
+    def test_counts_stand_beside_their_p_and_what_could_be_seen(self) -> None:
+        run = made_run(loop=made({SCALE_SOFT: first(70), NAIVE_SOFT: first(30), NAIVE_RETRAINED: first(30)}))
+        answer, heads, anew, *_ = text.sentences(run)
+        assert answer == text.whether(run)
+        assert "70 of 84" in answer
+        assert "30 of 84" in answer
+        assert "fixed scale" in anew
+        assert "argmax" in heads
+        assert not any(wrong in " ".join(text.sentences(run)).split() for wrong in ("nan", "None"))
+
+    def test_another_answer_has_other_words(self) -> None:
+        alike = {NAIVE_SOFT: first(70), NAIVE_RETRAINED: first(70), SCALE_SOFT: first(70)}
+        runs = [made_run(loop=made(alike | {NAIVE_ARGMAX: first(count)})) for count in (70, 30)]
+        assert len({text.whether(run).split(".")[0] for run in runs}) == 2
+
+    def test_a_rehearsal_and_doubtful_data_answer_nothing(self) -> None:
+        run = made_run(loop=made({}), missing=["few seeds"])
+        assert text.whether(run).startswith("No answer from a rehearsal")
+        run.data["doubts"] = [note("still_stream", arm=True)]
+        assert text.whether(run).startswith("No answer from such data")
+
+    def test_the_probe_is_said_to_stand_in_and_the_policies_to_have_played(self) -> None:
+        by_loop, by_probe = made_run(loop=made({})), made_run()
+        assert rules_table(by_loop).note != rules_table(by_probe).note
+        assert text.use(by_loop) != text.use(by_probe)
+
+    def test_tables_hold_every_arm_and_question(self) -> None:
+        run = made_run(loop=made({}))
+        assert [len(table(run).rows) for table in (success_table, tasks_table)] == [len(ALL)] * 2
+        assert len(contrasts_table(run).rows) == len(run.loop.contrasts) == 6
+        assert success_of_arms(run).alt
 
 
 class TestSentences:

@@ -193,9 +193,7 @@ class TestInTheLoop:
     """Policies that act decide, whatever the offline probe says."""
 
     def recommended(self, loop: Loop, **contrasts: Estimate) -> Recommendation:
-        run = made_run(**contrasts)
-        vars(run)["loop"] = loop
-        return recommend(run, [])
+        return recommend(made_run(loop=loop, **contrasts), [])
 
     @pytest.mark.parametrize(
         ("won", "option", "words"),

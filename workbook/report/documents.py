@@ -28,6 +28,7 @@ FIGURES = {
     REPOSITORY / "docs" / "verdict.png": "tokens_figure",
     REPOSITORY / "docs" / "rates.png": "rates_figure",
     REPOSITORY / "docs" / "replay.png": "replay_figure",
+    REPOSITORY / "docs" / "loop.png": "loop_figure",
 }
 DOCUMENTS = ("README.md", "COMPARISON_GUIDE.md", "INTEGRATION_TO_PHASE2.md", "sample/DATA_CARD.md")
 BLOCK = re.compile(r"<!-- results: ([a-z_]+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -105,7 +106,11 @@ def _check(run: Evidence) -> None:
     if run.training["resumed"]:
         raise InputError(f"{path}: its training was cut off and gone on with, so its times mean nothing; run it again")
     if not enough_replays_of_one_run(run):
-        raise InputError(f"{path}: the documents quote enough replays of one run; run --with-replay into a new folder")
+        raise InputError(
+            f"{path}: the documents quote enough replays of one run; run --with-simulator into a new folder"
+        )
+    if not run.loop.decides:
+        raise InputError(f"{path}: the documents quote policies in the loop; run --with-simulator into a new folder")
 
 
 def enough_replays_of_one_run(run: Evidence) -> bool:

@@ -103,7 +103,9 @@ def play_policies(
     )  # fmt: skip
     policies = list(dict.fromkeys(arm.policy for arm in arms))
     jobs = [Job(policy, seed) for seed in range(config.loop_seeds) for policy in policies]
-    paths = dict(zip(jobs, run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("Training policies")), strict=True))
+    paths = dict(
+        zip(jobs, run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("Training policies")), strict=True)
+    )
     actors, keys = {}, {}
     for arm in arms:
         for seed in range(config.loop_seeds):

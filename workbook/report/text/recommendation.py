@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workbook.codecs.catalogue import SHOWN_RATE
 from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.loop.evidence import PlayedArm
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED
 from workbook.evaluation.rate_distortion import against_fast
 from workbook.report.text import words
@@ -15,29 +16,37 @@ from workbook.verdict.recommendation import FILES, decode_rule
 
 def sentences(run: Evidence) -> list[str]:
     """What the first page begins with."""
-    if run.results["recommendation"]["evidence"] == "loop":
-        return in_loop(run)
+    if _by_loop(run):
+        return [whether(run), *in_loop(run)]
     return [whether(run), how(run), which(run)]
 
 
-def in_loop(run: Evidence) -> list[str]:
-    """The answer of policies that act in the simulator, and what the replays add to it."""
-    decided, loop, said = run.results["recommendation"], run.loop, words("loop")
-    titled = {arm: arm_title(arm) for arm in loop.arms}
-    answer = said.answer(decided["option"], decided["rehearsal"], loop, titled)
-    replayed = [said.reconciled(loop, run.replays, titled)] if run.replays.played else []
-    new = loop.new_tokens
-    tokens = run.policy.tokens_per_chunk(run.policy.of(new.codec))
-    anew = said.anew(loop, new, title(new.codec, new.setting), FILES.get(new.codec), _readable(run), tokens)
-    return [answer, said.heads(loop, titled), anew, *replayed]
+def _by_loop(run: Evidence) -> bool:
+    """Whether policies that act in the simulator have decided."""
+    return bool(run.results["recommendation"]["evidence"] == "loop")
 
 
 def whether(run: Evidence) -> str:
-    decided, policy = run.results["recommendation"], run.policy
-    new = title(*policy.new_codec)
+    decided, doubtful, policy = run.results["recommendation"], bool(data_doubts(run)), run.policy
+    if _by_loop(run):
+        return words("loop").answer(decided["option"], decided["rehearsal"], doubtful, run.loop, _titles(run))
     return words("recommendation").whether(
-        decided["option"], decided["rehearsal"], bool(data_doubts(run)), policy.config.steps, new, policy.contrasts()
-    )
+        decided["option"], decided["rehearsal"], doubtful, policy.config.steps, title(*policy.new_codec),
+        policy.contrasts(),
+    )  # fmt: skip
+
+
+def _titles(run: Evidence) -> dict[PlayedArm, str]:
+    return {arm: arm_title(arm) for arm in run.loop.arms}
+
+
+def in_loop(run: Evidence) -> list[str]:
+    """What policies that act in the simulator say of Phase 2's heads and of new tokens, and what replays add to it."""
+    loop, said, new = run.loop, words("loop"), run.loop.new_tokens
+    tokens = run.policy.tokens_per_chunk(run.policy.of(new.codec))
+    anew = said.anew(loop, new, title(new.codec, new.setting), FILES.get(new.codec), _readable(run), tokens)
+    replayed = [said.reconciled(loop, run.replays)] if run.replays.played else []
+    return [said.heads(loop), anew, *replayed]
 
 
 def how(run: Evidence) -> str:
@@ -74,8 +83,7 @@ def _at_equal_bits(run: Evidence) -> list[tuple[str, object]]:
 def use(run: Evidence) -> str:
     """What to use, and what the errors do not say."""
     decided = run.results["recommendation"]
-    by_loop = decided["evidence"] == "loop"
-    return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"], by_loop)
+    return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"], _by_loop(run))
 
 
 def would_change(run: Evidence) -> list[str]:
