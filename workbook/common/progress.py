@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Progress:
             return
         self.shown = elapsed
         if self.file:
-            with replacing(self.file) as temporary:
+            with suppress(OSError), replacing(self.file) as temporary:  # a line of progress is no reason to stop
                 temporary.write_text(json.dumps({"label": self.label, "done": done, "total": total}), encoding="utf8")
         line = Markdown(self._line(done, total, elapsed))
         if self.handle:

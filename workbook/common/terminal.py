@@ -102,6 +102,7 @@ def live_line(work: OutputFolder, label: str) -> Iterator[None]:
     try:
         yield
     finally:
+        del os.environ[FILE_VARIABLE]
         finished.set()
         follower.join()
         bar.close()
