@@ -40,7 +40,7 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
@@ -61,7 +61,10 @@ CONDITIONINGS: tuple[Conditioning, ...] = (
 ENCODER_WIDTH = 64  # width of the hidden layer of encoder and decoder in the existing checkpoints
 STD_EPSILON = 1e-5  # added to a standard deviation before dividing by it, as the existing code does
 STATISTICS_MOMENTUM = 0.01  # weight of a new batch in the running statistics of `frozen_layernorm`
+BLOCK = 65_536  # scalars that all layers are worked out for before the next ones, so that a CPU finds them in its cache
+MOST_SUMS = 2**15  # of the first layers together, that are looked up at once; they stay in the cache, too
 
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # of which torch finds no least and greatest
 
 Number = TypeVar("Number", int, float)
 ShiftAndScale = tuple[Tensor | None, Tensor | None]
@@ -78,17 +81,24 @@ def grid_values(num_levels: int) -> tuple[float, ...]:
     return *below, *(1 - step * (num_levels - 1 - index) for index in range(half, num_levels))
 
 
-def constant(values: float | tuple[float, ...], like: Tensor) -> Tensor:
-    """Numbers in float32 on the device of `like`, made once where nothing traces: each would cost a copy to a GPU."""
+def constant(values: float | tuple[float, ...], like: Tensor, scale: float = 1.0) -> Tensor:
+    """Numbers times a scale, each rounded to float32, on the device of `like`.
+
+    Made once where nothing traces: each would cost a copy to a GPU.
+    """
     if type(like) is Tensor and not torch.compiler.is_compiling():
-        return _kept_constant(values, like.device)
-    return torch.tensor(values, dtype=torch.float32, device=like.device)
+        return _kept_constant(values, scale, like.device)
+    return _float32(values, like.device) * _float32(scale, like.device)
 
 
 @functools.cache
-def _kept_constant(values: float | tuple[float, ...], device: torch.device) -> Tensor:
+def _kept_constant(values: float | tuple[float, ...], scale: float, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # else it could take no part in a gradient later
-        return torch.tensor(values, dtype=torch.float32, device=device)
+        return _float32(values, device) * _float32(scale, device)
+
+
+def _float32(values: float | tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 class Float32Linear(nn.Linear):
@@ -205,6 +215,13 @@ class RobustSTEQuantizer(nn.Module):
         values = values if scale is None else values * scale
         return values if shift is None else values + shift
 
+    def values(self) -> Tensor:
+        """What each index stands for: (L,). Not of `layernorm`, where it differs from vector to vector."""
+        if self.conditioning in ("none", "scale"):
+            scale = self.geometric_scale if self.conditioning == "scale" else 1.0
+            return constant(self.grid, self.boundaries, scale)
+        return self.to_values(torch.arange(self.num_levels, device=self.boundaries.device), *self.constants())
+
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(..., H) -> quantized (..., H) with a straight-through gradient, and indices (..., H).
 
@@ -264,6 +281,10 @@ class RobustRFSQBlock(nn.Module):
         """The layers, in order, with their type."""
         return cast("list[RobustSTEQuantizer]", list(self.layers))
 
+    @property
+    def _code_dtype(self) -> torch.dtype:
+        return torch.uint8 if self.num_levels <= 256 else torch.int32
+
     @torch.no_grad()
     def quantize(self, z: Tensor, update: bool = False) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
         """One pass over the layers; `update` as in `RobustSTEQuantizer.shift_and_scale`.
@@ -287,6 +308,23 @@ class RobustRFSQBlock(nn.Module):
                 stats.append(torch.cat([shift, scale], dim=-1))
         stacked = torch.stack(stats, dim=-2) if stats else None
         return quantized, torch.stack(codes).movedim(0, -1).long(), stacked, residuals
+
+    @torch.no_grad()
+    def to_codes(self, z: Tensor) -> Tensor:
+        """The codes of `quantize`, (..., H) -> (..., H, K), in the smallest integers that hold them, and quicker.
+
+        Not of `layernorm`, whose statistics are those of whole vectors.
+        """
+        flat = z.float().flatten()
+        codes = torch.empty(flat.numel(), self.num_layers, dtype=self._code_dtype, device=z.device)
+        layers = [(layer, layer.constants(), layer.values()) for layer in self.quantizers]
+        for residual, found in zip(_blocks(flat), _blocks(codes), strict=True):
+            for k, (layer, constants, values) in enumerate(layers):
+                indices = layer.to_indices(residual, *constants)
+                found[:, k] = indices
+                if k + 1 < self.num_layers:
+                    residual = residual - values.index_select(0, indices.int())
+        return codes.view(*z.shape, self.num_layers)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(..., H) -> quantized (..., H) with a straight-through gradient, and codes (..., H, K).
@@ -334,11 +372,34 @@ class RobustRFSQBlock(nn.Module):
         """
         self._check_codes(codes)
         self._check_stats(codes, stats)
+        if stats is None:
+            if not codes.is_contiguous():  # as a policy's heads give them, layer by layer
+                codes = codes.to(self._code_dtype)
+            return self._looked_up(codes.flatten(0, -2)).view(codes.shape[:-1])
         latent = torch.zeros(codes.shape[:-1], device=codes.device, dtype=torch.float32)
         for k, layer in enumerate(self.quantizers[: codes.shape[-1]]):
-            shift, scale = layer.constants() if stats is None else (stats[..., k, 0:1], stats[..., k, 1:2])
-            latent = latent + layer.to_values(codes[..., k], shift, scale)
+            latent = latent + layer.to_values(codes[..., k], stats[..., k, 0:1], stats[..., k, 1:2])
         return latent
+
+    def _looked_up(self, codes: Tensor) -> Tensor:
+        """Sum over the layers, first to last as `quantize` adds them, of what the codes (N, k) stand for: (N,).
+
+        The sums of the first layers' values are few enough to be worked out once.
+        """
+        first, *values = [layer.values() for layer in self.quantizers[: codes.shape[-1]]]
+        sums, taken = first + 0.0, 1  # as `quantize` starts from 0
+        while values and len(sums) * self.num_levels <= min(MOST_SUMS, len(codes)):
+            sums, taken = (sums[:, None] + values.pop(0)).flatten(), taken + 1
+        found = torch.empty(len(codes), dtype=torch.float32, device=codes.device)
+        for part, total in zip(_blocks(codes), _blocks(found), strict=True):
+            small = part.int()
+            index = small[:, 0]
+            for k in range(1, taken):
+                index = torch.add(small[:, k], index, alpha=self.num_levels)
+            total.copy_(sums.index_select(0, index))
+            for k, of_layer in enumerate(values, start=taken):
+                total += of_layer.index_select(0, small[:, k])
+        return found
 
     def _check_codes(self, codes: Tensor) -> None:
         if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
@@ -349,7 +410,9 @@ class RobustRFSQBlock(nn.Module):
             )
         if not codes.numel():
             return
-        least, greatest = (int(end) for end in torch.aminmax(codes.long()))
+        in_memory = codes.permute(*sorted(range(codes.ndim), key=codes.stride, reverse=True))  # far quicker to run over
+        numbers = in_memory.long() if codes.dtype in UNSIGNED else in_memory
+        least, greatest = (int(end) for end in torch.aminmax(numbers))
         if least < 0 or greatest >= self.num_levels:
             raise ValueError(
                 f"codes hold values from {least} to {greatest}; "
@@ -370,6 +433,12 @@ class RobustRFSQBlock(nn.Module):
         expected = (*codes.shape[:-2], codes.shape[-1], 2)
         if tuple(stats.shape) != expected:
             raise ValueError(f"stats of shape {tuple(stats.shape)} do not fit these codes, which need {expected}")
+
+
+def _blocks(values: Tensor) -> Sequence[Tensor]:
+    """Views of (N, ...) that a CPU's cache holds; elsewhere, and in a compiled graph, all at once."""
+    whole = values.device.type != "cpu" or torch.compiler.is_compiling()
+    return values.split(max(len(values), 1) if whole else BLOCK)
 
 
 class ActionRFSQAE(nn.Module):
@@ -433,21 +502,35 @@ class ActionRFSQAE(nn.Module):
         return self.decoder(quantized), codes
 
     @overload
-    def encode(self, x: Tensor, return_stats: Literal[False] = False) -> Tensor: ...
+    def encode(self, x: Tensor, return_stats: Literal[False] = False, dtype: torch.dtype = ...) -> Tensor: ...
 
     @overload
-    def encode(self, x: Tensor, return_stats: Literal[True]) -> tuple[Tensor, Tensor | None]: ...
+    def encode(
+        self, x: Tensor, return_stats: Literal[True], dtype: torch.dtype = ...
+    ) -> tuple[Tensor, Tensor | None]: ...
 
     @torch.no_grad()
-    def encode(self, x: Tensor, return_stats: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
+    def encode(
+        self, x: Tensor, return_stats: bool = False, dtype: torch.dtype = torch.int64
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Normalised actions (..., A) -> codes (..., H, K), and with `return_stats` also stats or None.
 
+        dtype: of the codes; torch.uint8 holds up to 256 levels in an eighth of the memory, and is quicker.
+
         Raises:
-            ValueError: the last axis is not A, or a value is NaN or infinite.
+            ValueError: the last axis is not A, a value is NaN or infinite, or dtype does not hold L.
         """
         self._check_actions(x)
-        _, codes, stats, _ = self.rfsq.quantize(self.encoder(x))
-        codes = codes.contiguous()
+        if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
+            raise ValueError(f"codes are integers, and dtype is {dtype}")
+        if torch.iinfo(dtype).max < self.rfsq.num_levels - 1:
+            raise ValueError(f"{dtype} does not hold {self.rfsq.num_levels} levels")
+        latent, stats = self.encoder(x), None
+        if self.conditioning == "layernorm":
+            _, codes, stats, _ = self.rfsq.quantize(latent)
+        else:
+            codes = self.rfsq.to_codes(latent)
+        codes = codes.to(dtype).contiguous()
         return (codes, stats) if return_stats else codes
 
     @torch.no_grad()

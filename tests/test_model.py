@@ -84,6 +84,66 @@ def test_narrow_integers_decode_as_int64_does(dtype: torch.dtype) -> None:
     assert torch.equal(model.decode_from_indices(codes.to(dtype)), model.decode_from_indices(codes))
 
 
+@decoding_conditionings
+@few_examples
+@given(
+    seed=seeds,
+    num_layers=st.integers(1, 9),
+    num_levels=st.integers(2, 9),
+    block=st.integers(1, 200),
+    most_sums=st.integers(1, 200),
+)
+def test_the_quick_ways_give_what_the_loop_over_the_layers_gives(
+    conditioning: Conditioning, seed: int, num_layers: int, num_levels: int, block: int, most_sums: int
+) -> None:
+    """Bit for bit, whatever is worked out at once, and however the codes lie in memory."""
+    rfsq = used_model(conditioning, seed, num_layers=num_layers, num_levels=num_levels).rfsq
+    z = 1.2 * uniform(5, 6, seed=seed)
+    quantized, codes, _, _ = rfsq.quantize(z)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rfsq_robust.BLOCK", block)
+        patch.setattr("rfsq_robust.MOST_SUMS", most_sums)
+        found = rfsq.to_codes(z)
+        assert torch.equal(found.long(), codes)
+        layer_by_layer = codes.movedim(-1, 0).contiguous().movedim(0, -1)
+        for given_codes in (found, codes.contiguous(), layer_by_layer):
+            assert torch.equal(rfsq.decode_from_indices(given_codes), quantized)
+
+
+@pytest.mark.parametrize("num_levels", [256, 257, 300])
+def test_more_levels_than_a_byte_holds(num_levels: int) -> None:
+    block = RobustRFSQBlock(2, num_levels, conditioning="scale")
+    z = uniform(50, 4)
+    quantized, codes, _, _ = block.quantize(z)
+    assert int(codes.max()) > 250
+    assert torch.equal(block.to_codes(z).long(), codes)
+    assert torch.equal(block.decode_from_indices(codes), quantized)
+
+
+@all_conditionings
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_codes_come_in_the_integers_that_are_asked_for(conditioning: Conditioning, dtype: torch.dtype) -> None:
+    model, x = used_model(conditioning), uniform(4, ACTION_DIM)
+    codes = model.encode(x, dtype=dtype)
+    assert codes.dtype == dtype
+    assert torch.equal(codes.long(), model.encode(x))
+
+
+@pytest.mark.parametrize(
+    ("num_levels", "dtype", "words"),
+    [
+        (7, torch.float32, "integers"),
+        (7, torch.bool, "integers"),
+        (257, torch.uint8, "257 levels"),
+        (130, torch.int8, "130 levels"),
+    ],
+)
+def test_a_dtype_that_does_not_hold_the_codes_is_refused(num_levels: int, dtype: torch.dtype, words: str) -> None:
+    model = ActionRFSQAE(num_levels=num_levels, conditioning="scale")
+    with pytest.raises(ValueError, match=words):
+        model.encode(uniform(4, ACTION_DIM), dtype=dtype)
+
+
 # Statistics that layernorm needs
 
 
