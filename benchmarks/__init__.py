@@ -1,0 +1,1 @@
+"""What codecs cost in time: `python -m benchmarks`."""

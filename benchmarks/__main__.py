@@ -1,0 +1,210 @@
+"""`python -m benchmarks`: what codecs and their training cost, on one thread, as ratios within one run.
+
+    network   the fixed scale and the others of the guide's autoencoder, against the network alone
+    codecs    every codec of the catalogue, against the fixed scale
+    training  a training step of each conditioning, against naive's
+    growth    from 1,000 chunks on, the time a chunk against that at 1,000
+
+Networks are as they start, for their weights cost the same trained or not. CPU time, in turn, the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.timing import Call, time_in_turn
+from rfsq_robust import CONDITIONINGS, ActionRFSQAE
+from workbook.codecs.catalogue import Entry, Fitting, Network, Setting, Unit, catalogue
+from workbook.codecs.learned import QUANTIZERS, LearnedAE
+from workbook.codecs.other_decoder import ChunkDecoder
+from workbook.codecs.protocol import Codec
+from workbook.codecs.rfsq import RFSQCodec
+from workbook.common import terminal
+from workbook.common.array import Array
+from workbook.common.errors import InputError
+from workbook.common.paths import expand, replacing
+from workbook.common.provenance import collect
+from workbook.data.dataset import prepare_dataset
+from workbook.training.trainer import Job, Stepper, TrainConfig, TrainData, build_model, reconstruction_loss
+
+BATCHES = (1, 64, 4096)
+LARGEST = 10**6  # chunks
+CHUNK_LEN = 8
+REFERENCE = "fixed_scale"
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parse(arguments)
+    return terminal.tell(lambda: _measure_and_write(options), options.out)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", allow_abbrev=False, description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--out", default="", help="also write the rows to this JSON file")
+    parser.add_argument("--repetitions", type=int, default=15, help="of every call; default: 15")
+    parser.add_argument("--largest", type=int, default=LARGEST, help="chunks that growth goes up to; default: 10^6")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all")
+    return parser.parse_args(arguments)
+
+
+def _measure_and_write(options: argparse.Namespace) -> str:
+    if options.repetitions < 1:
+        raise InputError(f"--repetitions is {options.repetitions}; give at least 1")
+    torch.set_num_threads(1)
+    fitting = _fitting()
+    rows = [row for part in options.parts for row in PARTS[part](fitting, options)]
+    if options.out:
+        with replacing(expand(options.out)) as temporary:
+            content = {"provenance": collect(), "repetitions": options.repetitions, "rows": rows}
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+    return "\n".join(_lines(rows))
+
+
+def _fitting() -> Fitting:
+    """What the catalogue makes its codecs of, on the sample, with networks as they start."""
+    torch.manual_seed(0)
+    dataset = prepare_dataset("sample").dataset
+    models = {name: ActionRFSQAE(conditioning=name).eval() for name in CONDITIONINGS}
+    rfsq = {name: [RFSQCodec(name, model, dataset.normaliser)] for name, model in models.items()}
+    wanted = dict.fromkeys(network for entry in catalogue().values() for network in entry.networks(False))
+    networks = {network: [_untrained(network, dataset.layout.dim)] for network in wanted}
+    naive = models["none"]
+    decoders: dict[Unit, list[torch.nn.Module]] = {"step": [naive], "chunk": [ChunkDecoder(naive, CHUNK_LEN).eval()]}
+    return Fitting(dataset, rfsq, networks, decoders)
+
+
+def _untrained(network: Network, action_dim: int) -> torch.nn.Module:
+    sizes = TrainConfig()
+    hidden_dim = network.hidden_dim or sizes.hidden_dim
+    for quantizer in QUANTIZERS:
+        if network.quantizer == quantizer:
+            return LearnedAE(quantizer, action_dim, hidden_dim).eval()
+    width = action_dim * (CHUNK_LEN if network.unit == "chunk" else 1)
+    conditioning = next(name for name in CONDITIONINGS if name == network.quantizer)
+    levels = network.num_levels or sizes.num_levels
+    return ActionRFSQAE(width, hidden_dim, sizes.num_layers, levels, conditioning=conditioning).eval()
+
+
+def _of_network(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
+    """Encoding and decoding of each conditioning at each batch, against its network alone."""
+    for batch in BATCHES:
+        x = torch.rand(batch, CHUNK_LEN, fitting.dataset.layout.dim) * 2 - 1
+        for name, (codec,) in fitting.rfsq.items():
+            timed = time_in_turn(_calls_of(codec.model, x), options.repetitions)
+            for call, against in (("encode uint8", "encoder"), ("encode int64", "encoder"), ("decode", "decoder")):
+                ratio = timed[call].seconds / timed[against].seconds
+                yield _row("network", f"{name}, {call}", batch, timed[call].seconds, ratio, f"its {against} alone")
+
+
+@torch.no_grad()
+def _calls_of(model: ActionRFSQAE, x: Tensor) -> dict[str, Call]:
+    codes, stats = model.encode(x, return_stats=True, dtype=torch.uint8)
+    latent = model.rfsq.decode_from_indices(codes, stats)
+    return {
+        "encoder": torch.no_grad()(lambda: model.encoder(x)),
+        "encode uint8": lambda: model.encode(x, dtype=torch.uint8),
+        "encode int64": lambda: model.encode(x),
+        "decoder": torch.no_grad()(lambda: model.decoder(latent)),
+        "decode": lambda: model.decode_from_indices(codes, stats),
+    }
+
+
+def _of_codecs(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
+    """Round trips of every codec at every batch, against the fixed scale's."""
+    codecs = {_title(entry, setting): codec for entry, setting, codec in _each_codec(fitting)}
+    reference = next(title for title in codecs if title.startswith(REFERENCE))
+    for batch in BATCHES:
+        chunks = _chunks(fitting, batch)
+        encoded = {title: codec.encode(chunks) for title, codec in codecs.items()}
+        for what in ("encode", "decode", "round trip"):
+            calls = {title: _call(codec, what, chunks, encoded[title]) for title, codec in codecs.items()}
+            timed = time_in_turn(calls, options.repetitions)
+            for title, each in timed.items():
+                ratio = each.seconds / timed[reference].seconds
+                yield _row("codecs", f"{title}, {what}", batch, each.seconds, ratio, reference)
+
+
+def _each_codec(fitting: Fitting) -> Iterator[tuple[Entry, Setting, Codec]]:
+    """At the first setting of each that is compared, played or measured."""
+    for entry in catalogue().values():
+        settings = [*entry.compared(fitting), *entry.played(fitting), *entry.measured(fitting)]
+        yield entry, settings[0], entry.codecs(fitting, settings[0])[0]
+
+
+def _call(codec: Codec, what: str, chunks: Array, tokens: Any) -> Call:
+    if what == "encode":
+        return lambda: codec.encode(chunks)
+    if what == "decode":
+        return lambda: codec.decode(tokens)
+    return lambda: codec.decode(codec.encode(chunks))
+
+
+def _of_training(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
+    """One step of AdamW on a batch, against naive's."""
+    config, data, width = TrainConfig(), TrainData.of(fitting.dataset), fitting.dataset.layout.dim
+    batch = torch.arange(config.batch_size)
+    calls: dict[str, Call] = {}
+    for name in CONDITIONINGS:
+        stepper = Stepper(build_model(config, width, Job(name, 0)), config, 0, data, reconstruction_loss)
+        calls[name] = partial(stepper.step, batch)
+    timed = time_in_turn(calls, options.repetitions)
+    for conditioning, each in timed.items():
+        ratio = each.seconds / timed["none"].seconds
+        yield _row("training", f"{conditioning}, a step", config.batch_size, each.seconds, ratio, "none")
+
+
+def _of_growth(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
+    """Round trips of more and more chunks, the time a chunk against that of the first thousand."""
+    shown = (REFERENCE, "klt_rfsq_fixed", "fast")
+    codecs = {entry.name: codec for entry, _, codec in _each_codec(fitting) if entry.name in shown}
+    first: dict[str, float] = {}
+    for exponent in range(3, int(np.log10(options.largest)) + 1):
+        count = 10**exponent
+        chunks = _chunks(fitting, count)
+        calls = {name: _call(codec, "round trip", chunks, None) for name, codec in codecs.items()}
+        for name, each in time_in_turn(calls, 3 if count < LARGEST else 1).items():
+            first.setdefault(name, each.seconds / count)
+            yield _row("growth", name, count, each.seconds, each.seconds / count / first[name], "1,000 chunks, a chunk")
+
+
+PARTS = {"network": _of_network, "codecs": _of_codecs, "training": _of_training, "growth": _of_growth}
+
+
+def _chunks(fitting: Fitting, count: int) -> Array:
+    """Test chunks, again and again until there are so many."""
+    chunks = fitting.dataset.held_out_chunks("test").actions
+    return np.resize(chunks, (count, *chunks.shape[1:]))
+
+
+def _title(entry: Entry, setting: Setting) -> str:
+    return f"{entry.name} {setting}"
+
+
+def _row(part: str, what: str, batch: int, seconds: float, ratio: float, against: str) -> Row:
+    return {"part": part, "what": what, "batch": batch, "seconds": seconds, "ratio": ratio, "against": against}
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[str]:
+    width = max((len(row["what"]) for row in rows), default=0)
+    yield f"{'':<10}{'':<{width}}  {'batch':>9}  {'ms':>11}  {'ratio':>7}  against"
+    for row in rows:
+        yield (
+            f"{row['part']:<10}{row['what']:<{width}}  {row['batch']:>9,}  {1000 * row['seconds']:>11.3f}  "
+            f"{row['ratio']:>7.2f}  {row['against']}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

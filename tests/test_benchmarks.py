@@ -1,0 +1,45 @@
+"""Timing in turn, and the command: which rows it gives and what they are held against."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.timing import time_in_turn
+from workbook.codecs.catalogue import catalogue
+
+
+def test_calls_are_made_in_turn_and_a_short_one_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only the calls move: 1 s and 0.5 ms."""
+    clock, made = [0.0], []
+
+    def call(name: str, seconds: float) -> None:
+        made.append(name)
+        clock[0] += seconds
+
+    monkeypatch.setattr("benchmarks.timing.time.process_time", lambda: clock[0])
+    timed = time_in_turn({"long": lambda: call("long", 1.0), "short": lambda: call("short", 0.0005)}, repetitions=3)
+    assert timed["long"].seconds == pytest.approx(1.0)
+    assert timed["short"].seconds == pytest.approx(0.0005)
+    assert made[4:] == 3 * ["long", *4 * ["short"]]
+
+
+def test_the_command_times_every_codec_and_writes_what_it_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.__main__.BATCHES", (1, 2))
+    out = tmp_path / "times.json"
+    assert main(["--repetitions", "1", "--largest", "1000", "--out", str(out)]) == 0
+    rows = json.loads(out.read_text(encoding="utf8"))["rows"]
+    assert {row["part"] for row in rows} == {"network", "codecs", "training", "growth"}
+    assert {row["what"].split()[0] for row in rows if row["part"] == "codecs"} == set(catalogue())
+    assert all(row["seconds"] > 0 for row in rows)
+    own = [row["ratio"] for row in rows if row["part"] == "codecs" and row["what"].startswith("fixed_scale ")]
+    assert own == [1.0] * 6
+    assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
+
+
+def test_no_repetition_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--repetitions", "0"]) == 2
+    assert "--repetitions is 0" in capsys.readouterr().err
