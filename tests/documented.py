@@ -85,6 +85,9 @@ COMMANDS: dict[str, Command] = {
     "./run_all.sh --data ...": Command(by="./run_all.sh --data path/to/recordings --out results"),
     "./run_tests.sh": Command(),
     "./run_tests.sh --with-replay": Command(),
+    "python -m benchmarks": Command(
+        by="test_benchmarks.py::test_the_command_times_every_codec_and_writes_what_it_shows"
+    ),
     f"python train_rfsq_robust.py --use-layernorm False {GUIDE}": Command(more="--epochs 2", leaves=("rfsq_best.pt",)),
     f"python train_rfsq_robust.py --use-layernorm True {GUIDE}": Command(
         more="--epochs 2", leaves=("rfsq_robust_best.pt",)

@@ -60,7 +60,7 @@ def test_other_rows_change_the_documents(quoted: Evidence) -> None:
     changed = Evidence(documents.SAMPLE_RUN)
     rows = quoted.scores.rows
     vars(changed)["scores"] = Scores(rows.assign(mse=rows.mse.where(rows.codec != "naive", 2 * rows.mse)))
-    assert documents.render(TEXTS["README.md"], changed) != TEXTS["README.md"]
+    assert documents.render(TEXTS["docs/results.md"], changed) != TEXTS["docs/results.md"]
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
@@ -128,7 +128,7 @@ def test_the_address_stands_in_one_place() -> None:
         text = path.read_text(encoding="utf8")
         assert address in text
         assert documents.with_address(text) == text
-    assert address.removeprefix("https://github.com/") in TEXTS["README.md"]
+    assert address.removeprefix("https://github.com/") in TEXTS["docs/running.md"]
 
 
 def test_relative_links_lead_somewhere() -> None:
@@ -138,9 +138,41 @@ def test_relative_links_lead_somewhere() -> None:
                 assert (REPOSITORY / name).parent.joinpath(target).exists(), (name, target)
 
 
-def test_options_that_the_readme_names_exist() -> None:
+SHORT = [name for name in documents.DOCUMENTS if name.startswith(("README", "docs/"))]
+MOST_WORDS = 25  # of a sentence
+
+
+def test_the_readme_is_short_and_its_commands_stand_at_the_top() -> None:
+    lines = TEXTS["README.md"].splitlines()
+    assert len(lines) <= 120
+    assert {"./run_all.sh", "./run_tests.sh"} <= {line.partition(" ")[0] for line in lines[:15]}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_sentences_are_short(name: str) -> None:
+    """Those written by hand; a block of results comes from the templates."""
+    long = [sentence for sentence in sentences(TEXTS[name]) if len(sentence.split()) > MOST_WORDS]
+    assert not long, long
+
+
+def sentences(text: str) -> list[str]:
+    """Of paragraphs and lists, without tables, code and blocks of results."""
+    text = documents.BLOCK.sub("", re.sub(r"(?ms)^```.*?^```", "", text))
+    text = re.sub(r"\]\([^)]*\)", "]", text)  # where a link leads is not read
+    paragraphs = re.split(r"\n\s*\n|\n(?=\s*(?:-|\d+\.) )|(?m:^#.*$|^\|.*$)", text)
+    return [s.strip() for p in paragraphs for s in re.split(r"(?<=[.?!]) +", " ".join(p.split())) if s.strip()]
+
+
+def test_sentences_are_told_apart() -> None:
+    """The guard of the test above: it can fail."""
+    long = " ".join(26 * ["word"]) + "."
+    text = f"# Title\n\nOne is short. {long}\n\n| {long} |\n\n- an item\n- [another](of/a/link with words): more\n"
+    assert sentences(text) == ["One is short.", long, "- an item", "- [another]: more"]
+
+
+def test_options_that_the_documents_name_exist() -> None:
     """Those of commands in full are executed by test_commands.py; this holds those that are named alone."""
-    text = re.sub(r"(?ms)^```.*?^```", "", TEXTS["README.md"])
+    text = re.sub(r"(?ms)^```.*?^```", "", "".join(TEXTS[name] for name in SHORT))
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", text)) - {"--help"}
     training = load_script("train_rfsq_robust").parse_arguments
     options = (

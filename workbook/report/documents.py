@@ -30,7 +30,13 @@ FIGURES = {
     REPOSITORY / "docs" / "replay.png": "replay_figure",
     REPOSITORY / "docs" / "loop.png": "loop_figure",
 }
-DOCUMENTS = ("README.md", "COMPARISON_GUIDE.md", "INTEGRATION_TO_PHASE2.md", "sample/DATA_CARD.md")
+DOCUMENTS = (
+    "README.md",
+    "COMPARISON_GUIDE.md",
+    "INTEGRATION_TO_PHASE2.md",
+    "sample/DATA_CARD.md",
+    *(f"docs/{name}.md" for name in ("results", "running", "data", "training", "simulator", "method")),
+)
 BLOCK = re.compile(r"<!-- results: ([a-z_]+) -->\n.*?<!-- end -->", re.DOTALL)
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
 LARGEST = 3_000_000  # bytes of a run's files in the repository
