@@ -37,7 +37,7 @@ TRAIN = fitting_chunks(FITTING)
 HELD_OUT = make_dataset().held_out_chunks("test").actions
 USES = ("measured", "compared", "analysed", "played", "predicted")
 NAMES = [entry.name for entry in ENTRIES]
-CLOSED_FORM = {"bins", "klt", "fast", "fast_quantile", "klt_rfsq_fixed", "klt_rfsq_variable"}
+CLOSED_FORM = {"beast", "bins", "klt", "fast", "fast_quantile", "klt_rfsq_fixed", "klt_rfsq_variable"}
 
 
 def settings_of(entry: Entry, fitting: Fitting) -> list[Setting]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rfsq_robust import ActionRFSQAE, Conditioning
+from workbook.codecs.beast import BeastCodec
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.fast import FastCodec, fit_fast_at, quantile_normaliser
 from workbook.codecs.klt import KltCodec, fit_klt
@@ -42,6 +43,7 @@ SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
 COARSE_LAYERS = 3  # L0-L2, what the draft model of Phase 2 predicts
+BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16)  # control points of a dimension; BEAST takes half as many as steps
 POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk
 
 
@@ -350,6 +352,19 @@ def _codes_of_a_chunk(codec: Codec, steps: int) -> TokenSpace:
     return ChunkCodes(codec)
 
 
+def _beast(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    layout = fitting.dataset.layout
+    return [BeastCodec.fit(fitting.once(fitting_chunks), layout, fitting.normaliser, setting.count("points"))]
+
+
+def _beast_points(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(points=count) for count in BEAST_POINTS if count <= fitting.dataset.chunk_len]
+
+
+def _half_as_many_points(fitting: Fitting) -> Sequence[Setting]:
+    return [Setting.of(points=max(1, fitting.dataset.chunk_len // 2))]
+
+
 def _bins(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
     return [UniformBins(setting.count("bins"), fitting.normaliser)]
 
@@ -494,6 +509,9 @@ ENTRIES = (
         measured=at("bins", 4, 8, 16, 32, 64, 128, 256), compared=at("bins", 16, 64, 256),
         played=at("bins", 8, 16, 64, 256), predicted=_policy_bins, space=_bins_of_a_step,
         rules=("soft",), family="bins",
+    ),
+    Entry(
+        "beast", "BEAST-style", GREEN, "h-", True, False, _beast, measured=_beast_points, compared=_half_as_many_points,
     ),
     Entry("klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt, measured=at("rate", *FITTED_RATES)),
     Entry(
