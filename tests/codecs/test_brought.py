@@ -1,0 +1,199 @@
+"""Tokenizers of strangers: loaded, fitted, decoded from their tokens alone, and their faults counted."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fast_style import FastStyleTokenizer
+
+from workbook.codecs.brought import BroughtCodec, Faults, fit_brought, load
+from workbook.common.errors import InputError
+from workbook.data.chunks import Normaliser
+
+NORMALISER = Normaliser(np.full(7, -2.0), np.full(7, 2.0))
+TRAIN = np.random.default_rng(0).uniform(-2, 2, (64, 8, 7))
+
+STRANGER = '''
+"""As a user would write it: rounds to 16 values, and fails where a chunk begins with the largest."""
+import numpy as np
+
+
+class Rounder:
+    vocab_size = 17
+
+    def fit(self, chunks):
+        self.low, self.high = chunks.min(), chunks.max()
+        return self
+
+    def __call__(self, chunks):
+        scaled = (np.asarray(chunks) - self.low) / (self.high - self.low)
+        return np.rint(scaled * 15).astype(int).reshape(len(chunks), -1).tolist()
+
+    def decode(self, tokens):
+        if any(sequence[0] == 15 for sequence in tokens):
+            raise ValueError("I do not like this one")
+        return np.array(tokens).reshape(-1, 8, 7) / 15 * (self.high - self.low) + self.low
+'''
+
+
+class Rounder:
+    """Rounds normalised numbers to hundredths."""
+
+    vocab_size = 201
+
+    def __call__(self, chunks: Any) -> list[list[int]]:
+        return (np.rint(np.asarray(chunks) * 100) + 100).astype(int).reshape(len(chunks), -1).tolist()
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        return (np.array(tokens, dtype=float) - 100).reshape(-1, 8, 7) / 100
+
+
+class Remembering(Rounder):
+    """Gives back what it was called with last."""
+
+    def __call__(self, chunks: Any) -> list[list[int]]:
+        self.last = np.asarray(chunks)
+        return super().__call__(chunks)
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        return self.last[: len(tokens)]
+
+
+class Outside(Rounder):
+    vocab_size = 150
+
+
+class Negative(Rounder):
+    def __call__(self, chunks: Any) -> list[list[int]]:
+        return [[token - 100 for token in tokens] for tokens in super().__call__(chunks)]
+
+
+class Endless(Rounder):
+    """NaN for chunks that begin above the middle, a wrong shape for one alone that begins with 0."""
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        found = super().decode(tokens)
+        found[[sequence[0] > 100 for sequence in tokens]] = np.nan
+        return found
+
+
+class Flat(Rounder):
+    def decode(self, tokens: list[list[int]]) -> Any:
+        return super().decode(tokens).reshape(len(tokens), -1)
+
+
+def codec_of(tokenizer: Any) -> BroughtCodec:
+    return BroughtCodec("made", tokenizer, NORMALISER, (8, 7))
+
+
+class TestCodec:
+    def test_a_good_one_is_measured_as_any_other(self) -> None:
+        codec = codec_of(Rounder())
+        tokens = codec.encode(TRAIN)
+        assert np.abs(codec.decode(tokens) - TRAIN).max() <= 2 * 0.005 + 1e-9
+        assert codec.bits(tokens) == pytest.approx(56 * np.log2(201))
+        assert codec.faults(TRAIN) == Faults(64, 0, 0, 0, 0, 0)
+
+    def test_fasts_own_interface_fits_on_the_class_and_varies_in_length(self) -> None:
+        codec = fit_brought("fast_style:FastStyleTokenizer", TRAIN, NORMALISER)
+        assert isinstance(codec.tokenizer, FastStyleTokenizer)
+        tokens = codec.encode(TRAIN)
+        assert codec.vocabulary == codec.tokenizer.vocab_size
+        assert codec.bits(tokens) == pytest.approx(tokens.lengths.mean() * np.log2(codec.vocabulary))
+        assert codec.faults(TRAIN) == Faults(64, 0, 0, 0, 0, 0)
+        assert np.abs(codec.decode(tokens) - TRAIN).max() < 0.5
+
+    def test_one_chunk_that_fails_spoils_no_other(self, tmp_path: Path) -> None:
+        path = tmp_path / "stranger.py"
+        path.write_text(STRANGER, encoding="utf8")
+        codec = fit_brought(str(path), TRAIN, NORMALISER)
+        tokens = codec.encode(TRAIN)
+        fails = tokens.codes[:, 0] == 15
+        assert codec.faults(TRAIN) == Faults(64, 0, int(fails.sum()), 0, 0, 0)
+        decoded = codec.decode(tokens)
+        assert 0 < fails.sum() < 64
+        assert np.abs(decoded[~fails] - TRAIN[~fails]).max() <= 4 / 15 / 2 + 1e-9
+        assert (decoded[fails] == 0).all()
+
+    @pytest.mark.parametrize(
+        ("tokenizer", "fault"),
+        [
+            (Remembering(), "state"),
+            (Outside(), "outside_vocabulary"),
+            (Negative(), "outside_vocabulary"),
+            (Flat(), "shape"),
+        ],
+    )
+    def test_faults_are_counted_by_their_kind(self, tokenizer: Any, fault: str) -> None:
+        found = codec_of(tokenizer).faults(TRAIN)
+        assert getattr(found, fault) > 32
+        assert sum(found.as_json().values()) >= 64 + getattr(found, fault)
+
+    def test_what_is_not_finite_is_the_middle_of_the_range(self) -> None:
+        codec = codec_of(Endless())
+        tokens = codec.encode(TRAIN)
+        above = tokens.codes[:, 0] > 100
+        assert codec.faults(TRAIN) == Faults(64, 0, 0, 0, int(above.sum()), 0)
+        assert (codec.decode(tokens)[above] == 0).all()
+        assert np.isfinite(codec.decode(tokens)).all()
+
+    def test_a_memory_of_what_was_encoded_helps_nobody(self) -> None:
+        codec = codec_of(Remembering())
+        assert (codec.decode(codec.encode(TRAIN)) == 0).all()
+        assert codec.faults(TRAIN) == Faults(64, 0, 64, 0, 0, 64)
+
+
+class TestLoading:
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ("nowhere", "no such folder or file"),
+            ("nowhere.py", "no such file"),
+            ("no_such_package:Class", "ModuleNotFoundError"),
+            ("fast_style:Nothing", "has no Nothing"),
+            ("fractions:Fraction", "has no __call__"),
+        ],
+    )
+    def test_what_cannot_be_used_is_one_sentence(self, spec: str, words: str) -> None:
+        with pytest.raises(InputError, match=words) as error:
+            fit_brought(spec, TRAIN, NORMALISER)
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            ("1 / 0", "ZeroDivisionError"),
+            ("x = 1", "holds 0 classes"),
+            ("class A:\n  def __call__(self, x): ...\n  def decode(self, x): ...\n", "vocab_size is None"),
+            (
+                "class A:\n  def __init__(self, size): ...\n  def __call__(self, x): ...\n  def decode(self, x): ...",
+                "TypeError",
+            ),
+        ],
+    )
+    def test_a_file_that_does_not_hold_one_is_one_sentence(self, code: str, words: str, tmp_path: Path) -> None:
+        path = tmp_path / f"made_{abs(hash(code))}.py"
+        path.write_text(textwrap.dedent(code), encoding="utf8")
+        with pytest.raises(InputError, match=words):
+            fit_brought(str(path), TRAIN, NORMALISER)
+
+    def test_a_folder_is_loaded_only_where_its_code_is_trusted(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="--trust-remote-code"):
+            load(str(tmp_path))
+        with pytest.raises(InputError, match="loading it raises"):
+            load(str(tmp_path), trust_remote_code=True)
+
+    @pytest.mark.parametrize(
+        ("tokenizer", "words"),
+        [
+            (lambda chunks: 1 / 0, "encoding raises ZeroDivisionError"),
+            (lambda chunks: [[1]], "1 sequences for 64 chunks"),
+        ],
+    )
+    def test_what_cannot_encode_is_told(self, tokenizer: Any, words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            codec_of(tokenizer).encode(TRAIN)

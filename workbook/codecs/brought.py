@@ -1,0 +1,250 @@
+"""A tokenizer that somebody brings: loaded by its name, fitted, and put behind the codec protocol.
+
+It has FAST's interface: calling it with (N, C, A) chunks in [-1, 1] gives N lists of tokens, `decode` takes such lists
+and gives (N, C, A) back, `vocab_size` says how many values a token has, and `fit`, where there is one, takes the train
+chunks. Its faults are counted, and a chunk that it cannot decode is the middle of the range.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from workbook.codecs.protocol import NOT_SENT, Tokens
+from workbook.common.array import Array
+from workbook.common.errors import InputError
+from workbook.common.paths import expand
+from workbook.data.chunks import Normaliser
+
+SAME_WITHIN = 1e-6  # in normalised units, between two decodes of the same tokens
+HOW = "name it as package.module:Class, path/to/file.py:Class, or a folder that save_pretrained wrote"
+
+Sequences = list[list[int]]
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Chunks of those that were tried of which the codec did something that a policy would meet.
+
+    outside_vocabulary: a token is negative, or not below `vocab_size`; raised: decoding raised; shape: it gave another
+    shape; not_finite: it gave NaN or infinity; state: a fresh copy, in another order, decoded otherwise.
+    """
+
+    chunks: int
+    outside_vocabulary: int
+    raised: int
+    shape: int
+    not_finite: int
+    state: int
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class BroughtCodec:
+    """A fitted tokenizer behind the codec protocol.
+
+    tokenizer: as it was fitted; copies of it do the work, so that none remembers what another has encoded. shape:
+    (C, A) of a chunk.
+    """
+
+    name: str
+    tokenizer: Any
+    normaliser: Normaliser
+    shape: tuple[int, int]
+
+    @property
+    def vocabulary(self) -> int:
+        return vocabulary_of(self.tokenizer, self.name)
+
+    def encode(self, chunks: Array) -> Tokens:
+        """Raises InputError where the tokenizer raises, or gives another number of sequences than chunks."""
+        return self._encode(self._fresh(), chunks)
+
+    def decode(self, tokens: Tokens) -> Array:
+        decoded, _ = self._decode(self._fresh(), _lists(tokens))
+        return self.normaliser.denormalise(decoded)
+
+    def bits(self, tokens: Tokens) -> float:
+        return float(tokens.lengths.mean() * np.log2(self.vocabulary))
+
+    def faults(self, chunks: Array) -> Faults:
+        """What goes wrong with these (N, C, A) chunks."""
+        encoder, order = self._fresh(), np.random.default_rng(0).permutation(len(chunks))
+        tokens = self._encode(encoder, chunks)
+        sequences = _lists(tokens)
+        known, _ = self._decode(encoder, sequences)  # by the copy that has just encoded them, in their order
+        shuffled, found = self._decode(self._fresh(), [sequences[i] for i in order])
+        differs = np.abs(known[order] - shuffled).reshape(len(chunks), -1).max(axis=1, initial=0) > SAME_WITHIN
+        return Faults(
+            chunks=len(chunks),
+            outside_vocabulary=int((tokens.codes >= self.vocabulary).any(axis=1).sum()),
+            raised=found.count("raised"),
+            shape=found.count("shape"),
+            not_finite=found.count("not_finite"),
+            state=int(differs.sum()),
+        )
+
+    def _fresh(self) -> Any:
+        return copy.deepcopy(self.tokenizer)
+
+    def _encode(self, tokenizer: Any, chunks: Array) -> Tokens:
+        try:
+            given = tokenizer(self.normaliser.normalise(chunks))
+            sequences = [list(map(int, np.ravel(_plain(each)))) for each in given]
+        except Exception as error:  # whatever a stranger's code raises
+            raise InputError(f"--codec {self.name}: encoding raises {_named(error)}; mend it there") from None
+        if len(sequences) != len(chunks):
+            found = f"gives {len(sequences)} sequences for {len(chunks)} chunks"
+            raise InputError(f"--codec {self.name}: {found}; give one for each")
+        codes = np.full((len(chunks), max(map(len, sequences), default=0)), NOT_SENT, dtype=np.int64)
+        for row, tokens in zip(codes, sequences, strict=True):
+            # A negative token would look like one that is not sent.
+            row[: len(tokens)] = [token if token >= 0 else self.vocabulary for token in tokens]
+        return Tokens(codes, shared_alphabet=True)
+
+    def _decode(self, tokenizer: Any, sequences: Sequences) -> tuple[Array, list[str]]:
+        """Normalised chunks, and for each what went wrong or ''. One that fails alone spoils no other."""
+        together, problem = self._try(tokenizer, sequences)
+        if not problem:
+            return together, [""] * len(sequences)
+        parts = [self._try(tokenizer, [sequence]) for sequence in sequences]
+        decoded = [part if not problem else np.zeros((1, *self.shape)) for part, problem in parts]
+        return np.concatenate(decoded), [problem for _, problem in parts]
+
+    def _try(self, tokenizer: Any, sequences: Sequences) -> tuple[Array, str]:
+        try:
+            given = tokenizer.decode(sequences, **self._shape_arguments(tokenizer))
+            found = np.asarray(_plain(given), dtype=np.float64)
+        except Exception:  # whatever a stranger's code raises
+            return np.empty(0), "raised"
+        if found.shape != (len(sequences), *self.shape):
+            return np.empty(0), "shape"
+        return found, "" if np.isfinite(found).all() else "not_finite"
+
+    def _shape_arguments(self, tokenizer: Any) -> dict[str, int]:
+        """FAST's decoder is told the shape of a chunk, and else takes that of the last call."""
+        known = inspect.signature(tokenizer.decode).parameters
+        shape = {"time_horizon": self.shape[0], "action_dim": self.shape[1]}
+        return {name: value for name, value in shape.items() if name in known}
+
+
+def fit_brought(spec: str, train: Array, normaliser: Normaliser, trust_remote_code: bool = False) -> BroughtCodec:
+    """Load, fit on (N, C, A) train chunks in controller units where it can be fitted, and look at its interface.
+
+    Raises:
+        InputError: it is not there, cannot be made or fitted, or lacks a part of the interface.
+    """
+    found, normalised = load(spec, trust_remote_code), normaliser.normalise(train)
+    try:
+        tokenizer = _fitted(found, normalised)
+    except Exception as error:  # whatever a stranger's code raises
+        raise InputError(f"--codec {spec}: making and fitting it raises {_named(error)}; mend it there") from None
+    for name, part in (("__call__", "called with chunks"), ("decode", "decoded")):
+        if not callable(getattr(tokenizer, name, None)):
+            raise InputError(f"--codec {spec}: has no {name}, so nothing can be {part}; give it FAST's interface")
+    vocabulary_of(tokenizer, spec)
+    return BroughtCodec(spec, tokenizer, normaliser, (train.shape[1], train.shape[2]))
+
+
+def _fitted(found: Any, normalised: Array) -> Any:
+    """A class's `fit` may belong to the class, as FAST's does, or to an instance, and give a tokenizer or nothing."""
+    fit = getattr(found, "fit", None)
+    if inspect.isclass(found) and not inspect.ismethod(fit):
+        found = found()
+        fit = getattr(found, "fit", None)
+    fitted = fit(normalised) if callable(fit) else None
+    return found if fitted is None else fitted
+
+
+def vocabulary_of(tokenizer: Any, name: str) -> int:
+    size = getattr(tokenizer, "vocab_size", None)
+    size = size() if callable(size) else size
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 2:
+        raise InputError(f"--codec {name}: its vocab_size is {size!r}; say how many values a token has, to count bits")
+    return int(size)
+
+
+def load(spec: str, trust_remote_code: bool = False) -> Any:
+    """The class or object that a spec names.
+
+    Raises:
+        InputError: it is not there, or is a folder whose code is not trusted.
+    """
+    path, _, name = spec.rpartition(":") if ":" in spec else (spec, "", "")
+    place = expand(path)
+    if place.is_dir():
+        return _from_folder(place, trust_remote_code)
+    if place.suffix == ".py":
+        return _named_in(_module_of(place), name, spec)
+    if not name:
+        raise InputError(f"--codec {spec}: there is no such folder or file; {HOW}")
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:  # whatever a stranger's code raises
+        raise InputError(f"--codec {spec}: importing {path} raises {_named(error)}; install it, or {HOW}") from None
+    return _named_in(module, name, spec)
+
+
+def _from_folder(folder: Path, trust_remote_code: bool) -> Any:
+    if not trust_remote_code:
+        raise InputError(
+            f"--codec {folder}: loading it runs the code in this folder; say --trust-remote-code to let it"
+        )
+    try:
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(str(folder), trust_remote_code=True, local_files_only=True)
+    except Exception as error:  # whatever a stranger's code raises
+        raise InputError(f"--codec {folder}: loading it raises {_named(error)}; {HOW}") from None
+
+
+def _module_of(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"--codec {path}: there is no such file; {HOW}")
+    made = importlib.util.spec_from_file_location(path.stem, path)
+    assert made is not None
+    assert made.loader is not None
+    module = importlib.util.module_from_spec(made)
+    sys.modules.setdefault(path.stem, module)  # so that a copy finds its class
+    try:
+        made.loader.exec_module(module)
+    except Exception as error:  # whatever a stranger's code raises
+        raise InputError(f"--codec {path}: running it raises {_named(error)}; mend it there") from None
+    return module
+
+
+def _named_in(module: ModuleType, name: str, spec: str) -> Any:
+    if name:
+        if not hasattr(module, name):
+            raise InputError(f"--codec {spec}: {module.__name__} has no {name}; name a class that is there")
+        return getattr(module, name)
+    own = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
+    fitting = [each for each in own if hasattr(each, "decode") and "__call__" in vars(each)]
+    if len(fitting) != 1:
+        raise InputError(f"--codec {spec}: holds {len(fitting)} classes with decode; name one as {spec}:Class")
+    return fitting[0]
+
+
+def _lists(tokens: Tokens) -> Sequences:
+    return [codes[sent].tolist() for codes, sent in zip(tokens.codes, tokens.sent, strict=True)]
+
+
+def _plain(values: Any) -> Any:
+    """Of a tensor, an array."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def _named(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
