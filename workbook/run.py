@@ -23,7 +23,7 @@ from typing import Any
 
 from workbook.common import terminal
 from workbook.common.errors import InputError
-from workbook.common.paths import NOTEBOOKS, PARTS, REPOSITORY, OutputFolder, expand, locked
+from workbook.common.paths import NOTEBOOKS, PARTS, REPOSITORY, OutputFolder, expand, locked, whole_path
 from workbook.data.config import add_options, config_of
 from workbook.data.sources import DATA_KINDS
 
@@ -84,6 +84,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
     parser.add_argument(
+        "--codec",
+        action="append",
+        default=[],
+        help="a tokenizer of your own with FAST's interface, compared with the "
+        "others: package.module:Class, path/to/file.py:Class, or a folder that save_pretrained wrote; may be repeated",
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let the code in a folder that --codec names run"
+    )
+    parser.add_argument(
         "--full", action="store_true", help="the complete sweep of codecs and policies; takes hours on 2 cores"
     )
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
@@ -92,6 +102,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.with_replay |= options.with_simulator
     options.stride = options.stride or options.chunk_len
+    options.codec = [whole_path(spec) for spec in options.codec]
     return options
 
 
@@ -163,7 +174,7 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     from workbook.evaluation.replay.replay import ReplayConfig, unplayable
     from workbook.report.text import words
     from workbook.simulation.scene import missing_packages
-    from workbook.training.baselines import BaselineConfig
+    from workbook.training.baselines import BaselineConfig, brought_codecs
     from workbook.training.runs import check_naive_checkpoint, check_seeds, naive_settings
     from workbook.training.trainer import TrainConfig, choose_device
 
@@ -174,9 +185,10 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     )
     check_seeds(options.seeds)
     training = {"seeds": options.seeds, "device": options.device} | naive_settings(options.naive_checkpoint)
+    baselines = BaselineConfig(options.baseline_steps, options.full, ",".join(options.codec), options.trust_remote_code)
     settings: dict[str, Settings] = {
         "training": asdict(config) | training,
-        "comparison": asdict(BaselineConfig(options.baseline_steps, options.full)),
+        "comparison": asdict(baselines),
         "policy": asdict(ProbeConfig(options.policy_steps, options.full)),
     }
     replay = asdict(ReplayConfig(options.replay_episodes, options.replay_seeds))
@@ -187,6 +199,7 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     with terminal.fetching() as on_progress:
         data_config = config_of(options, split_seed=0)
         prepared = prepare_dataset(options.data, data_config, on_progress)
+    brought_codecs(prepared.dataset, baselines)
     problem = missing_packages() or unplayable(prepared.dataset)
     if options.with_replay and problem:
         print(f"replay: will not be run, for {words('replay').reason(problem)}", flush=True)  # noqa: T201
@@ -230,7 +243,13 @@ def _notebook_parameters(
             "naive_checkpoint": naive,
             "unfinished": str(target.unfinished),
         },
-        "03_compare": {"out": out, "baseline_steps": options.baseline_steps, "full": options.full},
+        "03_compare": {
+            "out": out,
+            "baseline_steps": options.baseline_steps,
+            "full": options.full,
+            "codecs": ",".join(options.codec),
+            "trust_remote_code": options.trust_remote_code,
+        },
         "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
         **({"05_policy_in_the_loop": replay} if options.with_replay else {}),
     }

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -154,7 +155,17 @@ def fit_brought(spec: str, train: Array, normaliser: Normaliser, trust_remote_co
         if not callable(getattr(tokenizer, name, None)):
             raise InputError(f"--codec {spec}: has no {name}, so nothing can be {part}; give it FAST's interface")
     vocabulary_of(tokenizer, spec)
-    return BroughtCodec(spec, tokenizer, normaliser, (train.shape[1], train.shape[2]))
+    return BroughtCodec(type(tokenizer).__name__, tokenizer, normaliser, (train.shape[1], train.shape[2]))
+
+
+def fit_all(specs: Sequence[str], train: Array, normaliser: Normaliser, trust_remote_code: bool) -> list[BroughtCodec]:
+    """As `fit_brought`, each under a name of its own."""
+    found = [fit_brought(spec, train, normaliser, trust_remote_code) for spec in specs]
+    names = [codec.name for codec in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"--codec: two of them are called {twice}; give their classes names of their own")
+    return found
 
 
 def _fitted(found: Any, normalised: Array) -> Any:

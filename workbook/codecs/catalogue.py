@@ -18,6 +18,7 @@ from torch import nn
 from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.codecs.beast import BeastCodec
 from workbook.codecs.bins import UniformBins
+from workbook.codecs.brought import BroughtCodec
 from workbook.codecs.fast import FastCodec, fit_fast_at, quantile_normaliser
 from workbook.codecs.klt import KltCodec, fit_klt
 from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VariableLength, codes_at, fit_variable_length
@@ -94,7 +95,8 @@ class Fitting:
     """What a codec may be made from: the train part, what was trained on it, and validation chunks for choices.
 
     rfsq: the models of 02_train_robust, one codec a seed; networks: those that entries name, one model a seed;
-    decoders: of naive tokens, for steps and for whole chunks, one a naive model; klt_rfsq: where it was fitted before.
+    decoders: of naive tokens, for steps and for whole chunks, one a naive model; klt_rfsq: where it was fitted before;
+    brought: tokenizers of the user's own.
     """
 
     dataset: Dataset
@@ -102,6 +104,7 @@ class Fitting:
     networks: Mapping[Network, Sequence[nn.Module]] = field(default_factory=dict)
     decoders: Mapping[Unit, Sequence[nn.Module]] = field(default_factory=dict)
     klt_rfsq: Sequence[VariableLength] = ()
+    brought: Sequence[BroughtCodec] = ()
     full: bool = False
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict)
 
@@ -538,9 +541,39 @@ ENTRIES = (
 )  # fmt: skip
 
 
-def catalogue() -> dict[str, Entry]:
+BROUGHT = "brought:"  # before the name of a codec that is not of the catalogue
+
+
+class Catalogue(dict[str, Entry]):
+    """Name -> entry. A codec that was brought has one by its name, which a finished run's rows tell."""
+
+    def __missing__(self, name: str) -> Entry:
+        if not name.startswith(BROUGHT):
+            raise KeyError(name)
+        return brought_entry(name)
+
+
+def catalogue() -> Catalogue:
     """Name -> entry, in order."""
-    return {entry.name: entry for entry in ENTRIES}
+    return Catalogue({entry.name: entry for entry in ENTRIES})
+
+
+def entries(fitting: Fitting) -> list[Entry]:
+    """Those of the catalogue, and one for each codec that was brought."""
+    return [*ENTRIES, *(brought_entry(BROUGHT + codec.name) for codec in fitting.brought)]
+
+
+def brought_entry(name: str) -> Entry:
+    """What is known of it beforehand. Its settings are its own business, so that it has one, without a name."""
+
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        return [codec for codec in fitting.brought if BROUGHT + codec.name == name]
+
+    alone: Settings = lambda fitting: [Setting(())]  # noqa: E731
+    return Entry(
+        name, name.removeprefix(BROUGHT), "#000000", "*", False, False, codecs,
+        measured=alone, compared=alone, played=alone,
+    )  # fmt: skip
 
 
 def of_family(*families: Family) -> list[str]:

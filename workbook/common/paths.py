@@ -30,6 +30,12 @@ def expand(path: str) -> Path:
         raise InputError(f"{path!r}: is not a path that can be followed ({error})") from None
 
 
+def whole_path(spec: str) -> str:
+    """'file.py:Class' with the whole path of the file, for who reads it in another folder; else as it is."""
+    path, colon, name = spec.rpartition(":") if ":" in spec else (spec, "", "")
+    return f"{expand(path)}{colon}{name}" if expand(path).exists() else spec
+
+
 @dataclass(frozen=True)
 class OutputFolder:
     """Layout of an output folder, of a run or of notebooks run by hand."""

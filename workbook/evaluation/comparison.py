@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from rfsq_robust import CONDITIONINGS, Checkpoint, save_checkpoint
-from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, catalogue, klt_rfsq_of
+from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, catalogue, entries, klt_rfsq_of
 from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, reconstruction_sha256
 from workbook.common.parallel import OnProgress
@@ -20,7 +20,7 @@ from workbook.data.dataset import Dataset
 from workbook.evaluation.layers import layer_rows
 from workbook.evaluation.rate_distortion import gaussian_reference
 from workbook.evaluation.score import ENCODER, HeldOut, score_setting
-from workbook.training.baselines import BaselineConfig, train_decoders, train_networks
+from workbook.training.baselines import BaselineConfig, brought_codecs, train_decoders, train_networks
 from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name
 from workbook.training.trainer import TrainConfig
 
@@ -49,7 +49,8 @@ def compare(
     base = TrainConfig(**training["config"])
     networks = train_networks(dataset, base, len(rfsq["scale"]), config, progress("Training baselines"))
     decoders = train_decoders(dataset, rfsq["none"], base, config, progress("Training decoders"))
-    fitting = Fitting(dataset, rfsq, networks, decoders, full=config.full)
+    brought = brought_codecs(dataset, config)
+    fitting = Fitting(dataset, rfsq, networks, decoders, brought=brought, full=config.full)
     save_klt_rfsq(out.checkpoints / FILE_NAME, klt_rfsq_of(fitting))
     _save_retrained(out, dataset, training, fitting)
     test = HeldOut.of(dataset)
@@ -65,6 +66,7 @@ def compare(
             "test_episodes": len(test.episodes),
             "test_steps": int(test.chunks.valid.sum()),
             "layout": dataset.layout.spec,
+            "brought": {codec.name: codec.faults(test.chunks.actions).as_json() for codec in brought},
         },
     )
 
@@ -72,7 +74,7 @@ def compare(
 def score_catalogue(fitting: Fitting, test: HeldOut, seeds: list[int], on_progress: OnProgress) -> pd.DataFrame:
     """Rows of every entry at every setting, and of the forward pass of 02_train_robust's models at all layers."""
     all_layers = Setting.of(layers=fitting.layers)
-    jobs = [(entry, setting, "tokens") for entry in catalogue().values() for setting in entry.settings(fitting)]
+    jobs = [(entry, setting, "tokens") for entry in entries(fitting) for setting in entry.settings(fitting)]
     jobs += [(catalogue()[CONDITIONED[name]], all_layers, ENCODER) for name in fitting.rfsq]
     frames = []
     for done, (entry, setting, decoding) in enumerate(jobs):

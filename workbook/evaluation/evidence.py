@@ -51,6 +51,11 @@ class Evidence:
         """Values of 03_compare: test_episodes, test_steps, layout."""
         return read_stage(self.out, "comparison")
 
+    @property
+    def brought(self) -> dict[str, dict[str, int]]:
+        """Tokenizers that were brought, by their names, with their faults (`codecs.brought.Faults`)."""
+        return self.comparison.get("brought", {})
+
     @cached_property
     def scores(self) -> Scores:
         return Scores(self.table("scores"))

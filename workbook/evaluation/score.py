@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from workbook.codecs.catalogue import Entry, Fitting, Setting, catalogue
+from workbook.codecs.catalogue import BROUGHT, Entry, Fitting, Setting, catalogue
 from workbook.codecs.protocol import Codec, Tokens, entropy_bits
 from workbook.common.array import Array
 from workbook.common.errors import InputError
@@ -145,8 +145,9 @@ class Scores:
 
     @cached_property
     def _uses(self) -> dict[tuple[str, str], dict[str, bool]]:
-        """Of what was decoded from tokens, in the order of the catalogue."""
-        order = list(catalogue())
+        """Of what was decoded from tokens, in the order of the catalogue; what was brought comes last."""
+        brought = [name for name in dict.fromkeys(self.rows.codec) if name.startswith(BROUGHT)]
+        order = [*catalogue(), *brought]
         if unknown := set(self.rows.codec) - set(order):
             raise InputError(
                 f"scores.parquet: has rows of {', '.join(sorted(unknown))}, of which this version has none"

@@ -165,6 +165,7 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "equal_bits": _made("tables.rate_distortion", "equal_bits_table"),
     "smallest": _made("tables.rate_distortion", "smallest_table"),
     "codecs": _made("tables.rate_distortion", "codecs_table"),
+    "brought": _made("tables.rate_distortion", "brought_table"),
     "option_b": _made("tables.rate_distortion", "option_b_table"),
     "physical": _made("tables.comparison", "physical_table"),
     "dimensions": _made("tables.comparison", "dimension_table"),

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE
-from workbook.codecs.catalogue import Network, Unit, catalogue
+from workbook.codecs.brought import BroughtCodec, fit_all
+from workbook.codecs.catalogue import Fitting, Network, Unit, catalogue, fitting_chunks
 from workbook.codecs.learned import QUANTIZERS, LearnedAE, training_loss
 from workbook.codecs.other_decoder import ChunkDecoder
 from workbook.codecs.rfsq import RFSQCodec
@@ -25,19 +26,38 @@ class BaselineConfig:
     """Parameters of 03_compare.
 
     baseline_steps: batches that a baseline is trained for, and RFSQ of whole chunks for twice as many; full: the
-    complete sweep over latents and levels, in which baselines are trained for as many epochs as the RFSQ.
+    complete sweep over latents and levels, in which baselines are trained for as many epochs as the RFSQ; codecs:
+    tokenizers that are brought, with commas between them; trust_remote_code: whether a folder's code may run.
     """
 
     baseline_steps: int = 1000
     full: bool = False
+    codecs: str = ""
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if self.baseline_steps < 1:
             raise InputError(f"baseline_steps is {self.baseline_steps}; give at least 1")
 
+    @property
+    def brought(self) -> list[str]:
+        return [spec.strip() for spec in self.codecs.split(",") if spec.strip()]
+
     def epochs(self, base: TrainConfig, batches: int) -> int:
         """As many as come to so many batches, where `base` has them."""
         return max(1, min(base.epochs, round(self.baseline_steps / batches)))
+
+
+def brought_codecs(dataset: Dataset, config: BaselineConfig) -> list[BroughtCodec]:
+    """The tokenizers that are brought, fitted on the train part.
+
+    Raises:
+        InputError: as `fit_brought`.
+    """
+    if not config.brought:
+        return []
+    train = fitting_chunks(Fitting(dataset))
+    return fit_all(config.brought, train, dataset.normaliser, config.trust_remote_code)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,10 @@ from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_excess
 from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
 from workbook.common.paths import OutputFolder, expand, locked
+from workbook.common.stages import read_optional
 from workbook.data.config import DataConfig
 from workbook.data.dataset import Dataset, Prepared, prepare_dataset
+from workbook.training.baselines import BaselineConfig, brought_codecs
 from workbook.training.log import TrainingLog
 from workbook.training.overhead import measure_step_seconds
 from workbook.training.trainer import (
@@ -327,10 +329,13 @@ def retrained_name(position: int) -> str:
 
 def load_fitting(out: OutputFolder, training: dict[str, Any], dataset: Dataset, full: bool = False) -> Fitting:
     """What codecs are made from, of a finished 03_compare, without the networks that were trained there alone."""
+    compared = read_optional(out, "comparison")
+    brought = brought_codecs(dataset, BaselineConfig(**compared["parameters"])) if compared else []
     rfsq = load_rfsq(out, training, dataset)
     files = [out.seeds / retrained_name(position) for position in range(len(rfsq["none"]))]
     decoders: dict[Unit, list[ActionRFSQAE]] = {"step": [load_codec(file, dataset.normaliser).model for file in files]}
-    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=load_klt_rfsq(out.checkpoints / KLT_FILE), full=full)
+    klt_rfsq = load_klt_rfsq(out.checkpoints / KLT_FILE)
+    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=klt_rfsq, brought=brought, full=full)
 
 
 def train_all(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbook.codecs.catalogue import Fitting, catalogue
+from workbook.codecs.catalogue import Fitting, entries
 from workbook.codecs.protocol import Codec
 from workbook.codecs.rfsq import RFSQCodec
 
@@ -28,7 +28,7 @@ def played_codecs(fitting: Fitting, training: dict[str, Any], seeds: int = 0) ->
     """Every codec that is played; of those that are trained, up to `seeds` models, 0 for all."""
     return [
         _with_seeds(entry.name, str(setting), entry.codecs(fitting, setting), training, seeds)
-        for entry in catalogue().values()
+        for entry in entries(fitting)
         for setting in entry.played(fitting)
     ]
 

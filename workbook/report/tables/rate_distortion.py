@@ -66,6 +66,14 @@ def codecs_table(run: Evidence) -> Table:
     return Table([*text.codecs_header, *(text.errors[key] for key in shown)], rows, text.codecs_note())
 
 
+def brought_table(run: Evidence) -> Table:
+    """The faults of codecs that were brought."""
+    text = words(TOPIC)
+    kinds = ("chunks", "outside_vocabulary", "raised", "shape", "not_finite", "state")
+    rows = [[name, *(f"{faults[kind]:,}" for kind in kinds)] for name, faults in run.brought.items()]
+    return Table(text.brought_header, rows, text.brought_note())
+
+
 def option_b_table(run: Evidence) -> Table:
     """Other decoders of naive tokens, between naive itself and the tokens that they are to stand in for."""
     text, scores = words(TOPIC), run.scores
