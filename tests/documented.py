@@ -80,6 +80,9 @@ COMMANDS: dict[str, Command] = {
     "./run_all.sh --with-replay": Command(**RUN),
     "./run_all.sh --with-simulator": Command(**RUN),
     "./run_all.sh --full": Command(**RUN),
+    "./run_all.sh --codec my_tokenizer.py:MyTokenizer": Command(
+        by="evaluation/test_brought_codec.py::test_it_has_rows_like_any_other"
+    ),
     "./run_all.sh --smoke": Command(**RUN),
     "./run_all.sh --help": Command(),
     "./run_all.sh --data ...": Command(by="./run_all.sh --data path/to/recordings --out results"),
@@ -152,6 +155,7 @@ SNIPPETS: dict[str, str] = {
     "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model (2)": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: LeRobot": "export/test_lerobot_adapter.py::test_tokens_and_mask_are_added_to_a_batch",
     "INTEGRATION_TO_PHASE2.md: LayerNorm with its statistics": PHASE_2_AND_3,
+    "docs/codecs.md: A tokenizer of your own": "evaluation/test_brought_codec.py::test_it_has_rows_like_any_other",
     "workbook/export/klt_tokenizer.py: module": "export/test_klt_tokenizer.py::test_the_snippet_of_the_docstring_runs",
     "rfsq_tokenizer.py: module": "test_commands.py::test_the_snippet_of_the_tokenizers_docstring_runs",
 }

@@ -1,0 +1,97 @@
+"""A tokenizer that is brought, from the option to the rows, the tables and what is played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from documented import blocks
+from small_runs import SMALL, compare_in, make_dataset, train_into
+
+from workbook import run
+from workbook.codecs.catalogue import BROUGHT, brought_entry, catalogue
+from workbook.common.paths import OutputFolder, whole_path
+from workbook.common.stages import write_stage
+from workbook.data.dataset import save_dataset
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.replay.codecs import played_codecs
+from workbook.report.tables import rate_distortion as tables
+from workbook.training.baselines import BaselineConfig
+from workbook.training.runs import load_fitting
+
+FAILING = "\n        if any(sequence[0] > 40 for sequence in tokens):\n            raise ValueError('not this one')\n"
+HEAD = "    def decode(self, tokens):"
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """03_compare with the tokenizer that the documents show, which here fails on some sequences."""
+    folder = tmp_path_factory.mktemp("brought")
+    ((_, snippet),) = [(at, code) for at, code in blocks("python") if at.startswith("docs/codecs.md")]
+    head = next(line for line in snippet.splitlines() if line.startswith(HEAD))
+    path = folder / "my_tokenizer.py"
+    path.write_text(snippet.replace(head, head + FAILING), encoding="utf8")
+    out = OutputFolder.at(str(folder))
+    save_dataset(make_dataset(), out)
+    write_stage(out, "data", {}, {})
+    training = write_stage(out, "training", {}, train_into(folder, SMALL, 2))
+    config = BaselineConfig(1, codecs=f"{path}:MyTokenizer")
+    found = compare_in(folder, training, config)
+    parameters = {"baseline_steps": 1, "full": False, "codecs": config.codecs, "trust_remote_code": False}
+    write_stage(out, "comparison", parameters, found.values, {"scores": found.scores, **found.tables})
+    return Evidence(folder)
+
+
+NAME = f"{BROUGHT}MyTokenizer"
+
+
+def test_it_has_rows_like_any_other(compared: Evidence) -> None:
+    assert (NAME, "") in compared.scores.listed("measured")
+    assert (NAME, "") in compared.scores.listed("compared")
+    assert compared.scores.cost(NAME)["bits"] == 8 * 7 * 6
+    of_bins = compared.scores.estimate("mse", "bins", "bins=64").mean
+    mine = compared.scores.estimate("mse", NAME).mean
+    assert mine is not None
+    assert of_bins is not None
+    assert mine > of_bins  # what it does not decode is far off
+
+
+def test_its_faults_are_counted_and_shown(compared: Evidence) -> None:
+    faults = compared.brought["MyTokenizer"]
+    assert 0 < faults["raised"] < faults["chunks"] == len(make_dataset().held_out_chunks("test").actions)
+    assert tables.brought_table(compared).rows == [
+        ["MyTokenizer", str(faults["chunks"]), "0", str(faults["raised"]), "0", "0", "0"]
+    ]
+    assert any(row[0] == "MyTokenizer" for row in tables.codecs_table(compared).rows)
+
+
+def test_it_is_made_again_for_what_is_played(compared: Evidence) -> None:
+    fitting = load_fitting(compared.out, compared.training, make_dataset())
+    (played,) = [each for each in played_codecs(fitting, compared.training) if each.name == NAME]
+    chunks = make_dataset().held_out_chunks("test").actions
+    assert played.codecs[0].decode(played.codecs[0].encode(chunks)).shape == chunks.shape
+
+
+def test_only_names_that_were_brought_have_an_entry_without_the_catalogue() -> None:
+    assert catalogue()[NAME].title == brought_entry(NAME).title == "MyTokenizer"
+    assert NAME not in catalogue()
+    with pytest.raises(KeyError):
+        catalogue()["MyTokenizer"]
+
+
+def test_one_that_is_not_there_is_one_sentence_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run.main(["--smoke", "--codec", "nowhere.py:Class", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no such file" in said
+
+
+def test_a_path_is_understood_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").touch()
+    assert whole_path("mine.py:Class") == f"{tmp_path}/mine.py:Class"
+    assert whole_path("mine.py") == f"{tmp_path}/mine.py"
+    assert whole_path("package.module:Class") == "package.module:Class"
