@@ -147,7 +147,13 @@ def test_actions_may_be_arrays_of_numpy(tmp_path: Path, kind: type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "task"), [({"task_id": 3}, "task 3"), ({"task_id": None, "task_description": ""}, "a")]
+    ("said", "task"),
+    [
+        ({"task_id": 3}, "task 3"),
+        ({"task_id": np.int64(3)}, "task 3"),
+        ({"task_id": torch.tensor(3)}, "task 3"),
+        ({"task_id": None, "task_description": ""}, "a"),
+    ],
 )
 def test_without_a_description_the_number_names_the_task(tmp_path: Path, said: dict[str, object], task: str) -> None:
     torch.save([{"raw_action": torch.zeros(8, 7)} | said] * 9, tmp_path / "a.pt")
