@@ -194,7 +194,7 @@ def _write_hdf5(
     path: Path, checkpoint: Checkpoint, dataset: Dataset, tokens: Sequence[EpisodeTokens], facts: dict[str, Any]
 ) -> None:
     normaliser = normaliser_of(checkpoint)
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", locking=False) as file:  # nobody opens it before it is whole
         for name, value in facts.items():
             file.attrs[name] = json.dumps(value) if isinstance(value, dict) else value
         _write_padded(file, "codes", [codes for codes, _ in tokens], NOT_SENT)
