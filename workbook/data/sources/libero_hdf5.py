@@ -22,6 +22,7 @@ from workbook.data.episodes import Episode, LeftOut, Origin, ReadOptions, Record
 from workbook.data.layout import POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT
 from workbook.data.sources.files import UnreadableError, files_below, one_line, or_refuse
 from workbook.data.sources.hdf5 import opened, read_numbers
+from workbook.data.sources.success import left_out_as_failed, notes_of_success
 
 SUFFIXES = (".hdf5", ".h5")  # of files in a folder; a file that is named itself may have any
 LIBERO, ROBOMIMIC, MANISKILL = "LIBERO HDF5", "robomimic HDF5", "ManiSkill HDF5"
@@ -83,10 +84,7 @@ def _together(name: str, files: Sequence[_Demos], left_out: Sequence[LeftOut], o
     notes: list[Note] = []
     for file in files:
         notes.extend(one for one in file.notes if one not in notes)
-    if options.only_successful and set(succeeded) <= {None}:
-        notes.append(note("success_not_said"))
-    elif not options.only_successful and False in succeeded:
-        notes.append(note("marked_failed", failed=succeeded.count(False), of=len(succeeded)))
+    notes.extend(notes_of_success(succeeded, options.only_successful))
     kinds = " and ".join(dict.fromkeys(file.kind for file in files)) or LIBERO
     return Recordings(
         [episode for file in files for episode in file.episodes],
@@ -164,8 +162,7 @@ def _read_keys(
         succeeded = _succeeded(demo, place)
         found.succeeded.append(succeeded)
         if options.only_successful and succeeded is False:
-            sentence = f"{place}: is marked as failed; leave out --only-successful to keep it"
-            found.left_out.append(LeftOut(place, "failed", sentence))
+            found.left_out.append(left_out_as_failed(place))
         else:
             found.episodes.append(Episode(actions, task, source, key, session=source, control_rate_hz=rate))
     return found
