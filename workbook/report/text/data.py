@@ -34,22 +34,45 @@ def remarks(run: Evidence) -> list[str]:
     return list(_remarks(run.data, run.table("dimensions")))
 
 
+def concerns(card: Card) -> list[str]:
+    """Those of the remarks that a terminal shows: no robot motion, what was left out, glitches, and noise."""
+    return [*_doubts(card), *_left_out(card), *_outliers(card), *_trembling(card)]
+
+
+def _doubts(card: Card) -> Iterator[str]:
+    return map(words("data").of_note, card["doubts"])
+
+
+def _left_out(card: Card) -> Iterator[str]:
+    if card["left_out"]:
+        reasons = Counter(one["why"] for one in card["left_out"])
+        yield words("data").left_out(list(reasons.items()), card["left_out"][0])
+
+
+def _outliers(card: Card) -> Iterator[str]:
+    if card["outliers"]["count"]:
+        yield words("data").outliers(card["outliers"], FAR)
+
+
+def _trembling(card: Card) -> Iterator[str]:
+    if card["trembling"]:
+        yield words("data").trembling(card["trembling"])
+
+
 def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
     layout, say = ActionLayout.parse(card["layout"]), words("data")
-    yield from map(say.of_note, card["doubts"])
+    yield from _doubts(card)
     yield say.origin(card)
     yield from map(say.of_note, card["origin"]["notes"])
     if card["copies"]:
         yield say.copies(card["copies"])
-    if card["left_out"]:
-        yield say.left_out(list(Counter(one["why"] for one in card["left_out"]).items()), card["left_out"][0])
+    yield from _left_out(card)
     yield from filter(None, map(gripper, card["grippers"]))
     if card["noops_dropped"] is not None:
         yield say.noops(card["noops_dropped"], card["steps"])
     elif card["idle_share"] is not None:
         yield say.idle(card["idle_share"])
-    if card["outliers"]["count"]:
-        yield say.outliers(card["outliers"], FAR)
+    yield from _outliers(card)
     yield _clipping(card, dimensions, layout)
     yield from _oddities(card, dimensions, layout)
     if card["control_rates_hz"] != [CONTROL_RATE_HZ]:
@@ -119,8 +142,7 @@ def _zeros(card: Card, dimensions: pd.DataFrame, layout: ActionLayout) -> Iterat
     say = words("data")
     if dimensions.constant.any():
         yield say.constant(list(dimensions.dimension[dimensions.constant]))
-    if card["trembling"]:
-        yield say.trembling(card["trembling"])
+    yield from _trembling(card)
     for kind in DELTAS:
         still = [entry for entry in card["still"] if entry["kind"] == kind]
         if still:
