@@ -375,13 +375,23 @@ def with_others(path: Path) -> Path:
 def test_other_actions_are_named_and_read_where_asked(tmp_path: Path) -> None:
     path = with_others(tmp_path / "a.hdf5")
     recordings = read_recordings(path)
-    assert recordings.origin.notes == (note("other_actions", taken="actions", others=["action_dict", "actions_abs"]),)
+    others = ["action_dict/gripper", "action_dict/rel_pos", "actions_abs"]
+    assert recordings.origin.notes == (note("other_actions", taken="actions", others=others),)
     np.testing.assert_array_equal(recordings.episodes[2].actions, demos(3)["demo_2"])
     absolute = read_recordings(path, ReadOptions("actions_abs"))
     assert absolute.origin.notes == ()
     np.testing.assert_array_equal(absolute.episodes[2].actions, 2 * demos(3)["demo_2"])
     joined = read_recordings(path, ReadOptions("action_dict/rel_pos + action_dict/gripper"))
     np.testing.assert_array_equal(joined.episodes[2].actions, demos(3)["demo_2"][:, [0, 1, 2, 6]])
+
+
+@pytest.mark.parametrize("named", ["action_dict", "actions+action_dict/abs", "obs"])
+def test_a_dataset_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path, named: str) -> None:
+    [left_out, *_] = read_recordings(with_others(tmp_path / "a.hdf5"), ReadOptions(named)).left_out
+    assert f"has no dataset '{named.split('+')[-1]}'; give --action-column with one of action_dict/gripper, " in (
+        left_out.sentence
+    )
+    assert left_out.sentence.endswith("actions, actions_abs")
 
 
 # ManiSkill
