@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbook.common.note import Note
 from workbook.data.cleaning import FAR
 from workbook.data.episodes import CONTROL_RATE_HZ
 from workbook.data.grippers import FEWEST_STARTS
@@ -24,6 +25,7 @@ SMALL_POSITION = 0.1  # controller units; LIBERO's reach 0.94, and 0.05 are 0.94
 FAR_OUTSIDE = 0.1  # share of steps beyond LIBERO's 1 % to 99 % range
 FAR_MEAN = 0.5  # published std
 MANY_ZEROS = 0.25
+MANY_REPEATED = 0.5  # share of the samples collected for Phase 2 whose chunk is one action, to say so first
 
 
 def remarks(run: Evidence) -> list[str]:
@@ -62,8 +64,11 @@ def _trembling(card: Card) -> Iterator[str]:
 def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
     layout, say = ActionLayout.parse(card["layout"]), words("data")
     yield from _doubts(card)
+    notes = sorted(card["origin"]["notes"], key=_is_told_first, reverse=True)
+    first = sum(map(_is_told_first, notes))
+    yield from map(say.of_note, notes[:first])
     yield say.origin(card)
-    yield from map(say.of_note, card["origin"]["notes"])
+    yield from map(say.of_note, notes[first:])
     if card["copies"]:
         yield say.copies(card["copies"])
     yield from _left_out(card)
@@ -80,6 +85,10 @@ def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
     yield from _zeros(card, dimensions, layout)
     if card["nearest_suite"]:
         yield from _published(card, dimensions.iloc[:6])
+
+
+def _is_told_first(of_origin: Note) -> bool:
+    return of_origin["key"] == "first_actions" and of_origin["values"]["repeated"] > MANY_REPEATED
 
 
 def gripper(reading: Card) -> str:
