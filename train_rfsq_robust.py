@@ -133,22 +133,25 @@ def run_command(
 ) -> str:
     """Train what the options ask for, by the given means; says what came of it."""
     from workbook.report.tables.training import sweep_table
+    from workbook.report.text.data import concerns
     from workbook.training.sweep import gather, parse_sweep, runs_of, write_results
 
     run = run_of(options)
     if options.sweep:
         results = gather(train_many(runs_of(parse_sweep(options.sweep, run.job), run)), run)
-        return f"{sweep_table(results).markdown}\nresults: {write_results(results, results_folder)}"
+        said = [*concerns(results["runs"][0]["concerns"]), sweep_table(results).markdown]
+        return "\n".join([*said, f"results: {write_results(results, results_folder)}"])
     return in_words(run, train_one(run))
 
 
 def in_words(run: TrainingRun, outcome: Outcome) -> str:
     from workbook.report.tables.training import epochs_table
     from workbook.report.text import words
+    from workbook.report.text.data import concerns
 
     conditioning = run.job.conditioning
     said = words("training").sentences("outcome", outcome, conditioning, str(run.checkpoint))
-    return "\n".join([epochs_table(outcome["curve"], conditioning).markdown, "", *said])
+    return "\n".join([*concerns(outcome["concerns"]), epochs_table(outcome["curve"], conditioning).markdown, "", *said])
 
 
 def train_here(run: TrainingRun) -> Outcome:

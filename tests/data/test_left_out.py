@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -12,6 +13,7 @@ from made_up import Array, episode, walks
 from reading import about, card_of, refused, said
 from writers import write_libero
 
+from workbook import run
 from workbook.common.errors import InputError
 from workbook.data import dataset as module
 from workbook.data.config import DataConfig
@@ -78,6 +80,52 @@ def test_all_reasons_are_counted_and_the_table_names_every_episode(tmp_path: Pat
         assert f"2 {words('data').why[why]}" in remark
     places = [row[0] for row in left_out_table(card_of(prepared)).rows]
     assert sorted(places) == sorted(f"a.hdf5, {key}" for key in bad)
+
+
+def one_of_every_kind(folder: Path, short_ones: int = 1) -> Path:
+    """60 good demos in two files, and beside them one of everything that is left out; of short ones so many."""
+    good = list(walks(0, count=60).values())
+    for number, name in enumerate(("a.hdf5", "b.hdf5")):
+        write_libero(folder / name, {f"demo_{n}": good[30 * number + n] for n in range(30)})
+    (folder / "c.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n cut short")
+    with h5py.File(folder / "a.hdf5", "r+") as file:
+        data = file["data"]
+        for why, (actions, _) in BAD.items():
+            data[f"{why}/actions"] = actions
+        for number in range(1, short_ones):
+            data[f"too_short_{number}/actions"] = walks(8, count=9)[f"demo_{number}"][:7]
+        data["no_motion/actions"] = np.tile([0, 0, 0, 0, 0, 0, -1.0], (40, 1))
+        data["failed/actions"] = walks(9)["demo_0"]
+        data["failed"].attrs["success"] = False
+        data["copy/actions"] = good[40]
+        data.create_group("unreadable")
+    return folder
+
+
+def test_one_of_every_kind_beside_sixty_is_left_out_and_listed(tmp_path: Path) -> None:
+    prepared = prepare_dataset(one_of_every_kind(tmp_path), DataConfig(drop_noops=True, only_successful=True))
+    assert (len(prepared.dataset.episodes), prepared.episodes_read) == (60, 68)
+    kinds = ["failed", "no_motion", "not_finite", "too_short", "unreadable", "wrong_width"]
+    listed = {f"a.hdf5, {why}": words("data").why[why] for why in kinds}  # type: ignore[index]
+    rows = left_out_table(card_of(prepared)).rows
+    assert len(rows) == 7
+    assert dict(rows) == listed | {"c.hdf5": words("data").why["unreadable"]}
+    assert prepared.changes.copies == (("b.hdf5, demo_10", "a.hdf5, copy"),)
+
+
+def test_with_a_tenth_and_one_a_run_ends_in_one_sentence_that_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 68 that are neither failed nor copied 7 cannot be used; the one without motion can, until its steps go."""
+    data = one_of_every_kind(tmp_path / "data", short_ones=3)
+    line = ["--data", str(data), "--out", str(tmp_path / "out"), "--only-successful", "--drop-noops", "--smoke"]
+    monkeypatch.setenv("WORKBOOK_COMMAND", "")
+    assert run.main(line) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"error: {data / 'c.hdf5'}: not an HDF5 file")
+    assert said.err.endswith("(and so on: 7 of 68 episodes cannot be used)\n")
+    assert said.err.count("\n") == 1
 
 
 def short(count: int) -> dict[str, Array]:

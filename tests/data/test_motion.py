@@ -210,6 +210,20 @@ def test_of_several_trajectories_each_copy_is_found() -> None:
     assert [one["values"] for one in doubts(recorded, LIBERO, 8)] == [{"near": 20, "of": 20}]
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-4])
+def test_copies_that_end_earlier_or_later_are_told(spread: float) -> None:
+    """Of 60 steps none to 23 cut off, so that no two are of one length."""
+    recorded = [actions[: 60 - cut] for cut, actions in enumerate(copies(24, spread))]
+    assert [one["values"] for one in doubts(recorded, LIBERO, 8)] == [{"near": 24, "of": 24}]
+
+
+def test_recordings_that_begin_alike_are_no_copies() -> None:
+    """Half of the way is the same, as of a script that first goes to its place."""
+    pairs = zip(copies(24, 1e-4), copies(0, 0, others=24), strict=True)
+    recorded = [np.concatenate([way[:30], other[30 : 60 - cut]]) for cut, (way, other) in enumerate(pairs)]
+    assert doubts(recorded, LIBERO, 8) == []
+
+
 def test_equal_copies_leave_too_few_and_near_ones_are_told(tmp_path: Path) -> None:
     demos = {f"demo_{number}": actions for number, actions in enumerate(copies(10, 1e-3))}
     assert told(write_libero(tmp_path / "a.hdf5", demos)) == ["copied"]

@@ -330,6 +330,17 @@ class TestWhatModelsWereTrainedOn:
         assert remark.startswith(f"{robust}: was trained on other actions (SHA-256 000000000000)")
 
 
+def test_data_that_are_no_motion_are_told_first(trained: Trained, tmp_path: Path) -> None:
+    assert not any(trained.compare("scale")["concerns"][name] for name in ("doubts", "left_out", "trembling"))
+    rng = np.random.default_rng(0)
+    demos = {f"demo_{number}": rng.uniform(-1, 1, (24, 7)) for number in range(20)}
+    report = trained.compare("scale", data=str(write_libero(tmp_path / "a.hdf5", demos | {"demo_3": np.zeros((2, 7))})))
+    assert [doubt["key"] for doubt in report["concerns"]["doubts"]] == ["white_noise"]
+    told = as_text(report).splitlines()
+    assert told[0].startswith("These are no robot motions")
+    assert told[1].startswith("Left out: 1 shorter than one chunk")
+
+
 def arguments(trained: Trained, *more: str, robust: str = "layernorm") -> list[str]:
     return ["--naive-model", trained.file("none"), "--robust-model", trained.file(robust), *more]
 

@@ -244,6 +244,17 @@ def test_the_command_writes_both_files_and_says_so(
     assert all(str(tmp_path / "tokens" / name) in said for name in (HDF5_FILE, PARQUET_FILE))
 
 
+def test_what_is_left_out_is_counted_in_the_file_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demos = walks(0, count=24)
+    data = write_libero(tmp_path / "a.hdf5", demos | {"demo_3": demos["demo_3"][:5], "demo_99": demos["demo_0"]})
+    line = ["--checkpoint", str(write_checkpoint(tmp_path)), "--data", str(data), "--out", str(tmp_path / "tokens")]
+    assert main(line) == 0
+    assert "\nleft out: 1 (too short)\nleft out: 1 (copy)\n" in capsys.readouterr().out
+    with h5py.File(tmp_path / "tokens" / HDF5_FILE) as file:
+        assert json.loads(file.attrs["left_out"]) == {"too_short": 1, "copy": 1}
+        assert len(file["num_chunks"]) == 23
+
+
 def layernorm(folder: Path) -> list[str]:
     return ["--checkpoint", str(write_checkpoint(folder, "layernorm"))]
 

@@ -40,6 +40,7 @@ class Function:
         return {
             "conditioning": run.job.conditioning, "seed": run.job.seed, "device": "cuda", "epochs": 1, "bytes": 1,
             "best_epoch": 1, "validation_mse": 0.5, "validation_mse_tokens": 0.5, "curve": [0.5], "seconds": 1.0,
+            "concerns": {"doubts": [], "left_out": [], "outliers": {"count": 0}, "trembling": []},
         }  # fmt: skip
 
     def map(self, runs: Iterable[TrainingRun]) -> Iterator[dict[str, Any]]:

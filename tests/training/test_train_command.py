@@ -11,11 +11,13 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scripts import load_script
 from small_runs import quickly, same_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from writers import write_libero
 
 from rfsq_robust import CONDITIONINGS, load_checkpoint
 from workbook.common import targets
@@ -242,6 +244,22 @@ def test_an_interrupted_training_says_how_to_go_on(
     monkeypatch.setattr(command, "train_here", interrupted)
     assert command.main(["--models-dir", str(tmp_path)]) == 130
     assert "--resume goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sweep", [[], ["--sweep", "seeds=1"]])
+def test_what_the_data_card_warns_of_is_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sweep: list[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    demos = {f"demo_{number}": rng.uniform(-1, 1, (24, 7)) * [1, 1, 1, 1, 1, 1e-6, 1] for number in range(20)}
+    demos["demo_7"] = demos["demo_7"][:3]
+    demos["demo_9"][5, 2] = 2950.0
+    data = ["--data", str(write_libero(tmp_path / "a.hdf5", demos)), "--layout", "joint:7"]
+    with quickly():
+        assert command.main([*data, "--epochs", "1", "--models-dir", str(tmp_path), *sweep]) == 0
+    told = capsys.readouterr().out.splitlines()[:5]
+    beginnings = "These are no robot motions", "Left out: 1 shorter", "1 values lie", "joint 6 only trembles", "| "
+    assert [line.startswith(words) for line, words in zip(told, beginnings, strict=True)] == [True] * 5
 
 
 FIRST = Job("layernorm", 7)

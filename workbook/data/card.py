@@ -67,6 +67,18 @@ def distance(actions: Array) -> dict[str, Any]:
 STILL = 0.9  # share of exact zeros from which a kind of motion is called switched off
 
 
+def concerns(prepared: Prepared) -> dict[str, Any]:
+    """Values of the card that who trains or scores on the data should know before trusting what comes of it."""
+    dataset, changes = prepared.dataset, prepared.changes
+    episodes = [episode.actions for episode in dataset.episodes]
+    return {
+        "doubts": motion.doubts(episodes, dataset.layout, dataset.chunk_len),
+        "left_out": [asdict(one) for one in changes.left_out],
+        "outliers": asdict(changes.outliers) | {"first": [asdict(one) for one in changes.outliers.first]},
+        "trembling": plausibility.trembling(np.concatenate(episodes), dataset.layout),
+    }
+
+
 def describe(prepared: Prepared) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """The data card: values (origin, counts, changes on loading, plausibility, split), and its tables by name."""
     dataset, changes = prepared.dataset, prepared.changes
@@ -83,17 +95,14 @@ def describe(prepared: Prepared) -> tuple[dict[str, Any], dict[str, pd.DataFrame
         "steps": len(actions),
         "files": len({episode.source for episode in dataset.episodes}),
         "copies": list(map(list, changes.copies)),
-        "left_out": [asdict(one) for one in changes.left_out],
         "grippers": [asdict(reading) for reading in changes.grippers],
-        "outliers": asdict(changes.outliers) | {"first": [asdict(one) for one in changes.outliers.first]},
         "noops_dropped": changes.noops_dropped,
         "clipped": {
             "steps": changes.clipping.steps_any,
             "share": changes.clipping.steps_any / changes.clipping.total_steps,
         },
-        "doubts": motion.doubts(episodes, layout, dataset.chunk_len),
+        **concerns(prepared),
         "doubts_accepted": prepared.accepted,
-        "trembling": plausibility.trembling(actions, layout),
         "lattice": plausibility.lattice_of(actions, layout),
         "fills_the_range": plausibility.fills_the_range(actions, layout),
         "never_negative": bool((actions[:, layout.indices(*DELTAS)] >= 0).all()),

@@ -17,7 +17,8 @@ from workbook.data.layout import ActionLayout
 LONGEST_LAG = 40  # steps, two seconds at 20 Hz
 UNCORRELATED = 0.3  # autocorrelation at lag 1 of the dimension with the largest; single recordings have 0.92 and more
 EVEN = 0.05  # Kolmogorov's distance from a uniform distribution; single recordings have 0.26 and more
-NEARLY_EQUAL = 0.05  # root mean square difference over the std; between recordings of one length 0.44 and more
+NEARLY_EQUAL = 0.05  # root mean square difference over the std; between recordings of like length 0.42 and more
+LIKE_LENGTH = 1.1  # by which the longest of a group may be longer than the shortest
 MOST = 0.5  # of the episodes
 GUIDES_CHUNK = 8  # steps for which the guide's Phase 2 repeats an action
 SHORTEST_TILE = 4  # steps; recordings at a multiple of the control rate repeat an action two or three times
@@ -94,16 +95,24 @@ def _tiled(episodes: Sequence[Array], chunk_len: int) -> Iterator[Note]:
 
 
 def _copied(episodes: Sequence[Array]) -> Iterator[Note]:
-    """Episodes of one length that hardly differ; such that do not differ at all have been left out before."""
+    """Episodes of like length that hardly differ as far as the shorter goes; equal ones have been left out before."""
     everything = np.concatenate(episodes)
     moves = np.ptp(everything, axis=0) > 0
     std = everything[:, moves].std(axis=0)
-    by_length: dict[int, list[Array]] = {}
-    for episode in episodes:
-        by_length.setdefault(len(episode), []).append((episode[:, moves] / std).ravel())
-    near = sum(_near_another(np.stack(alike)) for alike in by_length.values())
+    scaled = sorted((episode[:, moves] / std for episode in episodes), key=len)
+    near = sum(map(_near_another, _of_like_length(scaled)))
     if near > MOST * len(episodes):
         yield note("copied", near=near, of=len(episodes))
+
+
+def _of_like_length(episodes: Sequence[Array]) -> Iterator[Array]:
+    """Groups of (T, A) episodes, which come shortest first, each cut to the shortest of its group: (E, T * A)."""
+    first = 0
+    for end in range(1, len(episodes) + 1):
+        shortest = len(episodes[first])
+        if end == len(episodes) or len(episodes[end]) > LIKE_LENGTH * shortest:
+            yield np.stack([episode[:shortest].ravel() for episode in episodes[first:end]])
+            first = end
 
 
 def _near_another(rows: Array) -> int:

@@ -22,6 +22,7 @@ from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_improvement
 from workbook.common.note import Note, note
 from workbook.common.paths import expand
+from workbook.data.card import concerns
 from workbook.data.chunks import Chunks, Normaliser, join_chunks
 from workbook.data.config import DataConfig
 from workbook.data.dataset import Dataset, Prepared, prepare_dataset
@@ -107,6 +108,8 @@ def check_json_file(file: str, config: ComparisonConfig) -> Path:
 def compare_checkpoints(config: ComparisonConfig) -> Values:
     """All figures: 'scored', 'models' (naive, robust), 'improvement', 'verdict', 'targets', and notes as 'remarks'.
 
+    'concerns': what the data card says of the data that one should know before trusting the figures.
+
     Errors are in the units of the data set's normaliser for both models, each of which uses its own.
 
     Raises:
@@ -145,6 +148,7 @@ def compare_checkpoints(config: ComparisonConfig) -> Values:
             "improvement": {way: targets.IMPROVES.judge(estimate) for way, estimate in improvement.items()},
         },
         "targets": {"mse_below": targets.MSE_BELOW, "improvement_above": targets.IMPROVEMENT_ABOVE},
+        "concerns": concerns(prepared),
         "remarks": [
             *_doubts((naive, robust), data, data_config, dataset),
             *_normaliser_remarks((naive, robust), dataset.normaliser),

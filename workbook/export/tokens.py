@@ -26,6 +26,7 @@ import argparse
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def describe_checkpoint(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _describe_data(prepared: Prepared, config: DataConfig, checkpoint: Checkpoint) -> dict[str, Any]:
-    dataset, sha256 = prepared.dataset, prepared.dataset.sha256
+    dataset, sha256, changes = prepared.dataset, prepared.dataset.sha256, prepared.changes
     trained_on = checkpoint.provenance.get("dataset_sha256")
     return {
         "data": prepared.origin.name,
@@ -161,6 +162,7 @@ def _describe_data(prepared: Prepared, config: DataConfig, checkpoint: Checkpoin
         "layout": dataset.layout.spec,
         "chunk_len": config.chunk_len,
         "split_seed": config.split_seed,
+        "left_out": dict(Counter([*(one.why for one in changes.left_out), *("copy" for _ in changes.copies)])),
         "split": {name: len(positions) for name, positions in dataset.split.parts().items()},
         "trained_on_these_data": "not known" if trained_on is None else "yes" if trained_on == sha256 else "no",
         "normaliser": "of this data set" if checkpoint.normalization is None else "of the checkpoint",
@@ -194,7 +196,7 @@ def _write_hdf5(
     path: Path, checkpoint: Checkpoint, dataset: Dataset, tokens: Sequence[EpisodeTokens], facts: dict[str, Any]
 ) -> None:
     normaliser = normaliser_of(checkpoint)
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", locking=False) as file:  # nobody opens it before it is whole
         for name, value in facts.items():
             file.attrs[name] = json.dumps(value) if isinstance(value, dict) else value
         _write_padded(file, "codes", [codes for codes, _ in tokens], NOT_SENT)
@@ -300,6 +302,7 @@ def summary(files: TokenFiles) -> str:
     lines = [
         f"{files.chunks:,} chunks of {facts['chunk_len']} steps, {files.steps:,} steps; episodes: "
         + ", ".join(f"{count} {part}" for part, count in facts["split"].items()),
+        *(f"left out: {count} ({why.replace('_', ' ')})" for why, count in facts["left_out"].items()),
         f"normaliser {facts['normaliser']}; codec trained on exactly these data: {facts['trained_on_these_data']}",
         *(f"{path} ({path.stat().st_size / 1e6:.2f} MB)" for path in (files.hdf5, files.parquet)),
     ]

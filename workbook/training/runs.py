@@ -30,6 +30,7 @@ from workbook.common.intervals import estimate_excess
 from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
 from workbook.common.paths import OutputFolder, expand, locked
 from workbook.common.stages import read_optional
+from workbook.data.card import concerns
 from workbook.data.config import DataConfig
 from workbook.data.dataset import Dataset, Prepared, prepare_dataset
 from workbook.training.baselines import BaselineConfig, brought_codecs
@@ -117,7 +118,7 @@ def run_training(
         with locked(expand(run.folder) / f".{run.name}.lock"):
             trained = _train(run, data, on_epoch, on_begin)
             _save_outcome(run, prepared, trained)
-        return _outcome(run, prepared.dataset, trained, device)
+        return _outcome(run, prepared, trained, device)
     finally:
         torch.set_num_threads(threads)
 
@@ -159,7 +160,8 @@ def _save_outcome(run: TrainingRun, prepared: Prepared, trained: TrainedModel) -
     save_checkpoint(run.checkpoint, Checkpoint(trained.model, trained.epoch, trained.mse, bounds, origin))
 
 
-def _outcome(run: TrainingRun, dataset: Dataset, trained: TrainedModel, device: str) -> dict[str, Any]:
+def _outcome(run: TrainingRun, prepared: Prepared, trained: TrainedModel, device: str) -> dict[str, Any]:
+    dataset = prepared.dataset
     codec = RFSQCodec(run.name, trained.model, dataset.normaliser)
     return {
         "conditioning": run.job.conditioning,
@@ -176,6 +178,7 @@ def _outcome(run: TrainingRun, dataset: Dataset, trained: TrainedModel, device: 
         "train_episodes": len(dataset.split.train),
         "validation_episodes": len(dataset.split.validation),
         "dataset_sha256": dataset.sha256,
+        "concerns": concerns(prepared),
         "provenance": {name: said for name, said in provenance.collect().items() if name != "command"},
     }
 

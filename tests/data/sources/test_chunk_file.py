@@ -67,6 +67,23 @@ def test_bounds_may_be_lists_and_tensors(tmp_path: Path, kind: Callable[[list[fl
     assert_same(read(chunk_file(tmp_path / "a.pt", normalization=bounds)), exact_demos(2))
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64, torch.tensor])
+def test_lists_may_hold_numbers_of_numpy_and_tensors_of_one(tmp_path: Path, kind: Callable[[int], object]) -> None:
+    """As list(array) does, whose items are no numbers of Python's."""
+    bounds = {"min": [kind(-1)] * 7, "max": [kind(1)] * 7}
+    said = {"episode_index": [kind(3)] * 2 + [kind(5)], "control_rate_hz": kind(10), "task": np.array("count")}
+    path = chunk_file(tmp_path / "a.pt", numbered([16, 8]), normalization=bounds, metadata=said)
+    assert_same(read(path), numbered([16, 8]))
+    assert [episode.key for episode in read(path)] == ["episode 3", "episode 5"]
+    assert rate_of(path) == 10
+
+
+def test_tasks_may_be_an_array_of_texts(tmp_path: Path) -> None:
+    demos = [(f"task {number}", actions) for number, (_, actions) in enumerate(numbered([8, 8]))]
+    said = {"episode_index": [0, 1], "task": np.array([task for task, _ in demos])}
+    assert_same(read(chunk_file(tmp_path / "a.pt", demos, metadata=said)), demos)
+
+
 def test_whole_numbers_are_bounds_too(tmp_path: Path) -> None:
     bounds = {"min": [-1] * 7, "max": [1] * 7, "method": "min-max"}
     assert_same(read(chunk_file(tmp_path / "a.pt", normalization=bounds)), exact_demos(2))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from made_up import Array, numbered, random_walk
-from reading import notes, read, refused
+from reading import notes, read, refused, said
 from spoiling import refusal
 from test_nothing_is_executed import Trap
 
@@ -101,6 +101,8 @@ def test_of_repeated_actions_each_is_a_step(tmp_path: Path) -> None:
     )
     assert "In 100% of the chunks one action is repeated." in notes(path)
     assert len(prepare_dataset(path).dataset.episodes) == 10
+    assert said(path)[0].startswith("In 100% of the chunks one action is repeated.")
+    assert said(path)[1].startswith("10 episodes with 600 steps")
 
 
 def test_a_change_of_task_begins_an_episode(tmp_path: Path) -> None:
@@ -147,7 +149,13 @@ def test_actions_may_be_arrays_of_numpy(tmp_path: Path, kind: type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "task"), [({"task_id": 3}, "task 3"), ({"task_id": None, "task_description": ""}, "a")]
+    ("said", "task"),
+    [
+        ({"task_id": 3}, "task 3"),
+        ({"task_id": np.int64(3)}, "task 3"),
+        ({"task_id": torch.tensor(3)}, "task 3"),
+        ({"task_id": None, "task_description": ""}, "a"),
+    ],
 )
 def test_without_a_description_the_number_names_the_task(tmp_path: Path, said: dict[str, object], task: str) -> None:
     torch.save([{"raw_action": torch.zeros(8, 7)} | said] * 9, tmp_path / "a.pt")

@@ -132,6 +132,7 @@ def test_nothing_but_failures_is_refused_when_they_are_left_out(tmp_path: Path) 
 
 WITHOUT_LOCKS = "#include <errno.h>\nint flock(int fd, int op) { errno = ENOLCK; return -1; }\n"
 READING = "import sys; from workbook.data.sources.read import read_recordings as r; print(len(r(sys.argv[1]).episodes))"
+READING_SUM = READING.replace("len(r(sys.argv[1]).episodes)", "r(sys.argv[1]).episodes[0].actions.sum()")
 READING_STARTS = (
     "import sys; from workbook.data.sources import read as r; "
     "print(sum(s is not None for s in r.read_recorded_starts(sys.argv[1], r.read_recordings(sys.argv[1]).episodes)))"
@@ -141,6 +142,21 @@ SAVING = (
     "out = OutputFolder.at(sys.argv[1] + '/out'); out.stages.mkdir(parents=True); "
     "d.save_dataset(d.prepare_dataset(sys.argv[1]).dataset, out); print(len(d.load_dataset(out).episodes))"
 )
+EXPORTING = (
+    "import sys; import rfsq_robust as r; from workbook.export import tokens; "
+    "data, path = sys.argv[1], sys.argv[1] + '/a.pt'; "
+    "r.save_checkpoint(path, r.Checkpoint(r.ActionRFSQAE(7, 16, 3, 7, conditioning='scale'))); "
+    "print(sum(tokens.export_tokens(path, data + '/out', data).facts['split'].values()))"
+)
+RECORDING = (
+    "import sys; import numpy as np; from pathlib import Path; from workbook.simulation.tasks import Task; "
+    "from workbook.simulation.recorder import demo_file as f; steps = np.zeros((9, 7)); "
+    "kept = f.Kept(f.Demonstration(True, steps[0], steps, steps, steps[:, None], steps, ''), 0, 0); "
+    "recorded = f.Recorded(Task('libero_goal', 7, 'task'), '', '', ['bowl'], 0, 1, [kept], {}); "
+    "print(len(list(recorded.save(Path(sys.argv[1])).parent.iterdir())))"
+)
+WITHOUT = {"episodes": (READING, "6"), "starts": (READING_STARTS, "1"), "data set": (SAVING, "6")}
+WITHOUT |= {"tokens": (EXPORTING, "6"), "recorder": (RECORDING, "1")}
 
 
 def with_start(path: Path) -> Path:
@@ -164,10 +180,8 @@ def without_locks(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="flock is replaced as Linux allows it")
-@pytest.mark.parametrize(
-    ("code", "found"), [(READING, "6"), (READING_STARTS, "1"), (SAVING, "6")], ids=["episodes", "starts", "data set"]
-)
-def test_a_file_system_without_locks_is_read(
+@pytest.mark.parametrize(("code", "found"), WITHOUT.values(), ids=WITHOUT)
+def test_a_file_system_without_locks_is_read_and_written(
     tmp_path: Path, without_locks: dict[str, str], code: str, found: str
 ) -> None:
     data = str(with_start(tmp_path / "data" / "a.hdf5").parent)
@@ -229,6 +243,25 @@ def compressed(path: Path) -> Path:
         dataset = h5py.Dataset(h5py.h5d.create(group.id, b"actions", h5py.h5t.IEEE_F64LE, space, made_with))
         dataset.id.write_direct_chunk((0, 0), b"compressed otherwise", filter_mask=0)
     return path
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_compressions_of_hdf5_itself_are_read(tmp_path: Path, compression: str) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        for key, actions in demos(2).items():
+            file.create_dataset(f"data/{key}/actions", data=actions, compression=compression, shuffle=True)
+    for episode, written in zip(read(tmp_path / "a.hdf5"), demos(2).values(), strict=True):
+        np.testing.assert_array_equal(episode.actions, written)
+
+
+@pytest.mark.parametrize("name", ["Blosc", "Zstd", "LZ4"])
+def test_compressions_of_the_package_are_read_where_it_is_installed(tmp_path: Path, name: str) -> None:
+    package = pytest.importorskip("hdf5plugin", reason="the package hdf5plugin is not installed")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.create_dataset("data/demo_0/actions", data=demos(1)["demo_0"], **getattr(package, name)())
+    reading = [sys.executable, "-c", READING_SUM, str(tmp_path)]  # a process that has not imported the package
+    done = subprocess.run(reading, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    assert float(done.stdout) == demos(1)["demo_0"].sum()
 
 
 def test_a_compression_that_is_not_installed_is_named_with_its_package(tmp_path: Path) -> None:
@@ -342,13 +375,23 @@ def with_others(path: Path) -> Path:
 def test_other_actions_are_named_and_read_where_asked(tmp_path: Path) -> None:
     path = with_others(tmp_path / "a.hdf5")
     recordings = read_recordings(path)
-    assert recordings.origin.notes == (note("other_actions", taken="actions", others=["action_dict", "actions_abs"]),)
+    others = ["action_dict/gripper", "action_dict/rel_pos", "actions_abs"]
+    assert recordings.origin.notes == (note("other_actions", taken="actions", others=others),)
     np.testing.assert_array_equal(recordings.episodes[2].actions, demos(3)["demo_2"])
     absolute = read_recordings(path, ReadOptions("actions_abs"))
     assert absolute.origin.notes == ()
     np.testing.assert_array_equal(absolute.episodes[2].actions, 2 * demos(3)["demo_2"])
     joined = read_recordings(path, ReadOptions("action_dict/rel_pos + action_dict/gripper"))
     np.testing.assert_array_equal(joined.episodes[2].actions, demos(3)["demo_2"][:, [0, 1, 2, 6]])
+
+
+@pytest.mark.parametrize("named", ["action_dict", "actions+action_dict/abs", "obs"])
+def test_a_dataset_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path, named: str) -> None:
+    [left_out, *_] = read_recordings(with_others(tmp_path / "a.hdf5"), ReadOptions(named)).left_out
+    assert f"has no dataset '{named.split('+')[-1]}'; give --action-column with one of action_dict/gripper, " in (
+        left_out.sentence
+    )
+    assert left_out.sentence.endswith("actions, actions_abs")
 
 
 # ManiSkill

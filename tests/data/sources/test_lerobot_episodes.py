@@ -18,6 +18,7 @@ from writers import FILE, OTHER_FILE, Demos, rewrite, write_lerobot_v2, write_le
 from workbook.common.note import note
 from workbook.data.config import DataConfig
 from workbook.data.dataset import prepare_dataset
+from workbook.data.episodes import ReadOptions
 from workbook.data.sources.read import read_recordings
 
 LINES, TABLE = "meta/episodes.jsonl", "meta/episodes/chunk-000/file-000.parquet"
@@ -323,3 +324,58 @@ def test_timestamps_may_be_lists_of_one_number(tmp_path: Path) -> None:
         return table.set_column(table.column_names.index("timestamp"), "timestamp", column)
 
     assert len(read(rewrite(folder, wrap))) == 11
+
+
+# Marks of success
+
+
+AS_STORED = {
+    "true or false": lambda values: pa.array(values),
+    "numbers": lambda values: pa.array(np.array(values, dtype=np.int64)),
+    "lists of one": lambda values: pa.array([[value] for value in values], pa.list_(pa.bool_(), 1)),
+}
+
+
+def marked(folder: Path, name: str, flags: pa.Array) -> Path:
+    return rewrite(folder, lambda table: table.append_column(name, flags))
+
+
+@pytest.mark.parametrize("name", ["next.success", "success"])
+@pytest.mark.parametrize("stored", AS_STORED.values(), ids=AS_STORED)
+def test_what_ends_in_no_success_is_counted_and_left_out_where_asked(
+    tmp_path: Path, name: str, stored: Callable[[list[bool]], pa.Array]
+) -> None:
+    """What an episode ends with counts: the second has been successful, and is not; the third is at its last step."""
+    flags = [*[False] * 7, True, *[True] * 8, False, *[False] * 9, True]
+    folder = marked(write_lerobot_v3(tmp_path, numbered([8, 9, 10])), name, stored(flags))
+    kept = read_recordings(folder)
+    assert_same(kept.episodes, numbered([8, 9, 10]))
+    assert (kept.left_out, kept.origin.notes) == ((), (note("marked_failed", failed=1, of=3),))
+    without = read_recordings(folder, ReadOptions(only_successful=True))
+    assert_same(without.episodes, [numbered([8, 9, 10])[number] for number in (0, 2)])
+    assert [(one.place, one.why) for one in without.left_out] == [(f"{FILE}, episode 1", "failed")]
+    assert without.origin.notes == ()
+
+
+def test_every_part_of_a_failed_episode_is_left_out(tmp_path: Path) -> None:
+    """Its timestamps jump in the middle, and only the last part ends in the mark."""
+    times = np.r_[:10, 60:70, :20] / 20
+    flags = np.repeat([False, True], 20)
+
+    def change(table: pa.Table) -> pa.Table:
+        table = table.set_column(table.column_names.index("timestamp"), "timestamp", pa.array(times))
+        return table.append_column("next.success", pa.array(flags))
+
+    folder = rewrite(write_lerobot_v3(tmp_path, numbered([20, 20])), change)
+    assert [e.key for e in read(folder)] == ["episode 0", "episode 0, from step 10", "episode 1"]
+    recordings = read_recordings(folder, ReadOptions(only_successful=True))
+    assert [e.key for e in recordings.episodes] == ["episode 1"]
+    assert [one.place for one in recordings.left_out] == [f"{FILE}, episode 0"]
+
+
+@pytest.mark.parametrize("flags", [["yes", "no"], [None, None]])
+def test_marks_that_say_nothing_leave_nothing_out(tmp_path: Path, flags: list[str | None]) -> None:
+    folder = marked(write_lerobot_v3(tmp_path, numbered([8, 8])), "success", pa.array(flags * 8))
+    recordings = read_recordings(folder, ReadOptions(only_successful=True))
+    assert (len(recordings.episodes), recordings.origin.notes) == (2, (note("success_not_said"),))
+    assert read_recordings(folder).origin.notes == ()

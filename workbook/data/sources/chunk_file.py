@@ -53,7 +53,7 @@ def _of_chunks(path: Path, content: Mapping[str, Any]) -> tuple[list[Episode], l
     _refuse_overlap(path, chunks)
     owner, said = _owners(path, len(chunks), chunks.shape[1], metadata)
     tasks = _tasks(path, metadata, len(chunks))
-    rate = control_rate(metadata.get("control_rate_hz"))
+    rate = control_rate(_plain(metadata.get("control_rate_hz")))
     episodes = []
     for number in dict.fromkeys(owner.tolist()):
         mine = owner == number
@@ -83,7 +83,7 @@ def _of_samples(path: Path, samples: Sequence[Mapping[str, Any]]) -> tuple[list[
 
 
 def _task_of_sample(sample: Mapping[str, Any], path: Path) -> str:
-    said = sample.get("task_description"), sample.get("task_id")
+    said = _plain(sample.get("task_description")), _plain(sample.get("task_id"))
     if isinstance(said[0], str) and said[0]:
         return said[0]
     return f"task {said[1]}" if isinstance(said[1], (int, str)) else path.stem.replace("_", " ")
@@ -130,12 +130,20 @@ def _numbers(value: Any, place: str, dimensions: int | None = None) -> NDArray[n
 
 
 def _from_list(values: Sequence[Any]) -> torch.Tensor | None:
-    if not values or not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in values):
+    plain = [_plain(item) for item in values]
+    if not plain or not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in plain):
         return None
     try:
-        return torch.tensor([float(item) for item in values], dtype=torch.float64)
+        return torch.tensor([float(item) for item in plain], dtype=torch.float64)
     except OverflowError:
         return None
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and texts of numpy, and a tensor of one number, as Python's own: list(array) holds such."""
+    if isinstance(value, torch.Tensor):
+        return value.item() if value.dim() == 0 and _holds_numbers(value) else value
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def _holds_numbers(tensor: torch.Tensor) -> bool:
@@ -203,7 +211,7 @@ def _refuse_overlap(path: Path, chunks: NDArray[np.float64]) -> None:
 
 def _tasks(path: Path, metadata: Mapping[str, Any], count: int) -> list[str]:
     """One task a chunk: metadata 'task', one for all or a list; the file's name where there is none."""
-    task = metadata.get("task")
+    task = _plain(metadata.get("task"))
     if isinstance(task, (list, tuple)):
         if len(task) != count:
             raise InputError(f"{path}: 'metadata' names {len(task)} tasks for {count} chunks; save it again")

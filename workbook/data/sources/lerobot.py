@@ -23,6 +23,7 @@ from workbook.data.sources.lerobot_columns import (
     chosen_columns,
     integers_of,
     seconds_of,
+    success_of,
     wanted_columns,
 )
 from workbook.data.sources.lerobot_meta import (
@@ -35,6 +36,7 @@ from workbook.data.sources.lerobot_meta import (
     read_listed,
     read_tasks,
 )
+from workbook.data.sources.success import left_out_as_failed, notes_of_success
 
 PLACES_NAMED = 3  # of many, in a note
 SAME_RATE = 0.05  # by which the rate of a clock may differ from the one that is said
@@ -48,12 +50,13 @@ def read_folder(folder: Path, options: ReadOptions | None = None) -> Recordings:
     """Episodes in order of `episode_index`, steps in order of `frame_index`, cut where their timestamps jump.
 
     Files that are damaged and episodes with steps missing are left out, and so is what the data set's own list of
-    episodes does not have.
+    episodes does not have, and what ends in no success where that is asked for.
 
     Raises:
         InputError: a file that is missing or not as the format says, or nothing that can be read; names the place.
     """
-    column = (options or ReadOptions()).action_column
+    options = options or ReadOptions()
+    column = options.action_column
     info = read_info(folder / INFO)
     tasks = read_tasks(folder)
     listed, notes = read_listed(folder)
@@ -61,9 +64,13 @@ def read_folder(folder: Path, options: ReadOptions | None = None) -> Recordings:
     rate, of_rate = rate_of(info, tasks)
     found = _group(files, listed)
     left_out += found.left_out
-    episodes, of_clocks = _cut(found, tasks, rate, control_rate(info.get("fps")))
+    unwanted = (False,) if options.only_successful else ()
+    kept = [steps for steps in found.whole if steps.succeeded not in unwanted]
+    episodes, of_clocks = _cut(kept, tasks, rate, control_rate(info.get("fps")))
     names = names_of(info, files[0].columns, files[0].widths)
     notes += [*of_rate, *_of_columns(files[0], column, names), *_missing(info, listed, found, left_out), *of_clocks]
+    notes += notes_of_success([steps.succeeded for steps in found.whole], options.only_successful)
+    left_out += [left_out_as_failed(steps.place) for steps in found.whole if steps.succeeded in unwanted]
     origin = Origin(f"LeRobot {info['codebase_version']}", str(folder), notes=tuple(notes))
     return Recordings(episodes, origin, tuple(left_out), names)
 
@@ -73,7 +80,7 @@ class _Rows:
     """Rows of one file.
 
     actions: (N, A), from `columns` of these widths; others: columns of actions that were not read; episode, frame,
-    task: (N,), the task -1 where the file has none; seconds: (N,), NaN where it has none.
+    task: (N,), the task -1 where the file has none; seconds, success: (N,), NaN where it has none.
     """
 
     place: str
@@ -85,6 +92,7 @@ class _Rows:
     frame: NDArray[np.int64]
     task: NDArray[np.int64]
     seconds: NDArray[np.floating[Any]]
+    success: NDArray[np.floating[Any]]
 
 
 def _read_files(folder: Path, column: str, listed: Listed | None) -> tuple[list[_Rows], list[LeftOut]]:
@@ -127,7 +135,8 @@ def _read_rows(path: Path, place: str, column: str) -> _Rows:
         others = [name for name in action_columns(schema) if name not in columns]
         widths = [part.shape[1] for part in actions]
         side_by_side = np.concatenate(actions, axis=1)
-        return _Rows(place, columns, widths, others, side_by_side, episode, frame, task, seconds_of(table))
+        said = seconds_of(table), success_of(table)
+        return _Rows(place, columns, widths, others, side_by_side, episode, frame, task, *said)
 
     return or_refuse(place, read, OTHERWISE)
 
@@ -142,13 +151,14 @@ def _of_columns(file: _Rows, named: str, names: Sequence[str]) -> list[Note]:
 
 @dataclass(frozen=True, eq=False)
 class _Steps:
-    """The steps of one episode, in order."""
+    """The steps of one episode, in order. succeeded: by what it ends with, None where that is not said."""
 
     number: int
     source: str
     actions: NDArray[np.float64]
     task: NDArray[np.int64]
     seconds: NDArray[np.floating[Any]]
+    succeeded: bool | None
 
     @property
     def place(self) -> str:
@@ -178,13 +188,16 @@ def _group(files: list[_Rows], listed: Listed | None) -> _Found:
     actions = np.concatenate([rows.actions for rows in filled])[order]
     task = np.concatenate([rows.task for rows in filled])[order]
     seconds = np.concatenate([rows.seconds for rows in filled])[order]
+    success = np.concatenate([rows.success for rows in filled])[order]
     file = np.repeat(np.arange(len(filled)), [len(rows.actions) for rows in filled])[order]
     episode, frame = episode[order], frame[order]
     starts = np.flatnonzero(np.diff(episode, prepend=episode[0] - 1))
     found = _Found([], [], [])
     for start, end in zip(starts, [*starts[1:], len(episode)], strict=True):
         number = int(episode[start])
-        steps = _Steps(number, filled[file[start]].place, actions[start:end], task[start:end], seconds[start:end])
+        place, said = filled[file[start]].place, success[end - 1]
+        succeeded = None if np.isnan(said) else bool(said)
+        steps = _Steps(number, place, actions[start:end], task[start:end], seconds[start:end], succeeded)
         if listed and number not in listed.lengths:
             found.not_listed.append(steps.place)
         elif problem := _missing_steps(frame[start:end], listed.lengths[number] if listed else None, listed):
@@ -249,7 +262,7 @@ def _missing(info: dict[str, Any], listed: Listed | None, found: _Found, left_ou
 
 
 def _cut(
-    found: _Found, tasks: dict[int, str], rate: float | None, said: float | None
+    whole: Sequence[_Steps], tasks: dict[int, str], rate: float | None, said: float | None
 ) -> tuple[list[Episode], list[Note]]:
     """The episodes, each cut where its timestamps jump, and what their clocks say.
 
@@ -257,13 +270,13 @@ def _cut(
     """
     episodes: list[Episode] = []
     clocks: list[tuple[_Steps, Clock]] = []
-    for steps in found.whole:
+    for steps in whole:
         name = _task_name(steps.task, tasks)
-        whole = Episode(steps.actions, name, steps.source, f"episode {steps.number}", control_rate_hz=rate)
+        episode = Episode(steps.actions, name, steps.source, f"episode {steps.number}", control_rate_hz=rate)
         clock = read_clock(steps.seconds, rate)
         if clock:
             clocks.append((steps, clock))
-        episodes.extend(_parts(whole, clock.jumps if clock else []))
+        episodes.extend(_parts(episode, clock.jumps if clock else []))
     return episodes, [*_of_jumps(clocks), *_of_clocks(clocks, rate, said)]
 
 

@@ -15,6 +15,7 @@ from workbook.data.sources.files import one_line
 ACTION_COLUMNS = ("action", "actions")
 INDEX_COLUMNS = ("episode_index", "frame_index", "task_index")
 TIMESTAMP = "timestamp"
+SUCCESS = ("next.success", "success")  # of a step; what an episode ends with says whether it succeeded
 
 
 def action_columns(schema: pa.Schema) -> list[str]:
@@ -62,7 +63,7 @@ def _what_to_give(schema: pa.Schema) -> str:
 
 
 def wanted_columns(schema: pa.Schema, named: str, place: str) -> list[str]:
-    """The columns of a file to read: the actions, what orders them, and when they were.
+    """The columns of a file to read: the actions, what orders them, when they were, and whether they succeeded.
 
     Raises:
         InputError: one of them is not there.
@@ -72,7 +73,7 @@ def wanted_columns(schema: pa.Schema, named: str, place: str) -> list[str]:
         if name not in schema.names:
             raise InputError(f"{place}: has no column '{name}', so its steps cannot be put in order; convert it again")
     actions = dict.fromkeys(path[0] for path in (_path(schema, name) for name in chosen) if path)
-    return [*actions, *(name for name in (*INDEX_COLUMNS, TIMESTAMP) if name in schema.names)]
+    return [*actions, *(name for name in (*INDEX_COLUMNS, TIMESTAMP, *SUCCESS) if name in schema.names)]
 
 
 def fetched_columns(schema: pa.Schema, named: str, place: str) -> list[str]:
@@ -156,6 +157,17 @@ def seconds_of(table: pa.Table) -> NDArray[np.floating]:
     if column is None or not pa.types.is_floating(column.type):
         return np.full(table.num_rows, np.nan, dtype=np.float32)
     return column.to_numpy()
+
+
+def success_of(table: pa.Table) -> NDArray[np.floating]:
+    """1 where a step is marked as a success, 0 where as none, and NaN where nothing is said: (N,)."""
+    for name in SUCCESS:
+        column = table[name] if name in table.column_names else None
+        if column is not None and is_list(column.type):
+            column = pc.list_element(column, 0)
+        if column is not None and (pa.types.is_boolean(column.type) or is_number(column.type)):
+            return column.cast(pa.float64()).to_numpy()
+    return np.full(table.num_rows, np.nan)
 
 
 def is_list(kind: pa.DataType) -> bool:

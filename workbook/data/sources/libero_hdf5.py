@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from workbook.data.episodes import Episode, LeftOut, Origin, ReadOptions, Record
 from workbook.data.layout import POSITION_MM_PER_UNIT, ROTATION_DEG_PER_UNIT
 from workbook.data.sources.files import UnreadableError, files_below, one_line, or_refuse
 from workbook.data.sources.hdf5 import opened, read_numbers
+from workbook.data.sources.success import left_out_as_failed, notes_of_success
 
 SUFFIXES = (".hdf5", ".h5")  # of files in a folder; a file that is named itself may have any
 LIBERO, ROBOMIMIC, MANISKILL = "LIBERO HDF5", "robomimic HDF5", "ManiSkill HDF5"
@@ -83,10 +84,7 @@ def _together(name: str, files: Sequence[_Demos], left_out: Sequence[LeftOut], o
     notes: list[Note] = []
     for file in files:
         notes.extend(one for one in file.notes if one not in notes)
-    if options.only_successful and set(succeeded) <= {None}:
-        notes.append(note("success_not_said"))
-    elif not options.only_successful and False in succeeded:
-        notes.append(note("marked_failed", failed=succeeded.count(False), of=len(succeeded)))
+    notes.extend(notes_of_success(succeeded, options.only_successful))
     kinds = " and ".join(dict.fromkeys(file.kind for file in files)) or LIBERO
     return Recordings(
         [episode for file in files for episode in file.episodes],
@@ -164,8 +162,7 @@ def _read_keys(
         succeeded = _succeeded(demo, place)
         found.succeeded.append(succeeded)
         if options.only_successful and succeeded is False:
-            sentence = f"{place}: is marked as failed; leave out --only-successful to keep it"
-            found.left_out.append(LeftOut(place, "failed", sentence))
+            found.left_out.append(left_out_as_failed(place))
         else:
             found.episodes.append(Episode(actions, task, source, key, session=source, control_rate_hz=rate))
     return found
@@ -175,7 +172,15 @@ def _read_actions(demo: h5py.Group, place: str, named: str) -> NDArray[np.float6
     """named: '' is the usual dataset; 'a+b' joins two side by side."""
     if not named:
         return read_numbers(demo, ACTIONS, place)
-    parts = [read_numbers(demo, name.strip(), place) for name in named.split("+")]
+    names = [name.strip() for name in named.split("+")]
+    known = or_refuse(place, lambda: list(_of_actions(demo)))
+    lacking = [name for name in names if not isinstance(or_refuse(place, partial(demo.get, name)), h5py.Dataset)]
+    if known and lacking:
+        raise UnreadableError(
+            f"{place}: has no dataset '{one_line(lacking[0])}'; give --action-column with one of "
+            f"{one_line(', '.join(known))}"
+        )
+    parts = [read_numbers(demo, name, place) for name in names]
     columns = [part[:, None] if part.ndim == 1 else part for part in parts]
     if len({len(part) for part in columns}) > 1 or any(part.ndim != 2 for part in columns):
         shapes = " and ".join(str(part.shape) for part in parts)
@@ -206,9 +211,16 @@ def _succeeded(demo: h5py.Group, place: str) -> bool | None:
 
 def _note_of_others(demo: h5py.Group, named: str) -> list[Note]:
     """Datasets of actions that stand beside the one that is read."""
-    beside = [name for name in or_refuse("", lambda: list(demo)) if name.startswith(("action", "abs_action"))]
-    others = [name for name in beside if name != ACTIONS]
-    return [note("other_actions", taken=ACTIONS, others=others)] if others and not named else []
+    others = [] if named else [name for name in or_refuse("", lambda: list(_of_actions(demo))) if name != ACTIONS]
+    return [note("other_actions", taken=ACTIONS, others=others)] if others else []
+
+
+def _of_actions(demo: h5py.Group) -> Iterator[str]:
+    """Datasets whose name begins so, and those in a group of such a name, such as robomimic's action_dict."""
+    for name in demo:
+        if name.startswith(("action", "abs_action")):
+            found = demo[name]
+            yield from (f"{name}/{inner}" for inner in found) if isinstance(found, h5py.Group) else (name,)
 
 
 def _note_of_controller(kind: str, environment: object, controller: object) -> list[Note]:

@@ -41,9 +41,6 @@ def read_recordings(
     """
     options = options or ReadOptions()
     recordings = _read(str(data), options, on_progress)
-    if options.only_successful and "HDF5" not in recordings.origin.kind:
-        origin = recordings.origin
-        recordings = replace(recordings, origin=replace(origin, notes=(*origin.notes, note("success_not_read"))))
     return replace(recordings, episodes=list(map(_plain, recordings.episodes)))
 
 
@@ -112,7 +109,11 @@ def _read_path(path: Path, options: ReadOptions) -> Recordings:
     if path.suffix.lower() in chunk_file.SUFFIXES:
         if options.action_column:
             raise InputError(f"{path}: has no columns of actions to choose from; leave out --action-column")
-        return chunk_file.read_file(path)
+        recordings = chunk_file.read_file(path)
+        if options.only_successful:
+            origin = recordings.origin
+            recordings = replace(recordings, origin=replace(origin, notes=(*origin.notes, note("success_not_read"))))
+        return recordings
     if path.suffix.lower() == ".parquet":
         raise InputError(f"{path}: is one file of a LeRobot data set; give the folder that holds its meta/ and data/")
     return libero_hdf5.read_file(path, options)

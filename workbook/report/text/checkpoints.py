@@ -8,6 +8,7 @@ from textwrap import wrap
 from workbook.common import targets
 from workbook.evaluation.checkpoints import ERRORS, Values
 from workbook.report.text import words
+from workbook.report.text.data import concerns
 
 WIDTH = 118  # characters of a line of notes
 
@@ -16,7 +17,7 @@ def as_text(report: Values) -> str:
     """The report as plain text, in aligned columns."""
     say, scored, models = words("checkpoints"), report["scored"], report["models"]
     blocks = [
-        [say.data(scored), say.scored(scored), *map(say.of_note, report["remarks"])],
+        [*concerns(report["concerns"]), say.data(scored), say.scored(scored), *map(say.of_note, report["remarks"])],
         [*_aligned(_error_rows(report)), *wrap(say.errors_note("statistics_sent" in report["improvement"]), WIDTH)],
         [*_aligned(_fine_rows(models)), *wrap(say.fine_note, WIDTH)],
         _aligned(_physical_rows(models)),

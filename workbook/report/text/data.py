@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbook.common.note import Note
 from workbook.data.cleaning import FAR
 from workbook.data.episodes import CONTROL_RATE_HZ
 from workbook.data.grippers import FEWEST_STARTS
@@ -24,6 +25,7 @@ SMALL_POSITION = 0.1  # controller units; LIBERO's reach 0.94, and 0.05 are 0.94
 FAR_OUTSIDE = 0.1  # share of steps beyond LIBERO's 1 % to 99 % range
 FAR_MEAN = 0.5  # published std
 MANY_ZEROS = 0.25
+MANY_REPEATED = 0.5  # share of the samples collected for Phase 2 whose chunk is one action, to say so first
 
 
 def remarks(run: Evidence) -> list[str]:
@@ -34,22 +36,48 @@ def remarks(run: Evidence) -> list[str]:
     return list(_remarks(run.data, run.table("dimensions")))
 
 
+def concerns(card: Card) -> list[str]:
+    """Those of the remarks that a terminal shows: no robot motion, what was left out, glitches, and noise."""
+    return [*_doubts(card), *_left_out(card), *_outliers(card), *_trembling(card)]
+
+
+def _doubts(card: Card) -> Iterator[str]:
+    return map(words("data").of_note, card["doubts"])
+
+
+def _left_out(card: Card) -> Iterator[str]:
+    if card["left_out"]:
+        reasons = Counter(one["why"] for one in card["left_out"])
+        yield words("data").left_out(list(reasons.items()), card["left_out"][0])
+
+
+def _outliers(card: Card) -> Iterator[str]:
+    if card["outliers"]["count"]:
+        yield words("data").outliers(card["outliers"], FAR)
+
+
+def _trembling(card: Card) -> Iterator[str]:
+    if card["trembling"]:
+        yield words("data").trembling(card["trembling"])
+
+
 def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
     layout, say = ActionLayout.parse(card["layout"]), words("data")
-    yield from map(say.of_note, card["doubts"])
+    yield from _doubts(card)
+    notes = sorted(card["origin"]["notes"], key=_is_told_first, reverse=True)
+    first = sum(map(_is_told_first, notes))
+    yield from map(say.of_note, notes[:first])
     yield say.origin(card)
-    yield from map(say.of_note, card["origin"]["notes"])
+    yield from map(say.of_note, notes[first:])
     if card["copies"]:
         yield say.copies(card["copies"])
-    if card["left_out"]:
-        yield say.left_out(list(Counter(one["why"] for one in card["left_out"]).items()), card["left_out"][0])
+    yield from _left_out(card)
     yield from filter(None, map(gripper, card["grippers"]))
     if card["noops_dropped"] is not None:
         yield say.noops(card["noops_dropped"], card["steps"])
     elif card["idle_share"] is not None:
         yield say.idle(card["idle_share"])
-    if card["outliers"]["count"]:
-        yield say.outliers(card["outliers"], FAR)
+    yield from _outliers(card)
     yield _clipping(card, dimensions, layout)
     yield from _oddities(card, dimensions, layout)
     if card["control_rates_hz"] != [CONTROL_RATE_HZ]:
@@ -57,6 +85,10 @@ def _remarks(card: Card, dimensions: pd.DataFrame) -> Iterator[str]:
     yield from _zeros(card, dimensions, layout)
     if card["nearest_suite"]:
         yield from _published(card, dimensions.iloc[:6])
+
+
+def _is_told_first(of_origin: Note) -> bool:
+    return of_origin["key"] == "first_actions" and of_origin["values"]["repeated"] > MANY_REPEATED
 
 
 def gripper(reading: Card) -> str:
@@ -119,8 +151,7 @@ def _zeros(card: Card, dimensions: pd.DataFrame, layout: ActionLayout) -> Iterat
     say = words("data")
     if dimensions.constant.any():
         yield say.constant(list(dimensions.dimension[dimensions.constant]))
-    if card["trembling"]:
-        yield say.trembling(card["trembling"])
+    yield from _trembling(card)
     for kind in DELTAS:
         still = [entry for entry in card["still"] if entry["kind"] == kind]
         if still:

@@ -57,7 +57,7 @@ class Recorded:
         """
         path = folder / self.task.demo_file
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, h5py.File(temporary, "w", libver=LAYOUT) as file:
+        with replacing(path) as temporary, h5py.File(temporary, "w", libver=LAYOUT, locking=False) as file:
             group = file.create_group("data")
             group.attrs.update(self._attributes())
             for number, kept in enumerate(self.kept):
