@@ -144,8 +144,9 @@ class Entry:
     fixed_length: every chunk costs the same; prefix: the first tokens decode. codecs: one a seed, or one where no seed
     matters. Of settings, `compared` stand in the tables of 03_compare, `measured` on the curve of bits and error,
     `analysed` in 04_residual_analysis, `played` in the simulator; small policies predict the tokens of `predicted`
-    ones, which `space` lays out for them. reads: the codec whose tokens it decodes in that one's stead (option B);
-    where it has a `space`, those that a policy predicts, too. Policies in the loop decode the tokens of the first
+    ones, which `space` lays out for them; what tokens cost a policy is told of those compared or predicted, and of
+    `costed` ones. reads: the codec whose tokens it decodes in that one's stead (option B); where it has a `space`,
+    those that a policy predicts, too. Policies in the loop decode the tokens of the first
     `predicted` setting by `rules`; phase2: a draft and a main model play with all of its layers, too.
     """
 
@@ -161,6 +162,7 @@ class Entry:
     analysed: Settings = _none
     played: Settings = _none
     predicted: Settings = _none
+    costed: Settings = _none
     networks: Callable[[bool], Sequence[Network]] = lambda full: ()
     space: Callable[[Codec, int], TokenSpace] | None = None
     reads: str = ""
@@ -172,6 +174,10 @@ class Entry:
         """Those that are scored, each once."""
         lists = (self.measured, self.analysed, self.compared)
         return list(dict.fromkeys(setting for settings in lists for setting in settings(fitting)))
+
+    def costed_at(self, fitting: Fitting) -> list[Setting]:
+        """Those of which it is told what the tokens cost a policy."""
+        return list(dict.fromkeys(_together(self.compared, self.predicted, self.costed)(fitting)))
 
 
 # The residual quantizer of the guide's autoencoder, step by step, under each way of conditioning the residual.
@@ -473,21 +479,23 @@ ENTRIES = (
     ),
     Entry(
         "naive_chunk", "naive, whole chunk", GREY, "v--", True, True, _whole_chunks("none"),
-        measured=_together(_every_prefix, _sweep), networks=_chunk_networks("none"),
+        measured=_together(_every_prefix, _sweep), costed=_all_layers, networks=_chunk_networks("none"),
         family="naive",
     ),
     Entry(
         "fixed_scale_chunk", "fixed scale, whole chunk", BLUE, "v--", True, True, _whole_chunks("scale"),
-        measured=_together(_every_prefix, _sweep), networks=_chunk_networks("scale"),
+        measured=_together(_every_prefix, _sweep), costed=_all_layers, networks=_chunk_networks("scale"),
         family="rfsq",
     ),
     Entry(
         "residual_vq", "ResidualVQ", PURPLE, "P-", True, True, _learned("residual_vq"),
-        measured=_every_quantizer, networks=lambda full: [Network("residual_vq", "step")],
+        measured=_every_quantizer, costed=at("quantizers", NUM_QUANTIZERS),
+        networks=lambda full: [Network("residual_vq", "step")],
     ),
     Entry(
         "grouped_residual_fsq", "GroupedResidualFSQ", GREEN, "P-", True, True, _learned("grouped_residual_fsq"),
-        measured=_every_quantizer, networks=lambda full: [Network("grouped_residual_fsq", "step")],
+        measured=_every_quantizer, costed=at("quantizers", NUM_QUANTIZERS),
+        networks=lambda full: [Network("grouped_residual_fsq", "step")],
     ),
     Entry(
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
@@ -495,16 +503,19 @@ ENTRIES = (
         played=at("bins", 8, 16, 64, 256), predicted=_policy_bins, space=_bins_of_a_step,
         rules=("soft",), family="bins",
     ),
-    Entry("klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt, measured=at("rate", *FITTED_RATES)),
+    Entry(
+        "klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt,
+        measured=at("rate", *FITTED_RATES), costed=at("rate", SHOWN_RATE),
+    ),
     Entry(
         "fast", "FAST-style", ORANGE, "^-", False, False, _fast,
         measured=at("scale", 0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112),
-        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)),
+        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)), costed=at("scale", 5, 10),
         family="fast",
     ),
     Entry(
         "fast_quantile", "FAST-style, q01-q99", ORANGE, "^:", False, False, _fast_quantile,
-        measured=at("scale", 2, 5, 10, 20),
+        measured=at("scale", 2, 5, 10, 20), costed=at("scale", 10),
         family="fast",
     ),
     Entry(
@@ -514,7 +525,7 @@ ENTRIES = (
     ),
     Entry(
         "klt_rfsq_variable", "KLT-RFSQ of variable length", SKY, "D-", False, False, _variable,
-        measured=at("rate", *FITTED_RATES), played=at("rate", *PLAYED_RATES),
+        measured=at("rate", *FITTED_RATES), played=at("rate", *PLAYED_RATES), costed=at("rate", SHOWN_RATE),
         family="klt_rfsq",
     ),
 )  # fmt: skip

@@ -20,6 +20,7 @@ from workbook.data.dataset import Dataset
 from workbook.evaluation.layers import layer_rows
 from workbook.evaluation.rate_distortion import gaussian_reference
 from workbook.evaluation.score import ENCODER, HeldOut, score_setting
+from workbook.evaluation.token_costs import token_costs
 from workbook.training.baselines import BaselineConfig, train_decoders, train_networks
 from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name
 from workbook.training.trainer import TrainConfig
@@ -60,6 +61,7 @@ def compare(
             "models": model_rows(fitting, training, test),
             "layers": layer_rows(rfsq, seeds, test),
             "gaussian": gaussian_reference(fitting),
+            "token_costs": token_costs(fitting, test, seeds, progress("What tokens cost")),
         },
         {
             "test_episodes": len(test.episodes),
