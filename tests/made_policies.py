@@ -105,13 +105,13 @@ def _tokens(sizes: Sequence[int]) -> pd.DataFrame:
 
 def _draft() -> pd.DataFrame:
     rows = [
-        (codec, SETTINGS[codec], rule, seed, layer, agreement)
+        (codec, SETTINGS[codec], rule, seed, layer, agreement, agreement / 2)
         for codec in ("naive", "fixed_scale")
         for rule in TOKEN_RULES
         for seed in range(SEEDS)
         for layer, agreement in enumerate((0.8, 0.6))
     ]
-    return pd.DataFrame(rows, columns=["codec", "setting", "rule", "seed", "layer", "agreement"])
+    return pd.DataFrame(rows, columns=["codec", "setting", "rule", "seed", "layer", "agreement", "agreement_other"])
 
 
 def _policies() -> pd.DataFrame:
