@@ -8,11 +8,10 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from made_rows import made_evidence, passing_scores
+from made_rows import MadeUp, made_evidence, passing_scores
 from numpy.typing import ArrayLike
 
 from workbook.common.intervals import Estimate
-from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import CODEC, OWN, REGRESSION, REGRESSION_RULE, RETRAINED, PolicyEvidence
 from workbook.evaluation.policy.network import RULES, TOKEN_RULES, PolicyConfig
@@ -106,13 +105,13 @@ def _tokens(sizes: Sequence[int]) -> pd.DataFrame:
 
 def _draft() -> pd.DataFrame:
     rows = [
-        (codec, SETTINGS[codec], rule, seed, layer, agreement)
+        (codec, SETTINGS[codec], rule, seed, layer, agreement, agreement / 2)
         for codec in ("naive", "fixed_scale")
         for rule in TOKEN_RULES
         for seed in range(SEEDS)
         for layer, agreement in enumerate((0.8, 0.6))
     ]
-    return pd.DataFrame(rows, columns=["codec", "setting", "rule", "seed", "layer", "agreement"])
+    return pd.DataFrame(rows, columns=["codec", "setting", "rule", "seed", "layer", "agreement", "agreement_other"])
 
 
 def _policies() -> pd.DataFrame:
@@ -123,7 +122,7 @@ def _policies() -> pd.DataFrame:
 def made_run(
     *changed: pd.DataFrame, missing: Sequence[object] = (), sizes: Sequence[int] = (FEW, MOST),
     scores: Scores | None = None, loop: Loop | None = None, **contrasts: Estimate,
-) -> Evidence:  # fmt: skip
+) -> MadeUp:  # fmt: skip
     """A decided run; contrasts: what differs from those above."""
     assert contrasts.keys() <= CONTRASTS.keys()
     policy = made_policies(*changed, sizes=sizes)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from workbook.codecs.catalogue import CONDITIONED
 from workbook.common.intervals import Estimate
@@ -76,6 +77,20 @@ def passing_scores(**mse: float) -> Scores:
         for count, value, bits in ((16, 0.05, 224.0), (64, 0.03, 336.0), (256, 0.025, 448.0))
     ]
     return Scores(pd.concat(frames, ignore_index=True))
+
+
+def fast_rows(
+    codec: str, setting: str, mse: ArrayLike, fast: Mapping[str, ArrayLike], bits: float = 60.0, seeds: int = 1
+) -> pd.DataFrame:
+    """A codec beside FAST-style tokens; mse: of both episodes, the second with three times the steps; fast: by side."""
+    frames = []
+    for side, values in {"codec": mse, **fast}.items():
+        count = seeds if side == "codec" else 1
+        frame = pd.DataFrame({"seed": np.repeat(range(count), 2), "episode": ["demo_0", "demo_1"] * count})
+        frame = frame.assign(mse=np.broadcast_to(values, (count, 2)).ravel(), steps=[10.0, 30.0] * count)
+        frames.append(frame.assign(side=side, scale=0.0 if side == "codec" else 5.0))
+    kept = {"task": "put it there", "codec": codec, "setting": setting, "bits": bits, "words": bits / 10}
+    return pd.concat(frames, ignore_index=True).assign(**kept)
 
 
 WITH = {"layernorm": "layernorm_sent"}
@@ -188,7 +203,8 @@ class MadeUp(Evidence):
 
 def made_evidence(folder: str = "made_up", **parts: object) -> MadeUp:
     """A run of made-up files; parts: what is to differ, by the name of the property, before it is read."""
-    run = MadeUp(folder, {"training": curve_rows()})
+    beside_fast = fast_rows("klt_rfsq_fixed", "codes=36", 0.003, {"bits": 0.004, "words": 0.002})
+    run = MadeUp(folder, {"training": curve_rows(), "against_fast": beside_fast})
     scores = parts.get("scores") or passing_scores()
     assert isinstance(scores, Scores)
     made: dict[str, object] = {

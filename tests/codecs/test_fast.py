@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from workbook.codecs.fast import VOCABULARY, FastCodec, cosines, quantile_normaliser
+from workbook.codecs.fast import VOCABULARY, FastCodec, FastScales, bits_of, cosines, quantile_normaliser
 from workbook.codecs.protocol import NOT_SENT, Tokens, entropy_bits
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
@@ -237,3 +237,46 @@ class TestTokens:
 
     def test_fitting_twice_gives_the_same_tokens(self, codec: FastCodec) -> None:
         assert np.array_equal(fit_fast(walks(0)).encode(walks(4)).codes, codec.encode(walks(4)).codes)
+
+
+class TestScales:
+    """Scales at which validation chunks cost so and so much."""
+
+    def scales(self) -> FastScales:
+        train = walks(0)
+        return FastScales(train, walks(7), normaliser_of(train))
+
+    @settings(deadline=None, max_examples=15)
+    @given(bits=st.floats(20, 110))
+    def test_cost_what_is_wanted_to_within_one_per_cent(self, bits: float) -> None:
+        scales = self.scales()
+        codec = scales.at(bits)
+        assert codec.bits(codec.encode(scales.validation)) == pytest.approx(bits, rel=0.02)
+
+    def test_beyond_their_ends_are_the_ends(self) -> None:
+        scales = self.scales()
+        assert scales.at(0.0).scale == min(scales.spent(bits_of))
+        assert scales.at(1e9).scale == max(scales.spent(bits_of))
+        assert scales.best_at(1e9, bits_of, 0.02) is None
+
+    def test_a_scale_is_fitted_once_and_as_by_itself(self) -> None:
+        scales = self.scales()
+        assert scales.codec(5.0) is scales.codec(5.0)
+        alone = fit_fast(walks(0), 5.0)
+        assert np.array_equal(scales.codec(5.0).encode(walks(4)).codes, alone.encode(walks(4)).codes)
+
+    @pytest.mark.parametrize("bits", [30.0, 60.0, 100.0])
+    def test_the_best_of_a_rate_costs_as_much_and_has_no_more_error(self, bits: float) -> None:
+        scales = self.scales()
+        plain = scales.at(bits, within=0.02)
+        best = scales.best_at(bits, bits_of, 0.02)
+        assert best is not None
+        assert best.bits(best.encode(scales.validation)) == pytest.approx(bits, rel=0.02)
+        assert scales.rounding_error(best.scale) <= scales.rounding_error(plain.scale)
+
+    def test_the_error_of_rounding_is_that_of_the_decode(self) -> None:
+        scales = self.scales()
+        known = FastScales(scales.train, scales.train, scales.normaliser)  # no coefficient is beyond those of training
+        codec = known.codec(30.0)
+        error = (codec.decode(codec.encode(scales.train)) - scales.train) / scales.normaliser.half_width
+        assert known.rounding_error(30.0) == pytest.approx((error**2).mean())

@@ -19,11 +19,7 @@ from workbook.data.episodes import Episode
 from workbook.data.layout import ActionLayout
 from workbook.data.split import Split
 from workbook.evaluation.rate_distortion import (
-    AgainstFast,
-    AtRate,
     Point,
-    against_fast,
-    at_rate,
     front,
     gaussian_reference,
     points,
@@ -43,10 +39,6 @@ def measured(codec: str, bits: float, *mse: Sequence[float]) -> pd.DataFrame:
 
 def of(*some: pd.DataFrame) -> Scores:
     return Scores(pd.concat(some, ignore_index=True))
-
-
-def find(some: Sequence[pd.DataFrame], codecs: Sequence[str], rate: float) -> AtRate:
-    return at_rate(of(*some), codecs, rate) or pytest.fail("none found")
 
 
 class TestPoints:
@@ -75,111 +67,6 @@ class TestFront:
         assert [point.mean for point in kept] == sorted({point.mean for point in kept}, reverse=True)
         for point in found:
             assert any(other.bits <= point.bits and other.mean <= point.mean for other in kept)
-
-
-class TestAtARate:
-    def test_between_two_settings_it_is_interpolated(self) -> None:
-        curve = [measured("fast", 50, [8.0, 4.0]), measured("fast", 10, [10.0, 20.0]), measured("fast", 90, [0.0, 0.0])]
-        found = find(curve, ["fast"], 20)
-        assert found.codec == "fast"
-        assert found.mse == pytest.approx(np.array([[9.5, 16.0]]))  # a quarter of the way from 10 to 50 bits
-        assert found.mean == pytest.approx((9.5 + 3 * 16) / 4)
-
-    def test_a_setting_worse_than_a_cheaper_one_is_passed_over(self) -> None:
-        curve = [measured("fast", bits, [mse, mse]) for bits, mse in ((10, 4.0), (20, 9.0), (30, 2.0))]
-        assert find(curve, ["fast"], 20).mse == pytest.approx(np.full((1, 2), 3.0))
-
-    def test_seed_by_seed(self) -> None:
-        curve = [measured("fast", 10, [4.0, 0.0], [8.0, 0.0]), measured("fast", 20, [2.0, 0.0], [0.0, 0.0])]
-        assert find(curve, ["fast"], 15).mse == pytest.approx(np.array([[3.0, 0.0], [4.0, 0.0]]))
-
-    @pytest.mark.parametrize(("rate", "expected"), [(10, 10.0), (50, 8.0), (90, 0.0)])
-    def test_at_a_setting_it_is_that_settings(self, rate: float, expected: float) -> None:
-        curve = [measured("fast", bits, [mse, mse]) for bits, mse in ((10, 10.0), (50, 8.0), (90, 0.0))]
-        assert find(curve, ["fast"], rate).mse == pytest.approx(np.full((1, 2), expected))
-
-    def test_nothing_is_said_below_the_cheapest_setting(self) -> None:
-        scores = of(measured("fast", 10, [1.0, 1.0]), measured("fast", 90, [0.5, 0.5]))
-        assert at_rate(scores, ["fast"], 9.9) is None
-        assert at_rate(scores, ["bins"], 50) is None
-
-    def test_beyond_the_last_setting_more_bits_buy_nothing(self) -> None:
-        curve = [measured("fast", 10, [1.0, 1.0]), measured("fast", 90, [0.5, 0.5]), measured("fast", 95, [0.6, 0.6])]
-        assert find(curve, ["fast"], 300).mse == pytest.approx(np.full((1, 2), 0.5))
-
-    def test_a_fixed_length_is_never_mixed(self) -> None:
-        curve = [measured("klt_rfsq_fixed", 10, [1.0, 1.0]), measured("klt_rfsq_fixed", 90, [0.5, 0.5])]
-        assert find(curve, ["klt_rfsq_fixed"], 80).mse == pytest.approx(np.full((1, 2), 1.0))
-
-    def test_the_codec_of_least_weighted_error_is_taken(self) -> None:
-        some = [
-            measured("fast", 40, [0.0, 4.0]),  # 3 in the mean
-            measured("fast_quantile", 40, [9.0, 0.0]),  # 2.25
-            measured("bins", 40, [0.0, 0.0]),
-        ]
-        assert find(some, ["fast", "fast_quantile"], 40).codec == "fast_quantile"
-
-    def test_a_codec_that_does_not_reach_is_left_out(self) -> None:
-        some = [measured("fast", 40, [4.0, 4.0]), measured("fast_quantile", 50, [0.0, 0.0])]
-        assert find(some, ["fast", "fast_quantile"], 40).codec == "fast"
-
-
-class TestAgainstFast:
-    def at_80(self, *some: pd.DataFrame) -> AgainstFast:
-        found = against_fast(of(measured("naive", 1000, [1.0, 1.0]), *some))
-        assert [row.rate for row in found] == list(POLICY_RATES)
-        return next(row for row in found if row.rate == 80)
-
-    def row(self, **mse: float) -> AgainstFast:
-        return self.at_80(*(measured(codec, 80, [value * 0.9, value * 1.1]) for codec, value in mse.items()))
-
-    def test_less_error_is_a_gain(self) -> None:
-        row = self.row(fast=4.0, klt_rfsq_variable=3.0)
-        assert row.fast is not None
-        assert row.rfsq is not None
-        assert row.rfsq.codec == "klt_rfsq_variable"
-        assert row.rfsq_gain.mean == pytest.approx(0.25)
-        assert (row.rfsq_gain.low, row.rfsq_gain.high) == pytest.approx((0.25, 0.25))
-        assert row.fast.mean == pytest.approx((3.6 + 3 * 4.4) / 4)
-        assert row.rfsq.mean == pytest.approx((2.7 + 3 * 3.3) / 4)
-
-    def test_more_error_is_a_loss(self) -> None:
-        assert self.row(fast=4.0, klt_rfsq_variable=6.0).rfsq_gain.mean == pytest.approx(-0.5)
-
-    def test_fast_is_at_the_better_of_its_two_normalisers(self) -> None:
-        row = self.row(fast=4.0, fast_quantile=2.0, klt_rfsq_variable=3.0)
-        assert row.fast is not None
-        assert row.fast.codec == "fast_quantile"
-        assert row.rfsq_gain.mean == pytest.approx(-0.5)
-
-    def test_of_fixed_length_only_what_is(self) -> None:
-        row = self.row(fast=4.0, klt_rfsq_variable=1.0, klt_rfsq_fixed=3.0, fixed_scale_chunk=2.0)
-        assert row.rfsq is not None
-        assert row.fixed is not None
-        assert (row.rfsq.codec, row.fixed.codec) == ("klt_rfsq_variable", "fixed_scale_chunk")
-        assert row.fixed_gain.mean == pytest.approx(0.5)
-
-    def test_naive_is_not_rfsqs_best(self) -> None:
-        cheap = measured("naive", 80, [0.1, 0.1])
-        row = self.at_80(cheap, *(measured(name, 80, [v, v]) for name, v in (("naive_chunk", 0.1), ("fixed_scale", 3))))
-        assert row.rfsq is not None
-        assert row.rfsq.codec == "fixed_scale"
-
-    def test_where_either_is_out_of_reach_nothing_is_said(self) -> None:
-        alone = self.row(klt_rfsq_variable=3.0)
-        assert alone.fast is None
-        assert alone.rfsq is not None
-        assert alone.rfsq_gain.mean is None
-        none = self.row(fast=4.0)
-        assert none.fast is not None
-        assert (none.rfsq, none.fixed) == (None, None)
-        assert none.fixed_gain.mean is None
-
-    def test_one_run_of_fast_is_held_against_every_seed(self) -> None:
-        of_seeds = measured("fixed_scale_chunk", 80, [1.0, 1.0], [3.0, 3.0])
-        gain = self.at_80(measured("fast", 80, [4.0, 4.0]), of_seeds).rfsq_gain
-        assert gain.per_seed == pytest.approx((0.75, 0.25))
-        assert gain.mean == pytest.approx(0.5)
 
 
 TARGET = targets.MSE_BELOW

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
-from made_rows import layer_rows, made_evidence, model_rows, passing_scores, rows
+from made_rows import MadeUp, fast_rows, layer_rows, made_evidence, model_rows, passing_scores, rows
 from matplotlib import font_manager
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
@@ -43,10 +43,9 @@ FIGURES: dict[str, Callable[[Evidence], Plot]] = {
 }  # fmt: skip
 
 
-def made(scores: Scores | None = None, **parts: Any) -> Evidence:
+def made(scores: Scores | None = None, **parts: Any) -> MadeUp:
     run = made_evidence(scores=scores or passing_scores(), **parts)
-    gaussian = pd.DataFrame({"bits": [0.5, 20.0, 200.0], "mse": [0.1, 0.01, 1e-4]})
-    vars(run)["table"] = {"gaussian": gaussian}.__getitem__
+    run.tables["gaussian"] = pd.DataFrame({"bits": [0.5, 20.0, 200.0], "mse": [0.1, 0.01, 1e-4]})
     return run
 
 
@@ -145,26 +144,23 @@ def test_the_title_counts_the_layers_that_say_nothing() -> None:
     assert layers.entropies(run).alt.startswith("3 of 4 naive layers")
 
 
-def equal_bits(fast: float, klt_rfsq: Sequence[float]) -> Scores:
-    rates = (40.0, 180.0)
-    frames = [rows("fast", fast, f"scale={rate}", bits=rate) for rate in rates]
-    frames += [
-        rows("klt_rfsq_variable", mse, f"rate={rate}", bits=rate) for rate, mse in zip(rates, klt_rfsq, strict=True)
-    ]
-    measured = [frame.assign(measured=True) for frame in frames]
-    return Scores(pd.concat([passing_scores().rows, *measured], ignore_index=True))
-
-
 @pytest.mark.parametrize(
-    ("scores", "says"),
+    ("codec", "fast", "says"),
     [
-        (passing_scores(), "No RFSQ and FAST-style tokens"),
-        (equal_bits(0.004, (0.003, 0.001)), "KLT-RFSQ of variable length has 25% to 75% less error"),
-        (equal_bits(0.004, (0.005, 0.001)), "more error than FAST-style tokens at 40"),
+        ("klt_rfsq_variable", {"bits": 0.004}, "No RFSQ and FAST-style tokens"),
+        ("klt_rfsq_fixed", {}, "No RFSQ and FAST-style tokens"),
+        (
+            "klt_rfsq_fixed",
+            {"bits": 0.004, "words": 0.002},
+            "25.0% less error at equal bits, 50.0% more error at equal w",
+        ),
+        ("klt_rfsq_fixed", {"words": 0.006}, "50.0% less error at equal words"),
     ],
 )
-def test_the_title_of_the_curves_follows_from_the_gains(scores: Scores, says: str) -> None:
-    assert says in rate_distortion.rate_distortion(made(scores)).alt
+def test_the_title_of_the_curves_follows_from_the_gains(codec: str, fast: dict[str, float], says: str) -> None:
+    run = made()
+    run.tables["against_fast"] = fast_rows(codec, "codes=36", 0.003, fast)
+    assert says in rate_distortion.rate_distortion(run).alt
 
 
 def test_a_made_up_entry_has_its_line_and_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:

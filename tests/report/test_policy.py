@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_loops import ALL, NAIVE_ARGMAX, NAIVE_RETRAINED, NAIVE_SOFT, SCALE_SOFT, first, made
 from made_policies import SCORES, SETTINGS, around, between, made_run, prediction
-from made_rows import model_rows, rows
+from made_rows import fast_rows, model_rows
 
 from workbook.common.intervals import Estimate
 from workbook.common.note import note
@@ -28,13 +28,6 @@ from workbook.report.text import recommendation as text
 from workbook.training.runs import BEST_FILES
 
 MET, OPEN = between(0.3, 0.4), between(-0.1, 0.3)
-
-
-def with_fast(**mse: float) -> Scores:
-    """At 80 bits FAST-style tokens, and what else is named."""
-    settings = {"fast": "scale=10", "klt_rfsq_variable": "rate=80", "klt_rfsq_fixed": "codes=48"}
-    frames = [rows(name, value, settings[name], bits=80.0).assign(measured=True) for name, value in mse.items()]
-    return Scores(pd.concat([SCORES.rows, *frames], ignore_index=True))
 
 
 def said(run: Evidence) -> str:
@@ -85,8 +78,8 @@ class TestSentences:
             naive_rule=between(0.033, 0.044),
             retrained_decoder=between(-0.066, -0.055),
             new_rule=between(0.077, 0.089),
-            scores=with_fast(fast=0.01, klt_rfsq_variable=0.008, klt_rfsq_fixed=0.011),
         )
+        run.tables["against_fast"] = fast_rows("fixed_scale", "layers=2", 0.009, {"bits": 0.01, "words": 0.006})
         whether, how, which = text.sentences(run)
         assert "trained for 400 batches" in whether
         assert "20.2% less error (95 % interval 10.1% to 30.3% less)" in whether
@@ -97,9 +90,8 @@ class TestSentences:
         assert f"fixed scale, 2 layers ({BEST_FILES['scale']})" in which
         assert "256 tokens a chunk" in which
         assert "8.3% less error (95 % interval 7.7% to 8.9% less)" in which
-        assert "at 80 bits a chunk" in which
-        assert "KLT-RFSQ of variable length has 20.0% less reconstruction error" in which
-        assert "KLT-RFSQ of fixed length has 10.0% more reconstruction error" in which
+        assert "10.0% less reconstruction error (95 % interval 10.0% to 10.0% less) at equal bits" in which
+        assert "50.0% more reconstruction error (95 % interval 50.0% to 50.0% more) at equal words" in which
         assert "\n" not in said(run)
         assert "  " not in said(run)
         assert all(sentence.endswith(".") for sentence in (whether, how, which))
@@ -153,8 +145,12 @@ class TestSentences:
     def test_a_difference_that_is_none_is_said_to_be_none(self) -> None:
         assert "error that is not shown to differ" in text.whether(made_run(new_for_naive=between(-0.02, 0.04)))
 
-    def test_fast_style_tokens_may_be_missing(self) -> None:
-        assert "FAST-style tokens were not to be had at 80 bits" in text.which(made_run())
+    def test_only_the_codec_that_is_proposed_is_held_against_fast_style_tokens(self) -> None:
+        assert text.which(made_run()).endswith("FAST-style tokens were not to be had at as many bits or words.")
+        run = made_run()
+        run.tables["against_fast"] = fast_rows("fixed_scale", "layers=2", 0.009, {"words": 0.006})
+        assert text.which(run).endswith("at equal words.")
+        assert "equal bits" not in text.which(run)
 
 
 class TestTables:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_rows import SEEDS, layer_rows, made_evidence, model_rows, passing_scores, rows
+from made_rows import SEEDS, fast_rows, layer_rows, made_evidence, model_rows, passing_scores, rows
 
 from workbook.codecs import catalogue as catalogue_module
 from workbook.codecs.catalogue import Entry, at
@@ -173,16 +173,16 @@ class TestTablesOfARun:
         assert not rate_distortion.option_b_table(made_evidence(scores=passing_scores(naive=0.0))).rows
 
     def test_equal_bits(self) -> None:
-        frames = [
-            rows(codec, mse, f"rate={rate}", bits=rate).assign(measured=True)
-            for codec, mse in (("fast", 0.004), ("klt_rfsq_variable", 0.003), ("klt_rfsq_fixed", 0.006))
-            for rate in (40.0, 60.0)
-        ]
-        table = rate_distortion.equal_bits_table(made_evidence(scores=with_rows(*frames)))
-        assert list(table.rows[0]) == [
-            "40", "0.004", "KLT-RFSQ of variable length", "0.003", "25.0% less (95 % interval 25.0% to 25.0% less)",
-            "KLT-RFSQ of fixed length", "0.006", "50.0% more (95 % interval 50.0% to 50.0% more)",
+        run = made_evidence()
+        without = fast_rows("bins", "bins=64", 0.001, {"bits": 0.0005}, bits=336)
+        run.tables["against_fast"] = pd.concat([run.tables["against_fast"], without], ignore_index=True)
+        found = rate_distortion.equal_bits_table(run).rows
+        assert list(found[0]) == [
+            "KLT-RFSQ of fixed length, 36 residual codes", "60", "6.0", "0.003",
+            "0.004", "25.0% less (95 % interval 25.0% to 25.0% less)",
+            "0.002", "50.0% more (95 % interval 50.0% to 50.0% more)",
         ]  # fmt: skip
+        assert found[1][-2:] == ["-", "-"]
 
     def test_the_smallest_that_meets_the_target(self) -> None:
         found = by_title(rate_distortion.smallest_table(PLAIN))

@@ -19,7 +19,7 @@ from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.codecs.beast import BeastCodec
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.brought import BroughtCodec
-from workbook.codecs.fast import FastCodec, fit_fast_at, quantile_normaliser
+from workbook.codecs.fast import FastScales, quantile_normaliser
 from workbook.codecs.klt import KltCodec, fit_klt
 from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VariableLength, codes_at, fit_variable_length
 from workbook.codecs.learned import NUM_QUANTIZERS, LearnedAE, LearnedCodec, Quantizer
@@ -35,8 +35,9 @@ T = TypeVar("T")
 Family = Literal["naive", "rfsq", "klt_rfsq", "fast", "bins", "other"]
 Unit = Literal["step", "chunk"]
 
-POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk, at which codecs are held against each other
+POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk
 FITTED_RATES = (24, 32, *POLICY_RATES, 200, 224)
+EQUAL_RATES = (8, 24, 40, 80, 140)  # at which KLT-RFSQ is held against FAST-style tokens
 SHOWN_RATE = 80  # bits a chunk at which the first page quotes the codecs
 PLAYED_RATES = (24, 40, SHOWN_RATE, 140)  # at which KLT-RFSQ and FAST-style tokens are both played
 CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
@@ -149,9 +150,11 @@ class Entry:
     fixed_length: every chunk costs the same; prefix: the first tokens decode. codecs: one a seed, or one where no seed
     matters. Of settings, `compared` stand in the tables of 03_compare, `measured` on the curve of bits and error,
     `analysed` in 04_residual_analysis, `played` in the simulator; small policies predict the tokens of `predicted`
-    ones, which `space` lays out for them. reads: the codec whose tokens it decodes in that one's stead (option B);
-    where it has a `space`, those that a policy predicts, too. Policies in the loop decode the tokens of the first
-    `predicted` setting by `rules`; phase2: a draft and a main model play with all of its layers, too.
+    ones, which `space` lays out for them; what tokens cost a policy is told of those compared or predicted, and of
+    `costed` ones; FAST-style tokens are fitted to those predicted or `beside_fast`. reads: the codec whose tokens it
+    decodes in that one's stead (option B); where it has a `space`, those that a policy predicts, too. Policies in the
+    loop decode the tokens of the first `predicted` setting by `rules`; phase2: a draft and a main model play with all
+    of its layers, too.
     """
 
     name: str
@@ -166,6 +169,8 @@ class Entry:
     analysed: Settings = _none
     played: Settings = _none
     predicted: Settings = _none
+    costed: Settings = _none
+    beside_fast: Settings = _none
     networks: Callable[[bool], Sequence[Network]] = lambda full: ()
     space: Callable[[Codec, int], TokenSpace] | None = None
     reads: str = ""
@@ -177,6 +182,13 @@ class Entry:
         """Those that are scored, each once."""
         lists = (self.measured, self.analysed, self.compared)
         return list(dict.fromkeys(setting for settings in lists for setting in settings(fitting)))
+
+    def costed_at(self, fitting: Fitting) -> list[Setting]:
+        """Those of which it is told what the tokens cost a policy."""
+        return list(dict.fromkeys(_together(self.compared, self.predicted, self.costed)(fitting)))
+
+    def held_against_fast(self, fitting: Fitting) -> list[Setting]:
+        return list(dict.fromkeys(_together(self.beside_fast, self.predicted)(fitting)))
 
 
 # The residual quantizer of the guide's autoencoder, step by step, under each way of conditioning the residual.
@@ -341,9 +353,12 @@ def _fixed(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
     return [FixedLength(model, codes_at(model, setting["rate"]) if codes is None else int(codes))]
 
 
-def _fixed_counts(fitting: Fitting) -> Sequence[Setting]:
-    model = klt_rfsq_of(fitting)[0].model
-    return [Setting.of(codes=count) for count in dict.fromkeys(codes_at(model, rate) for rate in FITTED_RATES)]
+def _fixed_counts(*rates: float) -> Settings:
+    def settings(fitting: Fitting) -> Sequence[Setting]:
+        model = klt_rfsq_of(fitting)[0].model
+        return [Setting.of(codes=count) for count in dict.fromkeys(codes_at(model, rate) for rate in rates)]
+
+    return settings
 
 
 def _policy_codes(fitting: Fitting) -> Sequence[Setting]:
@@ -390,19 +405,28 @@ def _klt(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
     return [fitting.once(_klt_at_rates)[setting["rate"]]]
 
 
+def fast_scales(fitting: Fitting) -> FastScales:
+    return FastScales(fitting.once(fitting_chunks), fitting.once(_validation_chunks), fitting.normaliser)
+
+
 def _fast(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
     """At a scale, or at the scale at which a validation chunk costs what KLT-RFSQ pays at a rate."""
-    train, scale = fitting.once(fitting_chunks), setting.get("scale")
+    scale = setting.get("scale")
     if scale is not None:
-        return [FastCodec.fit(train, fitting.normaliser, scale)]
-    validation = fitting.once(_validation_chunks)
+        return [fitting.once(fast_scales).codec(scale)]
     equal = _variable(fitting, setting)[0]
-    return [fit_fast_at(train, validation, fitting.normaliser, equal.bits(equal.encode(validation)))]
+    bits = equal.bits(equal.encode(fitting.once(_validation_chunks)))
+    return [fast_scales(fitting).at(bits)]  # a search of its own, which no other has helped
+
+
+def fast_quantile_scales(fitting: Fitting) -> FastScales:
+    actions = np.concatenate([episode.actions for episode in fitting.dataset.part("train")])
+    validation = fitting.once(_validation_chunks)
+    return FastScales(fitting.once(fitting_chunks), validation, quantile_normaliser(actions), clips=True)
 
 
 def _fast_quantile(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
-    actions = np.concatenate([episode.actions for episode in fitting.dataset.part("train")])
-    return [FastCodec.fit(fitting.once(fitting_chunks), quantile_normaliser(actions), setting["scale"], clips=True)]
+    return [fitting.once(fast_quantile_scales).codec(setting["scale"])]
 
 
 def _together(*parts: Settings) -> Settings:
@@ -491,21 +515,23 @@ ENTRIES = (
     ),
     Entry(
         "naive_chunk", "naive, whole chunk", GREY, "v--", True, True, _whole_chunks("none"),
-        measured=_together(_every_prefix, _sweep), networks=_chunk_networks("none"),
+        measured=_together(_every_prefix, _sweep), costed=_all_layers, networks=_chunk_networks("none"),
         family="naive",
     ),
     Entry(
         "fixed_scale_chunk", "fixed scale, whole chunk", BLUE, "v--", True, True, _whole_chunks("scale"),
-        measured=_together(_every_prefix, _sweep), networks=_chunk_networks("scale"),
+        measured=_together(_every_prefix, _sweep), costed=_all_layers, networks=_chunk_networks("scale"),
         family="rfsq",
     ),
     Entry(
         "residual_vq", "ResidualVQ", PURPLE, "P-", True, True, _learned("residual_vq"),
-        measured=_every_quantizer, networks=lambda full: [Network("residual_vq", "step")],
+        measured=_every_quantizer, costed=at("quantizers", NUM_QUANTIZERS),
+        networks=lambda full: [Network("residual_vq", "step")],
     ),
     Entry(
         "grouped_residual_fsq", "GroupedResidualFSQ", GREEN, "P-", True, True, _learned("grouped_residual_fsq"),
-        measured=_every_quantizer, networks=lambda full: [Network("grouped_residual_fsq", "step")],
+        measured=_every_quantizer, costed=at("quantizers", NUM_QUANTIZERS),
+        networks=lambda full: [Network("grouped_residual_fsq", "step")],
     ),
     Entry(
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
@@ -516,27 +542,31 @@ ENTRIES = (
     Entry(
         "beast", "BEAST-style", GREEN, "h-", True, False, _beast, measured=_beast_points, compared=_half_as_many_points,
     ),
-    Entry("klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt, measured=at("rate", *FITTED_RATES)),
+    Entry(
+        "klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt,
+        measured=at("rate", *FITTED_RATES), costed=at("rate", SHOWN_RATE),
+    ),
     Entry(
         "fast", "FAST-style", ORANGE, "^-", False, False, _fast,
         measured=at("scale", 0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112),
-        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)),
+        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)), costed=at("scale", 5, 10),
         family="fast",
     ),
     Entry(
         "fast_quantile", "FAST-style, q01-q99", ORANGE, "^:", False, False, _fast_quantile,
-        measured=at("scale", 2, 5, 10, 20),
+        measured=at("scale", 2, 5, 10, 20), costed=at("scale", 10),
         family="fast",
     ),
     Entry(
         "klt_rfsq_fixed", "KLT-RFSQ of fixed length", SKY, "D--", True, True, _fixed,
-        measured=_fixed_counts, played=at("rate", *PLAYED_RATES), predicted=_policy_codes, space=_codes_of_a_chunk,
+        measured=_fixed_counts(*FITTED_RATES), played=at("rate", *PLAYED_RATES), predicted=_policy_codes,
+        beside_fast=_fixed_counts(*EQUAL_RATES), space=_codes_of_a_chunk,
         rules=("soft",), family="klt_rfsq",
     ),
     Entry(
         "klt_rfsq_variable", "KLT-RFSQ of variable length", SKY, "D-", False, False, _variable,
-        measured=at("rate", *FITTED_RATES), played=at("rate", *PLAYED_RATES),
-        family="klt_rfsq",
+        measured=at("rate", *FITTED_RATES), played=at("rate", *PLAYED_RATES), costed=at("rate", SHOWN_RATE),
+        beside_fast=at("rate", *(rate for rate in EQUAL_RATES if rate in FITTED_RATES)), family="klt_rfsq",
     ),
 )  # fmt: skip
 

@@ -6,19 +6,24 @@ low frequencies first, and merge frequent pairs of symbols to tokens. Sequences 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, trainers
 
-from workbook.codecs.protocol import NOT_SENT, Tokens
+from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
 
 VOCABULARY = 1024  # FAST's
 SCALES = (0.1, 200.0)  # between which the scale of a rate is looked for
 MOST_TRIES = 12
+SCALES_AROUND = 21
+WORTH_A_FIT = 0.97  # of the error
+SHARES = (0.05, 0.95)  # of the way between two scales, so that a search never stands still
 RATE_TOLERANCE = 0.01
 FIRST_SYMBOL = 0x4E00  # of a run of characters without special meaning, one for each rounded coefficient
 
@@ -97,6 +102,13 @@ class FastCodec:
         return ["".join(map(chr, row)) for row in symbols]
 
 
+Cost = Callable[[Codec, Tokens], float]  # of a chunk
+
+
+def bits_of(codec: Codec, tokens: Tokens) -> float:
+    return codec.bits(tokens)
+
+
 def cosines(length: int) -> Array:
     """Orthonormal DCT-II: (frequencies, steps)."""
     frequency, step = np.arange(length)[:, None], np.arange(length)[None]
@@ -111,17 +123,67 @@ def quantile_normaliser(actions: Array) -> Normaliser:
     return Normaliser(low, high)
 
 
-def fit_fast_at(train: Array, validation: Array, normaliser: Normaliser, bits: float) -> FastCodec:
-    """FAST-style tokens, fitted on train chunks, at the scale at which a validation chunk costs about so many bits.
+@dataclass(frozen=True, eq=False)
+class FastScales:
+    """FAST-style tokens, fitted on train chunks, at the scales at which validation chunks cost so and so much.
 
-    On chunks that its merges were fitted to, it would seem to need fewer than it does on others.
+    On chunks that its merges were fitted to, a codec would seem to need fewer tokens than it does on others. Scales
+    that were fitted are kept, and the next search begins between them: what it finds depends on those before.
     """
-    low, high = SCALES
-    for _ in range(MOST_TRIES):
-        scale = float(np.sqrt(low * high))
-        codec = FastCodec.fit(train, normaliser, scale)
-        spent = codec.bits(codec.encode(validation))
-        if abs(spent - bits) < RATE_TOLERANCE * bits:
-            break
-        low, high = (scale, high) if spent < bits else (low, scale)
-    return codec
+
+    train: Array
+    validation: Array
+    normaliser: Normaliser
+    clips: bool = False
+    _fitted: dict[float, tuple[FastCodec, Tokens]] = field(default_factory=dict)
+
+    def codec(self, scale: float) -> FastCodec:
+        if scale not in self._fitted:
+            codec = FastCodec.fit(self.train, self.normaliser, scale, self.clips)
+            self._fitted[scale] = codec, codec.encode(self.validation)
+        return self._fitted[scale][0]
+
+    def spent(self, cost: Cost) -> dict[float, float]:
+        """Scale -> what a validation chunk costs."""
+        return {scale: cost(*each) for scale, each in self._fitted.items()}
+
+    def at(self, wanted: float, cost: Cost = bits_of, within: float = RATE_TOLERANCE) -> FastCodec:
+        """The codec whose validation chunks cost nearest to what is wanted; within this share, if a scale gives it.
+
+        Between two scales the cost is taken for a power of the scale, which it nearly is.
+        """
+        for end in SCALES:
+            self.codec(end)
+        for _ in range(MOST_TRIES):
+            spent = self.spent(cost)
+            low = max((scale for scale in spent if spent[scale] <= wanted), key=spent.__getitem__, default=None)
+            high = min((scale for scale in spent if spent[scale] > wanted), key=spent.__getitem__, default=None)
+            if low is None or high is None or min(wanted - spent[low], spent[high] - wanted) <= within * wanted:
+                break
+            share = np.log(wanted / spent[low]) / np.log(spent[high] / spent[low])
+            self.codec(float(low * (high / low) ** np.clip(share, *SHARES)))
+        spent = self.spent(cost)
+        return self.codec(min(spent, key=lambda scale: abs(spent[scale] - wanted)))
+
+    def best_at(self, wanted: float, cost: Cost, within: float) -> FastCodec | None:
+        """Of the scales at which validation chunks cost what is wanted, to within a share, that of least error.
+
+        Rounding is finer at a larger scale only by and large: a gripper that stands still is hit at some and missed
+        between. None where no scale costs so much.
+        """
+        found = self.at(wanted, cost, within).scale
+        around = map(float, found * np.linspace(1 - within, 1 + within, SCALES_AROUND))
+        best = min(around, key=self.rounding_error)
+        if self.rounding_error(best) < WORTH_A_FIT * self.rounding_error(found):
+            self.codec(best)
+        near = [scale for scale, spent in self.spent(cost).items() if abs(spent - wanted) <= within * wanted]
+        return self.codec(min(near, key=self.rounding_error)) if near else None
+
+    def rounding_error(self, scale: float) -> float:
+        """MSE of validation chunks, whose tokens lose nothing but what rounding does; as the normaliser measures."""
+        return float(((np.rint(self._frequencies * scale) / scale - self._frequencies) ** 2).mean())
+
+    @cached_property
+    def _frequencies(self) -> Array:
+        normalised = self.normaliser.normalise(self.validation)
+        return np.einsum("kt,nta->nka", cosines(normalised.shape[1]), normalised)

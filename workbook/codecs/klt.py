@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workbook.codecs.lloyd import lloyd_max, nearest
 from workbook.codecs.protocol import Tokens
@@ -55,6 +56,10 @@ class KltCodec:
     @property
     def vocabulary(self) -> int:
         return max(map(len, self.centroids))
+
+    @property
+    def levels(self) -> NDArray[np.int64]:
+        return np.array([len(c) for c in self.centroids if len(c) > 1], dtype=np.int64)
 
     def encode(self, chunks: Array) -> Tokens:
         latents = self.transform.forward(self.normaliser.normalise(chunks).reshape(len(chunks), -1))

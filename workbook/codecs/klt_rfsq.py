@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -254,11 +255,15 @@ class KltRFSQ:
 
     @property
     def vocabulary(self) -> int:
-        return max([BRANCHES, *(len(book.trajectories) for book in self.grippers)])
+        return max([BRANCHES, *self.gripper_levels])
+
+    @property
+    def gripper_levels(self) -> list[int]:
+        return [len(book.trajectories) for book in self.grippers]
 
     @property
     def gripper_bits(self) -> float:
-        return float(sum(np.log2(len(book.trajectories)) for book in self.grippers))
+        return float(np.log2(self.gripper_levels).sum())
 
     def gripper_codes(self, normalised: Array) -> Codes:
         """(N, C, A) -> (N, grippers)."""
@@ -314,6 +319,10 @@ class FixedLength:
     def vocabulary(self) -> int:
         return self.model.vocabulary
 
+    @property
+    def levels(self) -> Codes:
+        return np.array([*self.model.gripper_levels, *[BRANCHES] * len(self.residual_codes)], dtype=np.int64)
+
     def encode(self, chunks: Array) -> Tokens:
         normalised = self.model.normaliser.normalise(chunks)
         finest = [stack.finest(stack.latents(normalised)) for stack in self.model.stacks]
@@ -359,6 +368,11 @@ class VariableLength:
     @property
     def vocabulary(self) -> int:
         return max(self.model.vocabulary, len(ENDS))
+
+    @property
+    def levels(self) -> Codes:
+        stacks = [[ORDERS, len(ends(stack)), *[BRANCHES] * MOST_CODES] for stack in self.model.stacks]
+        return np.array([*self.model.gripper_levels, *chain.from_iterable(stacks)], dtype=np.int64)
 
     def encode(self, chunks: Array) -> Tokens:
         normalised = self.model.normaliser.normalise(chunks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,22 @@ class Codec(Protocol):
     def bits(self, tokens: Tokens) -> float:
         """Bits that one chunk costs, side information included; the mean over these chunks where length varies."""
         ...
+
+
+@runtime_checkable
+class Uneven(Protocol):
+    """A codec whose tokens take unequally many values."""
+
+    @property
+    def levels(self) -> NDArray[np.int64]:
+        """Values that the token at each place of a chunk can take, in the order in which they are sent: (J,)."""
+        ...
+
+
+def levels_of(codec: Codec, tokens: Tokens) -> NDArray[np.int64]:
+    """How many values each token of a chunk can take, in the order in which they are sent: (J,)."""
+    places = int(np.prod(tokens.codes.shape[1:]))
+    return codec.levels if isinstance(codec, Uneven) else np.full(places, codec.vocabulary)
 
 
 def code_entropy(tokens: Tokens, valid: NDArray[np.bool_]) -> Array:

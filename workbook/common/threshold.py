@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 Status = Literal["met", "unmet", "not shown", "not run"]
 
+KNIFE_EDGE = 0.1
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -37,6 +39,12 @@ class Threshold:
         if self.inclusive:
             return self.low <= value <= self.high
         return self.low < value < self.high
+
+    def on_knife_edge(self, estimate: dict[str, Any]) -> bool:
+        """Whether an end of the interval lies nearer to a limit than a tenth of the way from there to the figure."""
+        ends = [end for end in (estimate["low"], estimate["high"]) if end is not None]
+        limits = [limit for limit in (self.low, self.high) if math.isfinite(limit)]
+        return any(abs(end - limit) <= KNIFE_EDGE * abs(estimate["mean"] - limit) for limit in limits for end in ends)
 
     def judge(self, estimate: dict[str, Any]) -> Status:
         """Met or unmet if the whole 95 % interval is; between the two, or without an interval, not shown."""

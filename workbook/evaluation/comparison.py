@@ -17,9 +17,11 @@ from workbook.codecs.rfsq import RFSQCodec, reconstruction_sha256
 from workbook.common.parallel import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
+from workbook.evaluation.against_fast import against_fast_rows
 from workbook.evaluation.layers import layer_rows
 from workbook.evaluation.rate_distortion import gaussian_reference
 from workbook.evaluation.score import ENCODER, HeldOut, score_setting
+from workbook.evaluation.token_costs import token_costs
 from workbook.training.baselines import BaselineConfig, brought_codecs, train_decoders, train_networks
 from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name
 from workbook.training.trainer import TrainConfig
@@ -61,6 +63,8 @@ def compare(
             "models": model_rows(fitting, training, test),
             "layers": layer_rows(rfsq, seeds, test),
             "gaussian": gaussian_reference(fitting),
+            "against_fast": against_fast_rows(fitting, test, seeds, progress("Fitting FAST-style tokens")),
+            "token_costs": token_costs(fitting, test, seeds, progress("What tokens cost")),
         },
         {
             "test_episodes": len(test.episodes),

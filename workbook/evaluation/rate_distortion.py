@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import POLICY_RATES, Family, Fitting, catalogue, fitting_chunks, of_family
+from workbook.codecs.catalogue import Family, Fitting, fitting_chunks, of_family
 from workbook.common import targets
 from workbook.common.array import Array
-from workbook.common.intervals import Estimate, estimate_improvement
+from workbook.common.intervals import Estimate
 from workbook.evaluation.score import Scores
 
-# The best RFSQ but naive is held against FAST; the guide's architecture is that of naive and of the fixed scale.
+# The guide's architecture is that of naive and of the fixed scale.
 RFSQ: tuple[Family, ...] = ("rfsq", "klt_rfsq")
 GUIDES: tuple[Family, ...] = ("naive", "rfsq")
-FAST: tuple[Family, ...] = ("fast",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +34,6 @@ class Point:
         return float((self.mse @ self.weights).mean() / self.weights.sum())
 
 
-@dataclass(frozen=True, eq=False)
-class AtRate:
-    """What was found at a rate: the codec of least error, and its mse (S, E) there."""
-
-    codec: str
-    mse: Array
-    mean: float
-
-
 def points(scores: Scores, codecs: Sequence[str]) -> list[Point]:
     """Every setting of some codecs that was measured from tokens."""
     wanted = [(name, setting) for name, setting in scores.listed("measured") if name in codecs]
@@ -53,28 +43,6 @@ def points(scores: Scores, codecs: Sequence[str]) -> list[Point]:
     ]
 
 
-def at_rate(scores: Scores, codecs: Sequence[str], rate: float) -> AtRate | None:
-    """The codec with the least error at a rate; None where none reaches so far.
-
-    Between two settings of varying length the error is interpolated linearly, which coding so many chunks by one and
-    the others by the other gives; of a fixed length the largest setting that is not above the rate is taken.
-    """
-    found = []
-    for name in codecs:
-        curve = front(points(scores, [name]))
-        below = [point for point in curve if point.bits <= rate]
-        above = [point for point in curve if point.bits >= rate]
-        if not below:
-            continue
-        low = below[-1]
-        # A length that is fixed cannot be mixed; beyond the last setting of a front, more bits buy nothing.
-        high = low if catalogue()[name].fixed_length or not above else above[0]
-        share = 0.0 if high.bits == low.bits else (rate - low.bits) / (high.bits - low.bits)
-        mse = (1 - share) * low.mse + share * high.mse
-        found.append(AtRate(name, mse, float((mse @ low.weights).mean() / low.weights.sum())))
-    return min(found, key=lambda one: one.mean, default=None)
-
-
 def front(points: Sequence[Point]) -> list[Point]:
     """By rising bits, the settings that have less error than every one of fewer bits."""
     kept: list[Point] = []
@@ -82,36 +50,6 @@ def front(points: Sequence[Point]) -> list[Point]:
         if not kept or one.mean < kept[-1].mean:
             kept.append(one)
     return kept
-
-
-@dataclass(frozen=True, eq=False)
-class AgainstFast:
-    """RFSQ's best at a rate beside FAST's best, and RFSQ's best of fixed length; gains are shares of FAST's error."""
-
-    rate: int
-    fast: AtRate | None
-    rfsq: AtRate | None
-    rfsq_gain: Estimate
-    fixed: AtRate | None
-    fixed_gain: Estimate
-
-
-def against_fast(scores: Scores) -> list[AgainstFast]:
-    """At every rate of policies."""
-    weights = scores.values("mse", "naive")[1]
-    rfsq, fast_style = of_family(*RFSQ), of_family(*FAST)
-    of_fixed_length = [name for name in rfsq if catalogue()[name].fixed_length]
-    rows = []
-    for rate in POLICY_RATES:
-        fast, best, fixed = (at_rate(scores, codecs, rate) for codecs in (fast_style, rfsq, of_fixed_length))
-        rows.append(AgainstFast(rate, fast, best, _gain(fast, best, weights), fixed, _gain(fast, fixed, weights)))
-    return rows
-
-
-def _gain(fast: AtRate | None, found: AtRate | None, weights: Array) -> Estimate:
-    if fast is None or found is None:
-        return Estimate(None)
-    return estimate_improvement(fast.mse.mean(axis=0, keepdims=True), found.mse, weights)
 
 
 def smallest(scores: Scores) -> dict[str, tuple[str, str] | None]:

@@ -99,13 +99,18 @@ def _cost(codec: Codec, tokens: Tokens, chunks: Chunks) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(entropy_bits=entropy_bits(tokens, chunks.valid), vocabulary=codec.vocabulary)
 
 
+def seeds_of(codecs: Sequence[Codec], seeds: Sequence[int]) -> Sequence[int]:
+    """What codecs of an entry are named by: the seeds of the trained models, where each has one; else 0, 1, ..."""
+    return seeds if len(codecs) == len(seeds) else range(len(codecs))
+
+
 def score_setting(
     entry: Entry, setting: Setting, fitting: Fitting, test: HeldOut, seeds: Sequence[int], decoding: str = TOKENS
 ) -> pd.DataFrame:
     """Rows of one entry at one setting, with all keys; seeds: of the trained models, in order."""
     codecs = entry.codecs(fitting, setting)
-    named = list(seeds) if len(codecs) == len(seeds) else list(range(len(codecs)))
-    scored = [score(codec, test, decoding).assign(seed=seed) for codec, seed in zip(codecs, named, strict=True)]
+    paired = zip(codecs, seeds_of(codecs, seeds), strict=True)
+    scored = [score(codec, test, decoding).assign(seed=seed) for codec, seed in paired]
     uses = {"compared": setting in entry.compared(fitting), "measured": setting in entry.measured(fitting)}
     frame = pd.concat(scored, ignore_index=True).assign(codec=entry.name, setting=str(setting), **uses)
     return frame[[*KEYS, *(name for name in frame if name not in KEYS)]]

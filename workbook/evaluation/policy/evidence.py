@@ -13,7 +13,8 @@ probe.parquet, a row for each held-out episode:
 
 tables/policy_tokens.parquet, of the test part: codec, setting, rule, training_set_size, seed, layer | accuracy,
 cross_entropy_bits of a chunk, majority_share and entropy_bits of a token.
-tables/draft.parquet: codec, setting, rule, seed, layer | agreement of draft and main model, as a share.
+tables/draft.parquet: codec, setting, rule, seed, layer | agreement of draft and main model, as a share, and
+agreement_other with the draft of another moment of the same task.
 tables/networks.parquet: codec, setting | layers, tokens_per_chunk, weights of the network.
 """
 

@@ -24,6 +24,7 @@ from workbook.data.dataset import Dataset
 from workbook.data.episodes import take_evenly
 from workbook.evaluation.layers import majority_share
 from workbook.evaluation.metrics import weight_of
+from workbook.evaluation.phase3 import other_moments
 from workbook.evaluation.policy.evidence import CODEC, GROUPED, OWN, REGRESSION, REGRESSION_RULE, PredictedCodec
 from workbook.evaluation.policy.network import (
     HEAD_WEIGHTS,
@@ -135,9 +136,10 @@ def probe(fitting: Fitting, config: ProbeConfig, on_progress: OnProgress) -> Pro
         zip([*jobs, *drafts], run_jobs(_train, shared, [*jobs, *drafts], PROGRESS_STEPS, on_progress), strict=True)
     )
     rows = pd.concat([*(found[job].rows for job in jobs), _of_true_tokens(shared)], ignore_index=True)
+    others = other_moments(shared.held_out["test"])
     tables = {
         "policy_tokens": pd.concat([found[job].layers for job in jobs], ignore_index=True),
-        "draft": pd.DataFrame([row for job in drafts for row in _agreement(job, found)]),
+        "draft": pd.DataFrame([row for job in drafts for row in _agreement(job, found, others)]),
         "networks": pd.DataFrame([
             codec._asdict() | _size_of(target) | {"weights": found[PolicyJob(codec, sizes[-1], 0)].weights}
             for codec, target in targets.items()
@@ -283,11 +285,14 @@ def _entropy(tokens: Codes) -> float:
     return float(code_entropy(Tokens(flat), np.ones(flat.shape[:2], dtype=bool)).mean())
 
 
-def _agreement(draft: PolicyJob, found: Mapping[PolicyJob, Predicted]) -> list[dict[str, Any]]:
-    """Rows of one draft model beside the main one of its seed."""
+def _agreement(draft: PolicyJob, found: Mapping[PolicyJob, Predicted], others: Codes) -> list[dict[str, Any]]:
+    """Rows of one draft model beside the main one of its seed; others: for each chunk another moment's."""
     main = found[replace(draft, draft=False)].tokens
     return [
-        {**draft.codec._asdict(), "rule": rule, "seed": draft.seed, "layer": layer, "agreement": float(np.mean(a == b))}
+        {
+            **draft.codec._asdict(), "rule": rule, "seed": draft.seed, "layer": layer,
+            "agreement": float(np.mean(a == b)), "agreement_other": float(np.mean(a[others] == b)),
+        }
         for rule in TOKEN_RULES
         for layer, (a, b) in enumerate(zip(found[draft].tokens[rule], main[rule], strict=False))
-    ]
+    ]  # fmt: skip

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from workbook.codecs.catalogue import POLICY_RATES, catalogue
+from workbook.codecs.catalogue import POLICY_CODES, POLICY_RATES, Setting, catalogue
 from workbook.common import targets
+from workbook.evaluation.against_fast import against_fast
 from workbook.evaluation.evidence import Evidence
-from workbook.evaluation.rate_distortion import against_fast, front, points
-from workbook.evaluation.score import Scores
+from workbook.evaluation.rate_distortion import front, points
 from workbook.report.figures.style import THRESHOLD, Plot, canvas
 from workbook.report.text import words
 from workbook.report.text.codecs import title
@@ -39,19 +39,16 @@ def rate_distortion(run: Evidence) -> Plot:
         axis.set_xlabel(text.bits_axis)
         axis.set_ylabel(text.mse_axis)
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        c.title = _title(scores)
+        c.title = _title(run)
         c.description = text.alt(targets.MSE_BELOW)
         return c.finish()
 
 
-def _title(scores: Scores) -> str:
-    text, rows = words(TOPIC), against_fast(scores)
-    gains = {row.rate: row.rfsq_gain.mean for row in rows if row.rfsq_gain.mean is not None}
-    if not gains:
-        return text.title_without
-    codecs = {row.rfsq.codec for row in rows if row.rfsq}
-    best = title(codecs.pop()) if len(codecs) == 1 else text.best
-    worse = [rate for rate, gain in gains.items() if gain < 0]
-    if worse:
-        return text.title_more(best, worse)
-    return text.title_less(best, min(gains.values()), max(gains.values()), POLICY_RATES[0], POLICY_RATES[-1])
+def _title(run: Evidence) -> str:
+    """Of KLT-RFSQ as small policies predict it."""
+    text, quoted = words(TOPIC), ("klt_rfsq_fixed", str(Setting.of(codes=POLICY_CODES)))
+    for row in against_fast(run.table("against_fast")):
+        gains = {equal: fast.gain.mean for equal, fast in row.equal.items() if fast and fast.gain.mean is not None}
+        if (row.codec, row.setting) == quoted and gains:
+            return text.title_gains(title(*quoted), row.bits, gains)
+    return text.title_without

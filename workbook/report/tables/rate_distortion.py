@@ -5,9 +5,10 @@ from __future__ import annotations
 from workbook.codecs.catalogue import catalogue
 from workbook.common.numbers import number
 from workbook.common.table import Table
+from workbook.evaluation.against_fast import EQUAL_WITHIN, against_fast
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.metrics import STAND_IN
-from workbook.evaluation.rate_distortion import AtRate, against_fast, smallest
+from workbook.evaluation.rate_distortion import smallest
 from workbook.report.tables.comparison import with_interval
 from workbook.report.text import words
 from workbook.report.text.codecs import setting_text, title
@@ -19,18 +20,14 @@ TOPIC = "rate_distortion"
 
 
 def equal_bits_table(run: Evidence) -> Table:
-    """RFSQ beside FAST-style tokens at the same bits."""
+    """Codecs beside FAST-style tokens of as many bits, and of as many words."""
     text, rows = words(TOPIC), []
-    for row in against_fast(run.scores):
-        cells = [f"{row.rate}", number(_mean(row.fast))]
-        for found, gain in ((row.rfsq, row.rfsq_gain), (row.fixed, row.fixed_gain)):
-            cells += [title(found.codec) if found else text.nothing, number(_mean(found)), text.against(gain)]
+    for row in against_fast(run.table("against_fast")):
+        cells = [title(row.codec, row.setting), f"{row.bits:,.0f}", f"{row.words:.1f}", number(row.mse.mean)]
+        for fast in row.equal.values():
+            cells += [text.nothing, text.nothing] if fast is None else [number(fast.mse.mean), text.against(fast.gain)]
         rows.append(cells)
-    return Table(text.equal_bits_header, rows, text.equal_bits_note())
-
-
-def _mean(found: AtRate | None) -> float | None:
-    return None if found is None else found.mean
+    return Table(text.equal_bits_header, rows, text.equal_bits_note(EQUAL_WITHIN))
 
 
 def smallest_table(run: Evidence) -> Table:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from workbook.codecs.catalogue import SHOWN_RATE
+from workbook.common.intervals import Estimate
+from workbook.evaluation.against_fast import against_fast
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import PlayedArm
-from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED
-from workbook.evaluation.rate_distortion import against_fast
+from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED, PredictedCodec
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.report.text.loop import arm_title
@@ -60,7 +60,7 @@ def which(run: Evidence) -> str:
     new = policy.new_codec
     return words("recommendation").which(
         title(*new), FILES.get(new.codec), _readable(run), policy.tokens_per_chunk(new), decode_rule(new, policy),
-        policy.contrasts(), SHOWN_RATE, _at_equal_bits(run),
+        policy.contrasts(), _beside_fast(run, new),
     )  # fmt: skip
 
 
@@ -69,15 +69,11 @@ def _readable(run: Evidence) -> bool:
     return bool((run.models.decode_error[run.models.codec == GUIDES] == 0).all())
 
 
-def _at_equal_bits(run: Evidence) -> list[tuple[str, object]]:
-    """At the rate that is shown RFSQ's best, and its best of fixed length, with their gains over FAST-style tokens."""
-    at = next(row for row in against_fast(run.scores) if row.rate == SHOWN_RATE)
-    if at.rfsq is None or at.rfsq_gain.mean is None:
-        return []
-    found = {at.rfsq.codec: at.rfsq_gain}
-    if at.fixed is not None and at.fixed_gain.mean is not None:
-        found.setdefault(at.fixed.codec, at.fixed_gain)
-    return [(title(codec), gain) for codec, gain in found.items()]
+def _beside_fast(run: Evidence, codec: PredictedCodec) -> dict[str, Estimate]:
+    """Gains of a codec over FAST-style tokens of equal bits, and of equal words, where these were to be had."""
+    rows = against_fast(run.table("against_fast"))
+    found = next((row.equal for row in rows if (row.codec, row.setting) == codec), {})
+    return {equal: fast.gain for equal, fast in found.items() if fast and fast.gain.mean is not None}
 
 
 def use(run: Evidence) -> str:

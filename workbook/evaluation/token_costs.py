@@ -1,0 +1,161 @@
+"""What a codec's tokens cost the policy that predicts them, and Phase 3, beside bits.
+
+tables/token_costs.parquet, of the test part: codec, setting, seed |
+
+    tokens, dead      of a chunk; and of these, those that say next to nothing, as the layers of naive that are constant
+    words             of a chunk: neighbouring tokens that one of at most 1,024 values could say
+    bits              of a chunk
+    entropy_bits      of a chunk if each code were stored at its empirical entropy
+    mse, mse_wrong    in normalised units squared; and with one token of each chunk replaced by another value
+    overlap           share of live places at which the chunk that starts a step later has the same token
+    border            median step of the motion where a chunk ends over that within chunks, of decoded actions
+    border_truth      the same of the recorded actions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from workbook.codecs.catalogue import Fitting, entries
+from workbook.codecs.protocol import NOT_SENT, Codec, Tokens, code_entropy, entropy_bits, levels_of
+from workbook.codecs.rfsq import DEAD_BELOW_BITS
+from workbook.common.array import Array
+from workbook.common.parallel import OnProgress
+from workbook.data.chunks import Chunks, cut_chunks, join_chunks
+from workbook.evaluation.score import HeldOut, seeds_of
+
+WORD = 1024  # values of the largest word: FAST's vocabulary
+SIDE_WORDS = 2  # that a float16 of side information takes: 65,536 values
+
+Codes = NDArray[np.int64]
+
+
+def token_costs(fitting: Fitting, test: HeldOut, seeds: Sequence[int], on_progress: OnProgress) -> pd.DataFrame:
+    """Rows of every codec of the catalogue; seeds: of the trained models, in order."""
+    jobs = [(entry, setting) for entry in entries(fitting) for setting in entry.costed_at(fitting)]
+    rows = []
+    for done, (entry, setting) in enumerate(jobs):
+        on_progress(done, len(jobs))
+        codecs = entry.codecs(fitting, setting)
+        for codec, seed in zip(codecs, seeds_of(codecs, seeds), strict=True):
+            rows.append({"codec": entry.name, "setting": str(setting), "seed": seed} | costs_of(codec, test))
+    on_progress(len(jobs), len(jobs))
+    return pd.DataFrame(rows)
+
+
+def costs_of(codec: Codec, test: HeldOut) -> dict[str, Any]:
+    """The row of one codec, without its name, setting and seed."""
+    chunks = test.chunks
+    tokens = codec.encode(chunks.actions)
+    levels, dead = levels_of(codec, tokens), dead_places(tokens, chunks)
+    decoded = codec.decode(tokens)
+    wrong = codec.decode(one_wrong(tokens, levels, np.random.default_rng(0)))
+    now, later = (_live(codec.encode(each), dead) for each in _a_step_apart(test))
+    played, recorded = (
+        [test.normaliser.normalise(episode)[:, test.layout.motion] for episode in join_chunks(chunks, each)]
+        for each in (decoded, chunks.actions)
+    )
+    steps = chunks.actions.shape[1]
+    return {
+        "tokens": float(tokens.lengths.mean()),
+        "dead": float((flat(tokens) != NOT_SENT)[:, dead].sum(axis=1).mean()),
+        "words": float(words(tokens, levels).mean()),
+        "bits": codec.bits(tokens),
+        "entropy_bits": entropy_bits(tokens, chunks.valid),
+        "mse": _mse(decoded, test),
+        "mse_wrong": _mse(wrong, test),
+        "overlap": overlap(now, later),
+        "border": border(played, steps),
+        "border_truth": border(recorded, steps),
+    }
+
+
+def _live(tokens: Tokens, dead: NDArray[np.bool_]) -> Codes:
+    codes = flat(tokens).copy()
+    codes[:, np.flatnonzero(dead)] = NOT_SENT
+    return codes
+
+
+def _a_step_apart(test: HeldOut) -> tuple[Array, Array]:
+    """The chunks of every C-th step that have C steps more in front of them, and those that start a step later."""
+    length = test.chunks.actions.shape[1]
+    longer = cut_chunks([episode.actions for episode in test.episodes], length + 1, length)
+    whole = longer.actions[longer.valid.all(axis=1)]
+    return whole[:, :-1], whole[:, 1:]
+
+
+def flat(tokens: Tokens) -> Codes:
+    """The tokens of each chunk in the order in which they are sent: (N, J)."""
+    return tokens.codes.reshape(len(tokens.codes), -1)
+
+
+def dead_places(tokens: Tokens, chunks: Chunks) -> NDArray[np.bool_]:
+    """Which places of a chunk say next to nothing, as a layer is dead: (J,). A shared alphabet has no such places."""
+    shape = tokens.codes.shape[1:]
+    if tokens.shared_alphabet:
+        return np.zeros(shape, dtype=bool)
+    return np.broadcast_to(code_entropy(tokens, chunks.valid) < DEAD_BELOW_BITS, shape).reshape(-1)
+
+
+def words(tokens: Tokens, levels: Codes, most: int = WORD) -> Codes:
+    """Words of each chunk, (N,): in their order, tokens share one while it has at most so many values.
+
+    levels: (J,) values of each token. Tokens of a shared alphabet are words as they are. Side information is not
+    packed with tokens.
+    """
+    if tokens.shared_alphabet:
+        return tokens.lengths
+    sent = flat(tokens) != NOT_SENT
+    if sent.all():
+        sent = sent[:1]  # every chunk's are alike
+    count = np.zeros(len(sent), dtype=np.int64)
+    values = np.full(len(sent), most + 1)  # of the word that is being filled: none is
+    for here, size in zip(sent.T, levels, strict=True):
+        opens = here & (values * size > most)
+        count += opens
+        values = np.where(opens, size, np.where(here, values * size, values))
+    side = 0 if tokens.side is None else SIDE_WORDS * int(np.prod(tokens.side.shape[1:]))
+    return np.broadcast_to(count + side, len(tokens.codes))
+
+
+def one_wrong(tokens: Tokens, levels: Codes, rng: np.random.Generator) -> Tokens:
+    """Tokens of which one a chunk, drawn evenly from those that could be another, has any of its other values."""
+    codes = flat(tokens).copy()
+    could = (codes != NOT_SENT) & (levels > 1)
+    rows = np.flatnonzero(could.any(axis=1))
+    places = np.where(could, rng.random(codes.shape), -1.0).argmax(axis=1)[rows]
+    codes[rows, places] = (codes[rows, places] + rng.integers(1, levels[places])) % levels[places]
+    return Tokens(codes.reshape(tokens.codes.shape), tokens.side, tokens.shared_alphabet)
+
+
+def overlap(now: Codes, later: Codes) -> float:
+    """Share of places of (N, J) codes that are the same in both; NaN without any.
+
+    Where only one of the two has a token, they differ; where neither has one, there is no place. Sequences that are
+    not equally long, (N, J) and (N, J'), end in nothing.
+    """
+    most = max(now.shape[1], later.shape[1])
+    now, later = (np.pad(each, ((0, 0), (0, most - each.shape[1])), constant_values=NOT_SENT) for each in (now, later))
+    either = (now != NOT_SENT) | (later != NOT_SENT)
+    return float((now == later)[either].mean()) if either.any() else np.nan
+
+
+def border(episodes: Sequence[Array], length: int) -> float:
+    """Median of |a_t+1 - a_t|, summed over dimensions, where a chunk of so many steps ends, over that within chunks.
+
+    episodes: (T, A). NaN where there is none of either, or nothing moves within chunks.
+    """
+    sizes = np.concatenate([np.abs(np.diff(episode, axis=0)).sum(axis=1) for episode in episodes])
+    ends = np.concatenate([np.arange(1, len(episode)) % length == 0 for episode in episodes])
+    inside = np.median(sizes[~ends]) if (~ends).any() else 0.0
+    return float(np.median(sizes[ends]) / inside) if ends.any() and inside > 0 else np.nan
+
+
+def _mse(decoded: Array, test: HeldOut) -> float:
+    error = (decoded - test.chunks.actions) / test.normaliser.half_width
+    return float((error[test.chunks.valid] ** 2).mean())
