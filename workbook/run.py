@@ -55,7 +55,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--baseline-steps", type=int, default=1000, help="batches for each of the field's quantizers; default: 1000"
     )
-    parser.add_argument("--policy-steps", type=int, default=400, help="batches for each small policy; default: 400")
+    parser.add_argument(
+        "--policy-steps", type=int, default=1600, help="most batches for each small policy; default: 1600"
+    )
     parser.add_argument(
         "--with-replay",
         action="store_true",

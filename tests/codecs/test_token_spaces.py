@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,16 @@ from workbook.codecs.bins import UniformBins
 from workbook.codecs.klt_rfsq import BRANCHES, DEPTH, FixedLength, KltRFSQ
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec, first_layers
-from workbook.codecs.token_spaces import Bins, ChunkCodes, Codes, StepRFSQ, TokenSpace
+from workbook.codecs.token_spaces import (
+    MOST_JOINT_VALUES,
+    Bins,
+    ChunkCodes,
+    Codes,
+    JointChunk,
+    JointSteps,
+    StepRFSQ,
+    TokenSpace,
+)
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
 from workbook.data.layout import ActionLayout
@@ -290,3 +299,77 @@ class TestChunkCodes:
             every = np.concatenate(stack.centroids, axis=1)
             assert (latents >= every.min(axis=1) - 1e-9).all()
             assert (latents <= every.max(axis=1) + 1e-9).all()
+
+
+def few_layers(case: Case) -> StepRFSQ | ChunkCodes:
+    """As many layers of steps as one softmax holds."""
+    assert isinstance(case.space, StepRFSQ | ChunkCodes)
+    return replace(case.space, layers=3) if isinstance(case.space, StepRFSQ) else case.space
+
+
+def joint_of(space: TokenSpace) -> JointSteps | JointChunk:
+    joint = space.joint()
+    assert isinstance(joint, JointSteps | JointChunk)
+    return joint
+
+
+@pytest.mark.parametrize("name", [*DECODING, *LAYOUTS])
+class TestJointTokens:
+    def test_decode_exactly_what_the_codes_apart_decode(self, cases: dict[str, Case], name: str) -> None:
+        space = few_layers(cases[name])
+        joint, apart = joint_of(space), random_tokens(replace(cases[name], space=space), 0)
+        assert np.array_equal(joint.decode(joint.join(apart)), space.decode(apart))
+        chunks = cases[name].chunks
+        assert np.array_equal(joint.decode(joint.tokens(chunks)), space.decode(space.tokens(chunks)))
+
+    def test_carry_the_same_bits(self, cases: dict[str, Case], name: str) -> None:
+        space = few_layers(cases[name])
+        joint = joint_of(space)
+        tokens = joint.tokens(cases[name].chunks)
+        for layer, (places, values) in zip(tokens, joint.sizes, strict=True):
+            assert layer.shape == (len(cases[name].chunks), joint.groups, places)
+            assert layer.min() >= 0
+            assert layer.max() < values
+        bits = [sum(places * np.log2(values) for places, values in each.sizes) for each in (space, joint)]
+        assert bits[1] == pytest.approx(bits[0])
+        assert joint.joint() is None
+
+    @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+    def test_expected_values_are_those_of_the_same_distribution(
+        self, cases: dict[str, Case], name: str, weight: float
+    ) -> None:
+        """Two ways to go that differ in the finest codes: then there is nothing that codes apart could not say."""
+        space = few_layers(cases[name])
+        joint, one = joint_of(space), random_tokens(replace(cases[name], space=space), 1)
+        other = [*one[:-1], random_tokens(replace(cases[name], space=space), 2)[-1]]
+        apart, together = (
+            [weight * a + (1 - weight) * b for a, b in zip(one_hot(x, sizes), one_hot(y, sizes), strict=True)]
+            for x, y, sizes in (
+                (one, other, space.sizes),
+                (joint.join(one), joint.join(other), joint.sizes),
+            )
+        )
+        assert np.allclose(joint.expected(together), space.expected(apart), atol=1e-5)
+
+
+def test_codes_apart_cannot_say_that_two_go_together(cases: dict[str, Case]) -> None:
+    """Code 4 then 0, or 3 then 4, of a step's latents: the mean of the two values, not of all four pairs."""
+    space = few_layers(cases["scale"])
+    joint = joint_of(space)
+    shape = (1, C, H)
+    ways = [[np.full(shape, code) for code in codes] for codes in ((4, 0, 2), (3, 4, 2))]
+    half = [sum(each) / 2 for each in zip(*(one_hot(joint.join(way), joint.sizes) for way in ways), strict=True)]
+    latents = torch.full(shape, (1.0 - 0.25 + 0.5 + 0.25) / 2)  # grid values of 5 levels, the second layer's a quarter
+    assert isinstance(space, StepRFSQ)
+    with torch.no_grad():
+        normalised = space.codec.model.decoder(latents).double().numpy()
+    assert np.allclose(joint.expected(half), space.codec.normaliser.denormalise(normalised), atol=1e-6)
+
+
+def test_too_many_values_are_left_apart_and_single_codes_too(cases: dict[str, Case]) -> None:
+    space = few_layers(cases["scale"])
+    assert isinstance(space, StepRFSQ)
+    most = int(np.log(MOST_JOINT_VALUES) / np.log(L))
+    counts = {count: replace(space, layers=count).joint() is None for count in (1, 2, most, most + 1)}
+    assert counts == {1: True, 2: False, most: False, most + 1: True}
+    assert cases["bins16"].space.joint() is None

@@ -17,29 +17,35 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import STAGES, write_stage
 from workbook.evaluation.evidence import Evidence
-from workbook.evaluation.policy import probe as probe_module
+from workbook.evaluation.policy.distribution import LIKELIHOOD, SUM_ERRORS
 from workbook.evaluation.policy.evidence import (
     CODEC,
     GROUPED,
+    REGRESSION,
     RETRAINED,
     PolicyEvidence,
     PredictedCodec,
 )
-from workbook.evaluation.policy.network import RULES, TOKEN_RULES
+from workbook.evaluation.policy.network import JOINT_RULES, RULES, TOKEN_RULES
 from workbook.evaluation.policy.probe import (
     ERRORS,
     KEYS,
+    WEIGHTS,
     ProbeConfig,
     Probed,
     predicted_codecs,
     probe,
+    shared_by_jobs,
     training_set_sizes,
 )
+from workbook.evaluation.policy.training import NOISES
+from workbook.evaluation.policy.trial import PolicyJob, Predictor, Trial
 from workbook.evaluation.score import HeldOut
 
-SEEDS, FEW = 2, 3
+SEEDS = 2
 LAYERS = 4
 CODECS = ["naive", "fixed_scale", "bins", "klt_rfsq_fixed"]
+NESTED = ["fixed_scale", "klt_rfsq_fixed"]  # of which new tokens can be predicted together
 STEPS = 3
 
 
@@ -58,8 +64,7 @@ def make_fitting(naive_models: int = SEEDS) -> Fitting:
 
 
 def run_probe(fitting: Fitting) -> Probed:
-    with quickly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe_module, "FEW_EPISODES", FEW)
+    with quickly():
         return probe(fitting, ProbeConfig(STEPS), ignore_progress)
 
 
@@ -95,8 +100,12 @@ class TestRows:
         for codec in policy.codecs:
             rows = policy.rows[(policy.rows.codec == codec.codec) & (policy.rows.rule != CODEC)]
             own = rows[rows.decoder == "own"]
-            wanted = len(RULES) * 2 * policy.layers(codec) * 2  # sizes, parts
-            assert len(own.groupby(GROUPED)) == wanted
+            joint = own[own.rule.isin(JOINT_RULES)]
+            assert len(own.groupby(GROUPED)) - len(joint.groupby(GROUPED)) == len(RULES) * policy.layers(codec) * 2
+            nested = codec.codec in NESTED
+            assert len(joint.groupby(GROUPED)) == (len(JOINT_RULES) * 2 if nested else 0)
+            assert set(joint.layers) == ({policy.layers(codec)} if nested else set())
+            assert policy.rules(codec) == [*RULES, *(JOINT_RULES if nested else ())]
             readers = rows[rows.decoder != "own"]
             assert set(readers.decoder) == ({RETRAINED} if codec.codec == "naive" else set())
             assert set(readers.layers) <= {policy.layers(codec)}
@@ -104,7 +113,7 @@ class TestRows:
     def test_all_errors_are_told_of_whole_test_predictions(self, policy: PolicyEvidence) -> None:
         layers = [policy.layers(policy.of(name)) if name in CODECS else 0 for name in policy.rows.codec]
         whole = (policy.rows.part == "test") & (policy.rows.layers == layers) & (policy.rows.rule != CODEC)
-        measured = [name for name in ERRORS if name != "joint_length"]  # of which there are none
+        measured = [name for name in ERRORS if "joint" not in name]  # of which there are none
         assert policy.rows.loc[whole, measured].notna().all().all()
         assert policy.rows.loc[~whole, measured[1:]].isna().all().all()
 
@@ -138,7 +147,9 @@ class TestTokens:
     @pytest.mark.parametrize("name", CODECS)
     def test_have_a_row_for_every_layer(self, policy: PolicyEvidence, name: str) -> None:
         rows = policy.tokens[policy.tokens.codec == name]
-        assert len(rows) == len(TOKEN_RULES) * 2 * SEEDS * policy.layers(policy.of(name))
+        apart = rows[rows.rule.isin(TOKEN_RULES)]
+        assert len(apart) == len(TOKEN_RULES) * SEEDS * policy.layers(policy.of(name))
+        assert (set(rows.rule) == {*TOKEN_RULES, JOINT_RULES[0]}) == (name in NESTED)
         assert rows[["accuracy", "majority_share"]].to_numpy().min() >= 0
         assert rows[["accuracy", "majority_share"]].to_numpy().max() <= 1
         assert rows.majority_share.min() > 0
@@ -170,6 +181,41 @@ class TestTokens:
         wanted = (8 * 6 * MOST_POLICY_LAYERS, 8 * 6 * layers, 8 * 7, 1 + POLICY_CODES)
         assert counts == dict(zip(CODECS, wanted, strict=True))
         assert policy.layers(policy.of("naive")) == MOST_POLICY_LAYERS
+
+
+class TestNetworks:
+    """What was trained, and what validation chose."""
+
+    def test_the_better_noise_of_the_first_seed_is_every_seeds(self, policy: PolicyEvidence) -> None:
+        for _, rows in policy.policies.groupby(["codec", "setting", "heads"]):
+            tried = rows[rows.seed == 0]
+            assert sorted(tried.noise) == sorted(NOISES)
+            best = tried.loc[tried.validation_mse.idxmin()]
+            assert tried[tried.chosen].noise.tolist() == [best.noise]
+            assert set(rows[rows.chosen].noise) == {best.noise}
+            assert sorted(rows[rows.chosen].seed) == list(range(SEEDS))
+
+    def test_no_codec_has_narrower_heads(self, policy: PolicyEvidence) -> None:
+        assert set(policy.policies.head_width) == {policy.config.head_width}
+        assert policy.policies.weights.min() > 0
+
+    def test_kept_weights_are_those_that_were_judged(self, policy: PolicyEvidence) -> None:
+        """Of one look, after the last batch: its error is that of the rows."""
+        assert set(policy.policies.steps) == {STEPS}
+        for codec in policy.codecs:
+            kept = policy.policies[(policy.policies.codec == codec.codec) & policy.policies.chosen]
+            for heads, rules in (("apart", RULES), ("joint", JOINT_RULES)):
+                told = kept[kept.heads == heads].sort_values("seed").validation_mse.tolist()
+                by_rule = [policy.validation_by_seed(codec, rule) for rule in rules if rule in policy.rules(codec)]
+                assert told == pytest.approx([min(errors) for errors in zip(*by_rule, strict=True)])
+
+    def test_sums_of_points_are_their_own_energy_and_of_draws_not(self, policy: PolicyEvidence) -> None:
+        test = policy.rows[(policy.rows.part == "test") & policy.rows.chunks.notna()]
+        point, drawn = (test[(test.codec == "regression") == is_point] for is_point in (True, False))
+        assert point.sum_position_mm.tolist() == pytest.approx(point.sum_energy_position_mm.tolist())
+        assert (drawn.sum_position_mm - drawn.sum_energy_position_mm).abs().min() > 0
+        assert {"steps", "chunks"} == set(WEIGHTS)
+        assert test[[*SUM_ERRORS[:2], LIKELIHOOD]].notna().all().all()
 
 
 class TestCatalogue:
@@ -227,6 +273,14 @@ class TestConfig:
         assert ProbeConfig(50).policy.steps == 50
         assert ProbeConfig(50, full=True).policy.steps == 200
 
+    def test_fewer_episodes_are_seen_as_often(self, fitting: Fitting) -> None:
+        shared = shared_by_jobs(fitting, ProbeConfig(100))
+        episodes = shared.dataset.part("train")
+        few = Trial.of(shared, PolicyJob(Predictor(REGRESSION), 3, 0, 0.0))
+        every = Trial.of(shared, PolicyJob(Predictor(REGRESSION), len(episodes), 0, 0.0))
+        assert every.config.steps == 100
+        assert few.config.steps / len(few.inputs) == pytest.approx(100 / len(every.inputs), rel=0.1)
+
     def test_no_steps_are_refused(self) -> None:
         with pytest.raises(InputError, match="policy_steps is 0"):
             ProbeConfig(0)
@@ -234,7 +288,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("episodes", "full", "sizes"),
         [
-            (84, False, (20, 84)),
+            (84, False, (84,)),
             (20, False, (20,)),
             (6, False, (6,)),
             (84, True, (10, 20, 40, 84)),

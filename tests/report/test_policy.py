@@ -20,11 +20,14 @@ from workbook.report.tables.policy import (
     accuracy_table,
     answer_block,
     draft_table,
+    network_table,
     options_table,
     policy_table,
     rules_table,
+    summary_table,
 )
 from workbook.report.text import recommendation as text
+from workbook.report.text.codecs import title
 from workbook.training.runs import BEST_FILES
 
 MET, OPEN = between(0.3, 0.4), between(-0.1, 0.3)
@@ -81,7 +84,7 @@ class TestSentences:
         )
         run.tables["against_fast"] = fast_rows("fixed_scale", "layers=2", 0.009, {"bits": 0.01, "words": 0.006})
         whether, how, which = text.sentences(run)
-        assert "trained for 400 batches" in whether
+        assert "at most 1,600 batches" in whether
         assert "20.2% less error (95 % interval 10.1% to 30.3% less)" in whether
         assert "(1.1% to 2.2%)" in whether
         assert "3.9% less error (95 % interval 3.3% to 4.4% less)" in how
@@ -99,6 +102,7 @@ class TestSentences:
     def test_without_intervals_there_are_none(self) -> None:
         bare = around(0.2, None)
         names = ("new_for_naive", "codec_share", "naive_rule", "retrained_decoder", "new_rule", "fixed_scale_for_naive")
+        names += ("regression_for_naive",)
         scores = Scores(SCORES.rows[SCORES.rows.episode.str.endswith("demo_0")])
         found = said(made_run(scores=scores, **dict.fromkeys(names, bare)))
         assert "interval" not in found
@@ -112,8 +116,16 @@ class TestSentences:
             {},
         ]
         runs = [made_run(**case) for case in cases]
-        assert len({text.whether(run).split(":")[0] for run in runs}) == len(runs)
+        assert len({text.whether(run).split(".")[0] for run in runs}) == len(runs)
         assert len({text.options(run)["C"] for run in runs}) == len(runs)
+
+    def test_a_probe_that_cannot_decide_says_what_can(self) -> None:
+        run = made_run(codec_share=between(0.01, 0.02), naive_rule=MET)
+        assert "--with-simulator" in text.whether(run)
+        assert "--predictions" in text.whether(run)
+        assert "--predictions" not in text.whether(made_run())
+        assert "candidate" in text.how(run)
+        assert "CANNOT DECIDE" in answer_block(run).html
 
     def test_a_rehearsal_says_so_first(self) -> None:
         found = text.whether(made_run(new_for_naive=MET, missing=["few seeds"]))
@@ -176,6 +188,20 @@ class TestTables:
         assert "gripper wrong" in table.header
         assert sum("retrained decoder" in str(row[2]) for row in table.rows) == 2 * 3
         assert {row[-1] for row in table.rows} == {"300", "-"}
+
+    def test_the_regression_stands_first_beside_every_codecs_best_rule(self) -> None:
+        table = summary_table(made_run())
+        assert [str(row[0]) for row in table.rows] == [
+            "regression, no tokens",
+            *(title(*each) for each in SETTINGS.items()),
+        ]
+        assert len({len(row) for row in [table.header, *table.rows]}) == 1
+        assert [str(row[2]) == "-" for row in table.rows] == [False, True, False, False, False]
+
+    def test_networks_tell_their_heads_noise_and_batches(self) -> None:
+        table = network_table(made_run())
+        assert len(table.rows) == len(SETTINGS)
+        assert list(table.rows[0])[2:4] == ["0.2", "800"]
 
     def test_of_one_layer_autoregressive_tells_nothing_new(self) -> None:
         run = made_run()

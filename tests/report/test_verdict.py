@@ -36,7 +36,7 @@ from workbook.verdict.criteria import JUDGED, Shortfall, evaluate, shortfalls, w
 
 SCORES = passing_scores()
 RETRAINING, REPLAYED, NO_REPLAY = "keep the naive tokens.", "it succeeds more often.", "no replay was asked for."
-SHORT_OF_BATCHES = [Shortfall("policy_steps", 2, 400), Shortfall("baseline_steps", 2, 1000)]
+SHORT_OF_BATCHES = [Shortfall("policy_steps", 2, 1600), Shortfall("baseline_steps", 2, 1000)]
 
 
 def why_not(run: MadeUp) -> str:

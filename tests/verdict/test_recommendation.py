@@ -17,11 +17,19 @@ from workbook.evaluation.loop.evidence import Loop, PlayedArm
 from workbook.evaluation.policy.evidence import CODEC
 from workbook.evaluation.policy.network import RULES
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE
-from workbook.verdict.recommendation import CODEC_LIMITS_FROM, DECISION_RULES, DecisionRule, Recommendation, recommend
+from workbook.verdict.recommendation import (
+    ABLE_RULES,
+    CODEC_LIMITS_FROM,
+    DECISION_RULES,
+    DecisionRule,
+    Recommendation,
+    recommend,
+)
 
 REHEARSAL = ["2 of at least 5 seeds"]
 MET, UNMET, OPEN = between(0.3, 0.4), between(-0.02, 0.01), between(-0.1, 0.3)
 BARE = around(0.3, None)
+SMALL = between(0.03, 0.049)  # shares of the policy's error, all below the 5 % that option A asks for
 OPTION_CASES = [
     ({"new_for_naive": MET}, "A"),
     ({"new_for_naive": MET, "retrained_decoder": MET}, "A"),
@@ -37,6 +45,13 @@ OPTION_CASES = [
     ({"new_for_naive": UNMET, "retrained_decoder": OPEN}, "keep naive"),
     ({"new_for_naive": UNMET, "naive_rule": MET}, "keep naive"),
     ({}, "keep naive"),
+    ({"codec_share": SMALL, "new_for_naive": UNMET}, "cannot decide"),
+    ({"codec_share": SMALL, "new_for_naive": MET, "retrained_decoder": MET}, "cannot decide"),
+    ({"codec_share": between(0.04, 0.06)}, "keep naive"),
+    ({"codec_share": Estimate(None)}, "keep naive"),
+    ({"regression_for_naive": OPEN, "new_for_naive": MET}, "cannot decide"),
+    ({"regression_for_naive": between(-0.2, -0.1)}, "cannot decide"),
+    ({"regression_for_naive": BARE}, "cannot decide"),
 ]
 
 
@@ -58,6 +73,7 @@ class TestRules:
             "option_b": 0.05,
             "decode_rule": 0.05,
         }
+        assert {rule.key: rule.limit for rule in ABLE_RULES} == {"codec_counts": 0.05, "tokens_cost": 0.0}
 
     @pytest.mark.parametrize("rule", DECISION_RULES, ids=lambda rule: rule.key)
     @pytest.mark.parametrize(
@@ -146,6 +162,15 @@ class TestOption:
         assert found["C"] == ("NOT SHOWN" if word == "NOT RUN" else word)
         assert recommended(retrained_decoder=gain).words == {"A": "FAIL", "B": word, "C": "FAIL"}
 
+    @pytest.mark.parametrize("blind", [{"codec_share": SMALL}, {"regression_for_naive": OPEN}])
+    def test_a_probe_that_cannot_see_says_so_and_names_a_rule_for_the_tokens_that_there_are(
+        self, blind: dict[str, Estimate]
+    ) -> None:
+        found = recommended(new_for_naive=MET, naive_rule=MET, **blind)
+        assert found.words == {"A": "CANNOT DECIDE", "B": "FAIL", "C": "CANNOT DECIDE"}
+        assert (found.codec, found.checkpoint, found.decode_rule) == ("naive", BEST_FILES["none"], "soft")
+        assert recommended(naive_rule=OPEN, **blind).decode_rule == "parallel_argmax"
+
     def test_a_rehearsal_shows_nothing(self) -> None:
         found = recommended(missing=REHEARSAL, new_for_naive=MET, retrained_decoder=UNMET)
         assert set(found.words.values()) == {"NOT SHOWN"}
@@ -181,7 +206,7 @@ class TestWouldChange:
 
     def test_tokens_and_batches_are_counted(self) -> None:
         found = recommended()
-        training = {"key": "training", "steps": 400, "batch_size": 64}
+        training = {"key": "training", "steps": 1600, "batch_size": 64}
         assert self.values(found, "training") == training
         tokens = self.values(found, "sequence_length")
         assert (tokens["tokens_per_chunk"], tokens["naive_tokens_per_chunk"]) == (37, 256)
@@ -209,6 +234,11 @@ class TestInTheLoop:
         found = self.recommended(made({arm: first(count) for arm, count in won.items()}), new_for_naive=MET)
         assert (found.evidence, found.option) == ("loop", option)
         assert (found.words["A"], found.words["B"]) == words
+
+    def test_decide_where_the_probe_cannot(self) -> None:
+        loop = made({SCALE_SOFT: first(70), NAIVE_SOFT: first(30), NAIVE_RETRAINED: first(30)})
+        found = self.recommended(loop, codec_share=SMALL, regression_for_naive=UNMET)
+        assert (found.option, found.words["A"]) == ("A", "PASS")
 
     def test_broken_tokens_are_a_reason_for_new_ones(self) -> None:
         loop = made({NAIVE_SOFT: first(8), NAIVE_ARGMAX: first(6), NAIVE_RETRAINED: first(9), SCALE_SOFT: first(76)})

@@ -59,7 +59,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[list[Shortfall]]:
 
 
 def write_run(
-    out: OutputFolder, epochs: int = 100, baseline_steps: int = 1000, policy_steps: int = 400, full: bool = False
+    out: OutputFolder, epochs: int = 100, baseline_steps: int = 1000, policy_steps: int = 1600, full: bool = False
 ) -> Evidence:
     """The stages of a finished run without a replay, in order."""
     data = {"origin": {"name": "walks", "kind": "random walks"}, "dataset_sha256": "abc", **NOTHING_ODD}
@@ -104,7 +104,7 @@ class TestFile:
     def test_holds_what_was_decided(self, out: OutputFolder) -> None:
         run = write_run(out)
         found = written(run)
-        assert found["schema"] == 3
+        assert found["schema"] == 4
         assert found["verdict"]["word"] == "FAIL"
         assert found["verdict"]["parts"] == [
             {"key": "layernorm", "word": "FAIL"},
@@ -182,7 +182,7 @@ class TestRehearsal:
         assert [part["word"] for part in verdict["parts"] if part["key"] in JUDGED] == ["NOT SHOWN"] * 2
         assert verdict["shortfalls"] == [
             {"key": "epochs", "have": 2, "least": 100},
-            {"key": "policy_steps", "have": 4, "least": 400},
+            {"key": "policy_steps", "have": 4, "least": 1600},
             {"key": "baseline_steps", "have": 3, "least": 1000},
         ]
         assert [[shortfall.key for shortfall in missing] for missing in told] == [

@@ -6,7 +6,7 @@ group has S tokens of L values each: tokens (N, G, S), probabilities (N, G, S, L
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -23,6 +23,7 @@ from workbook.common.array import Array
 
 Codes = NDArray[np.int64]
 PART = 4096  # chunks encoded at once, which keeps the memory of a large data set small
+MOST_JOINT_VALUES = 2401  # of one softmax: 7^4
 
 
 class TokenSpace(Protocol):
@@ -44,6 +45,10 @@ class TokenSpace(Protocol):
 
     def expected(self, probabilities: Sequence[Array]) -> Array:
         """The decode of the mean of what the tokens stand for, were they independent: (N, C, A)."""
+        ...
+
+    def joint(self) -> TokenSpace | None:
+        """The same codec with the nested codes of a latent as one token; None where none are, or it has too many."""
         ...
 
 
@@ -75,9 +80,7 @@ class StepRFSQ:
             return self._to_actions(self.codec.model.rfsq.decode_from_indices(codes))
 
     def expected(self, probabilities: Sequence[Array]) -> Array:
-        latents = sum(each @ values for each, values in zip(probabilities, self._values, strict=False))
-        with torch.no_grad():
-            return self._to_actions(torch.from_numpy(np.asarray(latents)).float())
+        return self.of_latents(np.asarray(sum(map(np.matmul, probabilities, self._values))))
 
     @cached_property
     def _values(self) -> list[Array]:
@@ -88,8 +91,69 @@ class StepRFSQ:
             found.append(layer.to_values(indices, *layer.constants()).double().numpy())
         return found
 
+    def joint(self) -> TokenSpace | None:
+        joint = JointSteps(self)
+        return joint if self.layers > 1 and joint.sizes[0][1] <= MOST_JOINT_VALUES else None
+
+    def of_latents(self, latents: Array) -> Array:
+        """(N, C, S) latents -> (N, C, A) actions in controller units."""
+        with torch.no_grad():
+            return self._to_actions(torch.from_numpy(latents).float())
+
+    def sums(self) -> Array:
+        """What the codes of all layers add to a latent together, the last layer's code running fastest: (L**K,)."""
+        total = np.zeros(1)
+        for values in self._values[: self.layers]:
+            total = np.add.outer(total, values).ravel()
+        return total
+
     def _to_actions(self, latents: torch.Tensor) -> Array:
         return self.codec.normaliser.denormalise(self.codec.model.decoder(latents).double().numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class JointSteps:
+    """All codes of a latent of an RFSQ of single steps as one token, the first layer its most significant digit."""
+
+    space: StepRFSQ
+
+    @property
+    def groups(self) -> int:
+        return self.space.groups
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        places, levels = self.space.sizes[0]
+        return ((places, levels**self.space.layers),)
+
+    def tokens(self, chunks: Array) -> list[Codes]:
+        return self.join(self.space.tokens(chunks))
+
+    def join(self, apart: Sequence[Codes]) -> list[Codes]:
+        """Tokens of the space of codes apart -> the same as joint ones."""
+        return [_as_one(apart, self.space.sizes[0][1])]
+
+    def decode(self, tokens: Sequence[Codes]) -> Array:
+        return self.space.decode(_digits(tokens[0], self.space.sizes[0][1], self.space.layers))
+
+    def expected(self, probabilities: Sequence[Array]) -> Array:
+        return self.space.of_latents(probabilities[0] @ self.space.sums())
+
+    def joint(self) -> TokenSpace | None:
+        return None
+
+
+def _as_one(digits: Sequence[Codes], base: int) -> Codes:
+    """Digits, the most significant first -> the number that they write."""
+    number = np.zeros_like(digits[0])
+    for digit in digits:
+        number = number * base + digit
+    return number
+
+
+def _digits(number: Codes, base: int, count: int) -> list[Codes]:
+    """Inverse of `_as_one`."""
+    return [number // base ** (count - 1 - k) % base for k in range(count)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +182,9 @@ class Bins:
         values = self.codec.decode(Tokens(every.astype(np.int64)))[:, 0]  # (bins, A)
         return np.einsum("ngsl,ls->ngs", probabilities[0], values)
 
+    def joint(self) -> TokenSpace | None:
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class ChunkCodes:
@@ -133,10 +200,10 @@ class ChunkCodes:
     def sizes(self) -> tuple[tuple[int, int], ...]:
         grippers = self.codec.model.grippers
         first = ((len(grippers), max(len(book.trajectories) for book in grippers)),) if grippers else ()
-        return (*first, *((len(columns), BRANCHES) for columns in self._columns))
+        return (*first, *((len(columns), BRANCHES) for columns in self.columns))
 
     @cached_property
-    def _columns(self) -> list[list[int]]:
+    def columns(self) -> list[list[int]]:
         """Places in the codec's sequence of the residual codes of layer 0, 1, ..."""
         codes = self.codec.residual_codes
         offset = len(self.codec.model.grippers)
@@ -146,7 +213,7 @@ class ChunkCodes:
     def tokens(self, chunks: Array) -> list[Codes]:
         codes = self.codec.encode(chunks).codes
         grippers = [codes[:, None, : len(self.codec.model.grippers)]] if self.codec.model.grippers else []
-        return [*grippers, *(codes[:, None, columns] for columns in self._columns)]
+        return [*grippers, *(codes[:, None, columns] for columns in self.columns)]
 
     def decode(self, tokens: Sequence[Codes]) -> Array:
         """Codes that only some grippers have become their last one."""
@@ -155,7 +222,7 @@ class ChunkCodes:
         codes = np.full(shape, NOT_SENT, dtype=np.int64)
         for i, book in enumerate(self.codec.model.grippers):
             codes[:, i] = grippers[:, 0, i].clip(max=len(book.trajectories) - 1)
-        for columns, layer in zip(self._columns, by_layer, strict=False):
+        for columns, layer in zip(self.columns, by_layer, strict=False):
             codes[:, columns] = layer[:, 0]
         return self.codec.decode(Tokens(codes))
 
@@ -165,17 +232,28 @@ class ChunkCodes:
         return tokens[0], tokens[1:]
 
     def expected(self, probabilities: Sequence[Array]) -> Array:
+        by_layer = list(probabilities[1:] if self.codec.model.grippers else probabilities)
+        chunks = len(probabilities[0])
+        return self.of_means(probabilities, lambda stack, latent: self._mean(stack, latent, by_layer, chunks))
+
+    def of_means(self, probabilities: Sequence[Array], mean: Callable[[int, int], Array]) -> Array:
+        """Actions (N, C, A) of the mean (N,) of each stack's each latent, and of the mean trajectory of each gripper,
+        whose probabilities stand first.
+        """
         model = self.codec.model
-        by_layer = list(probabilities[1:] if model.grippers else probabilities)
-        latents = []
-        for number, stack in enumerate(model.stacks):
-            means = [self._mean(number, i, by_layer, len(probabilities[0])) for i in range(stack.width)]
-            latents.append(np.stack(means, axis=1))
+        latents = [
+            np.stack([mean(number, i) for i in range(stack.width)], axis=1) for number, stack in enumerate(model.stacks)
+        ]
         trajectories = []
         for i, book in enumerate(model.grippers):
             every = np.minimum(np.arange(probabilities[0].shape[-1]), len(book.trajectories) - 1)
             trajectories.append(probabilities[0][:, 0, i] @ book.trajectories[every])
         return model.actions(trajectories, latents)
+
+    def joint(self) -> TokenSpace | None:
+        joint = JointChunk(self)
+        most = max((values for _, values in joint.sizes), default=0)
+        return joint if len(self.columns) > 1 and most <= MOST_JOINT_VALUES else None
 
     def _mean(self, stack: int, latent: int, by_layer: Sequence[Array], chunks: int) -> Array:
         """Mean over the cells of a latent, each as likely as its residual codes together: (chunks,)."""
@@ -183,10 +261,92 @@ class ChunkCodes:
         offset = len(self.codec.model.grippers)
         share = np.ones((chunks, 1))
         layers = 0
-        for columns, layer in zip(self._columns, by_layer, strict=False):
+        for columns, layer in zip(self.columns, by_layer, strict=False):
             places = [i for i, column in enumerate(columns) if order[column - offset][:2] == (stack, latent)]
             if not places:
                 break
             share = (share[:, :, None] * layer[:, 0, places[0]][:, None]).reshape(len(share), -1)
             layers += 1
         return share @ self.codec.model.stacks[stack].centroids[layers][latent]
+
+
+@dataclass(frozen=True, eq=False)
+class JointChunk:
+    """The gripper codes, then all residual codes of a latent as one token; a layer holds latents of equally many."""
+
+    space: ChunkCodes
+
+    @property
+    def groups(self) -> int:
+        return 1
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        first = self.space.sizes[: self._grippers]
+        return (*first, *((len(latents), BRANCHES**depth) for depth, latents in self._by_depth.items()))
+
+    @property
+    def _grippers(self) -> int:
+        """Layers that hold gripper codes: one or none."""
+        return int(bool(self.space.codec.model.grippers))
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
+        """(stack, latent) -> layer and place, in the space of codes apart, of its residual codes, coarse to fine."""
+        order, offset = self.space.codec.residual_codes, len(self.space.codec.model.grippers)
+        found: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for layer, columns in enumerate(self.space.columns):
+            for place, column in enumerate(columns):
+                found.setdefault(order[column - offset][:2], []).append((layer + self._grippers, place))
+        return found
+
+    @cached_property
+    def _by_depth(self) -> dict[int, list[tuple[int, int]]]:
+        """Number of residual codes -> the latents that have so many."""
+        depths = {latent: len(places) for latent, places in self._places.items()}
+        return {depth: [key for key, own in depths.items() if own == depth] for depth in sorted(set(depths.values()))}
+
+    @cached_property
+    def _at(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """(stack, latent) -> its layer and place among the joint tokens."""
+        layers = enumerate(self._by_depth.values(), start=self._grippers)
+        return {latent: (layer, place) for layer, latents in layers for place, latent in enumerate(latents)}
+
+    def tokens(self, chunks: Array) -> list[Codes]:
+        return self.join(self.space.tokens(chunks))
+
+    def join(self, apart: Sequence[Codes]) -> list[Codes]:
+        """Tokens of the space of codes apart -> the same as joint ones."""
+        joint = [
+            np.stack([self._joined(apart, latent) for latent in latents], axis=-1)
+            for latents in self._by_depth.values()
+        ]
+        return [*apart[: self._grippers], *joint]
+
+    def _joined(self, apart: Sequence[Codes], latent: tuple[int, int]) -> Codes:
+        return _as_one([apart[layer][..., place] for layer, place in self._places[latent]], BRANCHES)
+
+    def decode(self, tokens: Sequence[Codes]) -> Array:
+        apart = [np.zeros((len(tokens[0]), 1, places), dtype=np.int64) for places, _ in self.space.sizes]
+        apart[: self._grippers] = tokens[: self._grippers]
+        for latent, (at_layer, at_place) in self._at.items():
+            places = self._places[latent]
+            digits = _digits(tokens[at_layer][..., at_place], BRANCHES, len(places))
+            for (layer, place), digit in zip(places, digits, strict=True):
+                apart[layer][..., place] = digit
+        return self.space.decode(apart)
+
+    def expected(self, probabilities: Sequence[Array]) -> Array:
+        stacks, chunks = self.space.codec.model.stacks, len(probabilities[0])
+
+        def mean(stack: int, latent: int) -> Array:
+            if (stack, latent) not in self._at:
+                return np.full(chunks, stacks[stack].centroids[0][latent, 0])
+            layer, place = self._at[stack, latent]
+            depth = len(self._places[stack, latent])
+            return np.asarray(probabilities[layer][:, 0, place] @ stacks[stack].centroids[depth][latent])
+
+        return self.space.of_means(probabilities, mean)
+
+    def joint(self) -> TokenSpace | None:
+        return None

@@ -24,7 +24,7 @@ from workbook.common.stages import read_stage, read_table
 from workbook.evaluation.layers import Layers
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import PolicyEvidence
-from workbook.evaluation.policy.network import PolicyConfig
+from workbook.evaluation.policy.training import ProbeTraining
 from workbook.evaluation.replay.evidence import Replays
 from workbook.evaluation.score import Scores
 
@@ -72,7 +72,7 @@ class Evidence:
     @cached_property
     def policy(self) -> PolicyEvidence:
         """Small policies that predict tokens, offline."""
-        config = PolicyConfig(**read_stage(self.out, "policy")["config"])
+        config = ProbeTraining(**read_stage(self.out, "policy")["config"])
         tokens, draft, policies = (self.table(name) for name in ("policy_tokens", "draft", "networks"))
         return PolicyEvidence(self.table("probe"), tokens, draft, policies, config)
 

@@ -30,6 +30,7 @@ WEIGHTS: dict[str, str | None] = {
     "drift_mm": None,
     "drift_deg": None,
     "peak_drift_mm": None,
+    **dict.fromkeys(("sum_position_mm", "sum_energy_position_mm", "sum_joint", "sum_energy_joint"), "chunks"),
 }
 
 
@@ -67,6 +68,7 @@ def _one_episode(
     per_dimension = zip(layout.names, squared.mean(axis=0).tolist(), strict=True)
     return {
         "mse": _mean(squared),
+        "motion_mse": _mean(squared[:, layout.motion]),
         "steps": float(len(original)),
         "relative_mse": _mean(squared.mean(axis=0)[moves] / train_variance[moves]),
         "position_mm": _mean(_lengths(error, layout, "position")) * POSITION_MM_PER_UNIT,

@@ -72,6 +72,11 @@ class HeldOut:
         known = {"task": [e.task for e in self.episodes], "episode": [e.place for e in self.episodes]}
         return pd.concat([pd.DataFrame({"part": self.part, **known}), metrics], axis=1)
 
+    def mse(self, decoded: Array) -> float:
+        """The mean over all steps of what `rows` calls mse."""
+        squared = ((decoded - self.chunks.actions) / self.normaliser.half_width) ** 2
+        return float(squared[self.chunks.valid].mean())
+
 
 def score(codec: Codec, test: HeldOut, decoding: str = TOKENS) -> pd.DataFrame:
     """A row for each held-out episode, from the codec's tokens alone; or, for `encoder`, from its forward pass."""

@@ -179,6 +179,8 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "layers_needed": _made("tables.layers", "layers_needed_table"),
     "policies_figure": _made("figures.policy", "policies"),
     "policies": _made("tables.policy", "policy_table"),
+    "policy_summary": _made("tables.policy", "summary_table"),
+    "networks": _made("tables.policy", "network_table"),
     "accuracies": _made("tables.policy", "accuracy_table"),
     "draft": _made("tables.policy", "draft_table"),
     "phase3": _made("tables.token_costs", "phase3_table"),

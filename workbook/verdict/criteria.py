@@ -14,7 +14,7 @@ from workbook.common.threshold import Status, Threshold
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.score import ENCODER, Scores
 
-Word = Literal["PASS", "FAIL", "NOT SHOWN", "NOT RUN"]
+Word = Literal["PASS", "FAIL", "NOT SHOWN", "NOT RUN", "CANNOT DECIDE"]
 WORDS: dict[Status, Word] = {"met": "PASS", "unmet": "FAIL", "not shown": "NOT SHOWN", "not run": "NOT RUN"}
 NAIVE, GUIDES, DEPLOYABLE = "naive", "layernorm", "fixed_scale"
 JUDGED = (GUIDES, DEPLOYABLE)  # the guide's own proposal, and the codec that can be deployed

@@ -5,7 +5,7 @@ Policies that act in the simulator decide where there are enough of them. Else t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from workbook.evaluation.policy.network import RULES
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE
 from workbook.verdict.criteria import WORDS, Word
 
-Option = Literal["A", "B", "decode rule", "C", "keep naive"]
+Option = Literal["A", "B", "decode rule", "C", "keep naive", "cannot decide"]
 
 IN_LOOP: dict[str, Status] = {"YES": "met", "NO": "unmet", "NOT SHOWN": "not shown"}
 CODEC_LIMITS_FROM = 0.10  # share of the policy's error that the codec has to make, to be what limits it
@@ -42,6 +42,12 @@ DECISION_RULES = (
     DecisionRule("option_a", "new_for_naive", SAME_WITHIN),
     DecisionRule("option_b", "retrained_decoder", SAME_WITHIN),
     DecisionRule("decode_rule", "naive_rule", SAME_WITHIN),
+)
+# What the probe has to be able to see before it can answer A: rule A asks for a gain of 5 %, which no codec can give
+# where the codec makes less of the error; and where tokens cost nothing against none, better ones cannot show.
+ABLE_RULES = (
+    DecisionRule("codec_counts", "codec_share", SAME_WITHIN),
+    DecisionRule("tokens_cost", "regression_for_naive", 0.0),
 )
 
 
@@ -84,15 +90,15 @@ class Recommendation:
 
 
 def recommend(run: Evidence, missing: Sequence[object]) -> Recommendation:
-    """By the rules: A if its rule is met; else B if its rule is met; else, in the loop, another decode rule if it is
-    shown to help; else C if A's rule is not shown, or, offline, if the codec limits; else keep naive. missing: what
-    keeps the run from being evidence.
+    """By the rules: offline, that the probe cannot decide where it is not able to; else A if its rule is met; else B if
+    its rule is met; else, in the loop, another decode rule if it is shown to help; else C if A's rule is not shown, or,
+    offline, if the codec limits; else keep naive. missing: what keeps the run from being evidence.
     """
     policy = run.policy
-    rules = tuple(_judge(rule, policy, run.comparison["test_episodes"]) for rule in DECISION_RULES)
+    rules = judged_offline(policy, run.comparison["test_episodes"])
     by_loop = run.loop.decides
     status = _status_in_loop(run.loop) if by_loop else {rule.key: rule.status for rule in rules}
-    option = _option(status)
+    option = option_of(status)
     new = policy.of(run.loop.new_tokens.codec) if by_loop else policy.new_codec
     codec = new if option in ("A", "C") else policy.of(NAIVE)
     return Recommendation(
@@ -125,6 +131,11 @@ def _rule_in_loop(loop: Loop, codec: PredictedCodec) -> str:
     return loop.best(codec.codec).rule
 
 
+def judged_offline(policy: PolicyEvidence, episodes: int) -> tuple[JudgedRule, ...]:
+    """Every rule, beside what the probe has measured over so many test episodes."""
+    return tuple(_judge(rule, policy, episodes) for rule in (*DECISION_RULES, *ABLE_RULES))
+
+
 def _judge(rule: DecisionRule, policy: PolicyEvidence, episodes: int) -> JudgedRule:
     estimate = policy.contrasts()[rule.contrast]
     interval = None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
@@ -136,7 +147,10 @@ def _status(estimate: Estimate, limit: float) -> Status:
     return Threshold.above(limit).judge(estimate.as_json())
 
 
-def _option(status: dict[str, Status]) -> Option:
+def option_of(status: Mapping[str, Status]) -> Option:
+    """What follows from the rules; status: of each by its key, of the loop only of what was played there."""
+    if status.get("codec_counts") == "unmet" or status.get("tokens_cost", "met") != "met":
+        return "cannot decide"
     if status["option_a"] == "met":
         return "A"
     if status["option_b"] == "met":
@@ -150,6 +164,7 @@ def _option(status: dict[str, Status]) -> Option:
 
 def _words(option: Option, status: dict[str, Status]) -> dict[str, Word]:
     a, b = (WORDS[status[key]] for key in ("option_a", "option_b"))
+    a = "CANNOT DECIDE" if option == "cannot decide" else a
     return {"A": a, "B": b, "C": "NOT SHOWN" if option == "C" else a}
 
 

@@ -3,19 +3,23 @@
 probe.parquet, a row for each held-out episode:
 
     codec, setting      whose tokens are predicted; 'regression' predicts actions without tokens
-    rule                how predictions become actions (`network.RULES`); 'regression', or 'codec': true tokens decoded
+    rule                how predictions become actions (`network.RULES`, and `JOINT_RULES` where a policy with one
+                        softmax a latent was trained, too); 'regression', or 'codec': true tokens decoded
     decoder             'own', or the entry that reads the tokens in its stead
     layers              of tokens that were decoded, coarse to fine
     training_set_size   train episodes that the policy has seen, 0 where there is none
     seed, part, task, episode
     mse, ...            errors of the decoded action, `steps` their weight; of the validation part and of fewer than
-                        all layers the mse alone
+                        all layers the mse alone; motion_mse leaves out the gripper
+    sum_..., motion_bits  as in `distribution`, their weights `chunks` and `steps`
 
 tables/policy_tokens.parquet, of the test part: codec, setting, rule, training_set_size, seed, layer | accuracy,
-cross_entropy_bits of a chunk, majority_share and entropy_bits of a token.
+cross_entropy_bits of a chunk, majority_share and entropy_bits of a token. Layers of a joint rule are its own.
 tables/draft.parquet: codec, setting, rule, seed, layer | agreement of draft and main model, as a share, and
 agreement_other with the draft of another moment of the same task.
-tables/networks.parquet: codec, setting | layers, tokens_per_chunk, weights of the network.
+tables/networks.parquet, a row for each trained policy: codec, setting, heads ('apart', or 'joint' with one softmax a
+latent), training_set_size, seed, noise | chosen (False where other noise was better), steps after which the kept
+weights stood, validation_mse at the best rule, layers, tokens_per_chunk, head_width, weights.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ import pandas as pd
 
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement
-from workbook.evaluation.policy.network import RULES, PolicyConfig
+from workbook.evaluation.policy.network import JOINT_RULES, RULES
+from workbook.evaluation.policy.training import ProbeTraining
 from workbook.evaluation.score import estimate_of, grouped, values_of
 
 SAME_WITHIN = 0.05  # errors this near to each other count as equal
@@ -59,13 +64,13 @@ class PolicyEvidence:
     tokens: pd.DataFrame
     draft: pd.DataFrame
     policies: pd.DataFrame
-    config: PolicyConfig
+    config: ProbeTraining
     _estimates: dict[tuple[object, ...], Estimate] = field(default_factory=dict)
 
     @cached_property
     def codecs(self) -> list[PredictedCodec]:
         """In the order of the catalogue."""
-        return [PredictedCodec(*pair) for pair in zip(self.policies.codec, self.policies.setting, strict=True)]
+        return [PredictedCodec(*pair) for pair in self._policies.index]
 
     @property
     def drafted(self) -> list[PredictedCodec]:
@@ -86,6 +91,10 @@ class PolicyEvidence:
     def training_set_sizes(self) -> list[int]:
         return sorted(set(self.rows.training_set_size[self.rows.codec == REGRESSION.codec]))
 
+    def told_rules(self, codec: PredictedCodec) -> list[str]:
+        """Those that differ: of a single layer parallel argmax and autoregressive are the same."""
+        return [rule for rule in self.rules(codec) if self.layers(codec) > 1 or rule != "autoregressive"]
+
     @property
     def most(self) -> int:
         return self.training_set_sizes[-1]
@@ -105,7 +114,14 @@ class PolicyEvidence:
 
     @cached_property
     def _policies(self) -> pd.DataFrame:
-        return self.policies.set_index(["codec", "setting"])
+        """A row for each codec, of a policy that predicts its tokens apart."""
+        apart = self.policies[(self.policies.heads == "apart") & (self.policies.codec != REGRESSION.codec)]
+        return apart.drop_duplicates(["codec", "setting"]).set_index(["codec", "setting"])
+
+    def rules(self, codec: PredictedCodec) -> list[str]:
+        """By which its predictions were decoded, the simplest first."""
+        place = (OWN, self.layers(codec), self.most, "test")
+        return [rule for rule in (*RULES, *JOINT_RULES) if (*codec, rule, *place) in self._grouped]
 
     @cached_property
     def _grouped(self) -> dict[tuple[Any, ...], pd.DataFrame]:
@@ -143,17 +159,24 @@ class PolicyEvidence:
         return self.error(codec, CODEC)
 
     def validation_mse(self, codec: PredictedCodec, rule: str, layers: int | None = None) -> float:
-        """By which choices are made."""
+        """By which choices are made: the mean over seeds."""
+        return float(np.mean(self.validation_by_seed(codec, rule, layers)))
+
+    def validation_by_seed(self, codec: PredictedCodec, rule: str, layers: int | None = None) -> list[float]:
         values, weights = values_of(self._of(codec, rule, layers=layers, part="validation"), "mse")
-        return float((values @ weights / weights.sum()).mean())
+        return [float(value) for value in values @ weights / weights.sum()]
 
     def best_rule(self, codec: PredictedCodec) -> str:
         """The rule of least validation MSE; of equal ones the simplest."""
-        return min(RULES, key=lambda rule: self.validation_mse(codec, rule))
+        return min(self.rules(codec), key=lambda rule: self.validation_mse(codec, rule))
 
     def layers_to_keep(self, codec: PredictedCodec, rule: str = "") -> int:
-        """The fewest first layers whose validation MSE, predicted and decoded by a rule, is within 5 % of the least."""
+        """The fewest first layers whose validation MSE, predicted and decoded by a rule, is within 5 % of the least;
+        all of them where they are predicted together.
+        """
         rule = rule or self.best_rule(codec)
+        if rule in JOINT_RULES:
+            return self.layers(codec)
         found = [self.validation_mse(codec, rule, count + 1) for count in range(self.layers(codec))]
         return next(k + 1 for k, mse in enumerate(found) if mse <= min(found) * (1 + SAME_WITHIN))
 

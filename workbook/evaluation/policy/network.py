@@ -19,13 +19,16 @@ from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
 from workbook.data.episodes import Episode
 
-Rule = Literal["parallel_argmax", "autoregressive", "soft"]
+Rule = Literal["parallel_argmax", "autoregressive", "soft", "joint_argmax", "joint_soft"]
 RULES: tuple[Rule, ...] = ("parallel_argmax", "autoregressive", "soft")
 TOKEN_RULES: tuple[Rule, ...] = RULES[:2]  # soft decoding gives actions, and no tokens
+JOINT_RULES: tuple[Rule, ...] = ("joint_argmax", "joint_soft")  # of one softmax a latent, where its codes are nested
 FEATURES = 256
 FEWEST_FEATURES = 16  # of a group
 HEAD_WEIGHTS = 52_000
 AVERAGED_EVERY = 5  # batches
+FEW_VALUES = 16
+RANK = 16  # numbers that say how likely each of many values is
 HEAD_WIDTHS = (8, 512)  # hidden units of a head, at least and at most
 
 
@@ -82,7 +85,8 @@ class TokenPolicy(nn.Module):
     """A trunk and, for each layer of tokens, one head without and one with knowledge of the layers before it.
 
     Both kinds of heads stand on one trunk, so that decode rules differ in nothing else. Layer 0 has one head, for
-    there is nothing before it.
+    there is nothing before it. hidden: units of every head, None for as many as share out `head_weights`; chained:
+    whether there are heads with that knowledge.
     """
 
     def __init__(
@@ -93,15 +97,18 @@ class TokenPolicy(nn.Module):
         width: int,
         head_weights: int = HEAD_WEIGHTS,
         features: int = FEATURES,
+        hidden: int | None = None,
+        chained: bool = True,
     ) -> None:
         super().__init__()
-        self.groups, self.sizes = groups, tuple(sizes)
+        self.groups, self.sizes, self.chained = groups, tuple(sizes), chained
         features = max(features // groups, FEWEST_FEATURES)
         self.trunk = trunk(inputs, width, groups * features)
         before = np.concatenate([[0], np.cumsum([places for places, _ in sizes])])
         heads = [(features, size) for size in sizes]
-        heads += [(features + int(known), size) for known, size in zip(before[1:], sizes[1:], strict=False)]
-        hidden = head_width(heads, head_weights)
+        if chained:
+            heads += [(features + int(known), size) for known, size in zip(before[1:], sizes[1:], strict=False)]
+        self.hidden = hidden = hidden or head_width(heads, head_weights)
         self.alone = nn.ModuleList(head_of(known, size, hidden) for known, size in heads[: len(sizes)])
         self.given = nn.ModuleList(head_of(known, size, hidden) for known, size in heads[len(sizes) :])
 
@@ -132,6 +139,71 @@ class TokenPolicy(nn.Module):
         return torch.stack(losses).mean()
 
 
+class ProbePolicy(TokenPolicy):
+    """As the offline probe trains it: every token counts the same, in whatever layer it stands.
+
+    Not chained it has one softmax a latent, over all values of nested codes together (`JointHead`). Of these a batch
+    counts every other step, drawn anew: neighbours are much alike, and the mean over batches is the same.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        groups: int,
+        sizes: Sequence[tuple[int, int]],
+        width: int,
+        hidden: int,
+        features: int = FEATURES,
+        chained: bool = True,
+    ) -> None:
+        super().__init__(inputs, groups, sizes, width, 0, features, hidden, chained)
+        if not chained:
+            known = max(features // groups, FEWEST_FEATURES)
+            self.alone = nn.ModuleList(JointHead(known, size, hidden) for size in sizes)
+
+    def loss(self, inputs: Tensor, tokens: Sequence[Tensor]) -> Tensor:
+        """Cross-entropy in nats a token, the mean of what parallel heads say of a chunk and of what the chain does."""
+        features = self.features(inputs)
+        if not self.chained and self.groups > 1:
+            steps = torch.randperm(self.groups)[: self.groups // 2]
+            features, tokens = features[:, steps], [each[:, steps] for each in tokens]
+        heads = [_summed(self.logits_alone(features, layer), target) for layer, target in enumerate(tokens)]
+        chain = heads
+        if self.chained:
+            given = [_summed(self.logits_given(features, tokens[:k]), tokens[k]) for k in range(1, len(tokens))]
+            chain = [heads[0], *given]
+        return torch.stack([*heads, *chain]).sum() / (2 * sum(each.numel() for each in tokens))
+
+
+def _summed(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in nats, the sum over tokens: logits (..., L), target (...).
+
+    Of few values torch is ten times as quick along the first dimension as along the last.
+    """
+    flat, wanted = logits.flatten(0, -2), target.flatten().long()
+    if flat.shape[-1] > FEW_VALUES:
+        return cross_entropy(flat, wanted, reduction="sum")
+    return cross_entropy(flat.t().contiguous()[None], wanted[None], reduction="sum")
+
+
+class JointHead(nn.Module):
+    """A head to many values of each place, as a product of few numbers a place with an embedding of the values that all
+    places share: a matrix to hundreds of values for each would cost more than all else together.
+    """
+
+    def __init__(self, inputs: int, size: tuple[int, int], hidden: int) -> None:
+        super().__init__()
+        places, values = size
+        self.places = places
+        self.numbers = head_of(inputs, (places, RANK), hidden)
+        self.embedding = nn.Linear(RANK, values, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., features) -> (..., S * L)"""
+        numbers = self.numbers(features).unflatten(-1, (self.places, RANK))
+        return self.embedding(numbers).flatten(-2)
+
+
 class RegressionPolicy(nn.Module):
     """The same trunk with a head of the same kind to the normalised actions (N, C * A): no codec, the reference.
 
@@ -146,11 +218,13 @@ class RegressionPolicy(nn.Module):
         head_weights: int = HEAD_WEIGHTS,
         features: int = FEATURES,
         absolute: bool = False,
+        hidden: int | None = None,
     ) -> None:
         super().__init__()
         self.absolute = absolute
         head = (features, (outputs, 1))
-        self.net = nn.Sequential(trunk(inputs, width, features), head_of(*head, head_width([head], head_weights)))
+        self.hidden = hidden = hidden or head_width([head], head_weights)
+        self.net = nn.Sequential(trunk(inputs, width, features), head_of(*head, hidden))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.net(inputs)
@@ -270,21 +344,48 @@ class Prediction:
 def predict(
     model: TokenPolicy, inputs: Tensor, truth: Sequence[np.ndarray]
 ) -> tuple[dict[str, Prediction], list[Array]]:
-    """Both rules that give tokens, and the probabilities (N, G, S, L) of parallel heads for soft decoding."""
+    """Both rules that give tokens, and the probabilities (N, G, S, L) of parallel heads for soft decoding.
+
+    Without heads that are given layers before theirs there is the parallel rule alone.
+    """
     features = model.features(inputs)
     targets = [torch.from_numpy(layer) for layer in truth]
     alone = [model.logits_alone(features, layer).log_softmax(-1) for layer in range(len(targets))]
     parallel = Prediction(
         [each.argmax(-1).numpy() for each in alone], [_of_truth(e, t) for e, t in zip(alone, targets, strict=True)]
     )
-    chosen: list[Tensor] = []
-    surprise = []
-    for layer, target in enumerate(targets):
-        surprise.append(_of_truth(model.logits_given(features, targets[:layer]).log_softmax(-1), target))
-        chosen.append(model.logits_given(features, chosen).argmax(-1))
-    autoregressive = Prediction([each.numpy() for each in chosen], surprise)
-    predictions = {"parallel_argmax": parallel, "autoregressive": autoregressive}
+    predictions = {"parallel_argmax": parallel}
+    if model.chained:
+        chosen: list[Tensor] = []
+        surprise = []
+        for layer, target in enumerate(targets):
+            surprise.append(_of_truth(model.logits_given(features, targets[:layer]).log_softmax(-1), target))
+            chosen.append(model.logits_given(features, chosen).argmax(-1))
+        predictions["autoregressive"] = Prediction([each.numpy() for each in chosen], surprise)
     return predictions, [each.exp().double().numpy() for each in alone]
+
+
+@torch.no_grad()
+def draw(model: TokenPolicy, inputs: Tensor, count: int, generator: torch.Generator) -> dict[str, list[list[Tensor]]]:
+    """Tokens (N, G, S) a layer, drawn `count` times from what parallel heads say, and from the chain of layers."""
+    features = model.features(inputs)
+    layers = range(len(model.sizes))
+    alone = [_drawn(model.logits_alone(features, layer), count, generator) for layer in layers]
+    found = {"parallel_argmax": [[layer[i] for layer in alone] for i in range(count)]}
+    if model.chained:
+        chains: list[list[Tensor]] = []
+        for i in range(count):
+            chains.append([alone[0][i]])
+            for layer in layers[1:]:
+                chains[i].append(_drawn(model.logits_given(features, chains[i][:layer]), 1, generator)[0])
+        found["autoregressive"] = chains
+    return found
+
+
+def _drawn(logits: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(N, G, S, L) -> (count, N, G, S)"""
+    flat = logits.softmax(-1).flatten(0, -2)
+    return torch.multinomial(flat, count, replacement=True, generator=generator).T.reshape(count, *logits.shape[:-1])
 
 
 def _of_truth(log_probabilities: Tensor, target: Tensor) -> Array:

@@ -1,7 +1,8 @@
 """How well a small policy predicts each codec's tokens, and what that is worth: the rows of `evidence`.
 
-The same network, budget and observations for every codec; errors are those of the decoded predicted action against
-the demonstrator's, with the demonstrator's own past before every chunk (open loop).
+The same network, training and observations for every codec; errors are those of the decoded predicted action against
+the demonstrator's, with the demonstrator's own past before every chunk (open loop). How long a policy trains, and how
+noisy what it sees is meanwhile, is chosen for each codec on the validation part.
 """
 
 from __future__ import annotations
@@ -12,48 +13,36 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from workbook.codecs.catalogue import COARSE_LAYERS, Entry, Fitting, Setting, catalogue
+from workbook.codecs.catalogue import Entry, Fitting, Setting, catalogue
 from workbook.codecs.protocol import Tokens, code_entropy
 from workbook.codecs.token_spaces import Codes, TokenSpace
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
-from workbook.data.dataset import Dataset
-from workbook.data.episodes import take_evenly
 from workbook.evaluation.layers import majority_share
 from workbook.evaluation.metrics import weight_of
 from workbook.evaluation.phase3 import other_moments
-from workbook.evaluation.policy.evidence import CODEC, GROUPED, OWN, REGRESSION, REGRESSION_RULE, PredictedCodec
-from workbook.evaluation.policy.network import (
-    HEAD_WEIGHTS,
-    TOKEN_RULES,
-    Observations,
-    PolicyConfig,
-    Prediction,
-    RegressionPolicy,
-    Standardiser,
-    TokenPolicy,
-    predict,
-    train_policy,
-)
+from workbook.evaluation.policy.distribution import LIKELIHOOD, SUM_ERRORS, chunk_errors, motion_bits, residual_std
+from workbook.evaluation.policy.evidence import CODEC, GROUPED, NAIVE, OWN, REGRESSION, PredictedCodec
+from workbook.evaluation.policy.network import JOINT_RULES, TOKEN_RULES, Prediction
+from workbook.evaluation.policy.training import NOISES, AnyPolicy, Kept, ProbeTraining, train_until_best
+from workbook.evaluation.policy.trial import PARTS, PolicyJob, Predictor, Shared, Target, Trial
 from workbook.evaluation.score import HeldOut
 
-FEW_EPISODES = 20  # the smaller training-set size
-DRAFT_WIDTH = 64  # of its trunk, half of the main model's
-DRAFT_SEEDS = 1000  # added to the seed of a draft model
-ERRORS = ("mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
+FEW_EPISODES = 20  # half, once and twice as many are the smaller training-set sizes of `full`
+EPISODE_ERRORS = ("mse", "motion_mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
+ERRORS = (*EPISODE_ERRORS, *SUM_ERRORS, LIKELIHOOD)
 WEIGHTS = tuple(dict.fromkeys(weight for name in ERRORS if (weight := weight_of(name))))
-PARTS = ("validation", "test")
 KEYS = (*GROUPED, "seed", "task", "episode")
+JOINT = {"parallel_argmax": JOINT_RULES[0], "soft": JOINT_RULES[1]}  # what rules of parallel heads are called there
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Parameters. policy_steps: batches; full: more codecs and training-set sizes, and four times the batches."""
+    """Parameters. policy_steps: batches at most; full: four times as many, more codecs, and training-set sizes."""
 
-    policy_steps: int = 400
+    policy_steps: int = ProbeTraining.steps
     full: bool = False
 
     def __post_init__(self) -> None:
@@ -61,56 +50,20 @@ class ProbeConfig:
             raise InputError(f"policy_steps is {self.policy_steps}; give at least 1")
 
     @property
-    def policy(self) -> PolicyConfig:
-        return PolicyConfig(steps=self.policy_steps * (4 if self.full else 1))
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """The tokens of one codec: a space for each seed, or one; readers: entry -> the same with its decoder."""
-
-    spaces: Sequence[TokenSpace]
-    readers: Mapping[str, Sequence[TokenSpace]]
-
-    def space(self, seed: int) -> TokenSpace:
-        return self.spaces[seed % len(self.spaces)]
-
-
-@dataclass(frozen=True)
-class PolicyJob:
-    """One policy to train, of a codec's tokens or a regression; draft: on the coarse layers alone."""
-
-    codec: PredictedCodec
-    training_set_size: int
-    seed: int
-    draft: bool = False
-
-    @property
-    def keys(self) -> dict[str, Any]:
-        return {**self.codec._asdict(), "training_set_size": self.training_set_size, "seed": self.seed}
-
-
-@dataclass(frozen=True, eq=False)
-class Shared:
-    """What every job needs."""
-
-    dataset: Dataset
-    config: PolicyConfig
-    tasks: tuple[str, ...]
-    targets: Mapping[PredictedCodec, Target]
-    held_out: Mapping[str, HeldOut]
+    def policy(self) -> ProbeTraining:
+        return ProbeTraining(steps=self.policy_steps * (4 if self.full else 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
     """What came of one policy: its rows, those of its tokens, the predicted tokens of the test part (N, G, S) by rule
-    and layer, and how many weights the network has.
+    and layer, and a row on the network.
     """
 
     rows: pd.DataFrame
     layers: pd.DataFrame
     tokens: Mapping[str, list[Codes]]
-    weights: int
+    network: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,33 +76,65 @@ class Probed:
 
 
 def probe(fitting: Fitting, config: ProbeConfig, on_progress: OnProgress) -> Probed:
-    """Train a policy for every codec that the catalogue has predicted, training-set size and seed."""
-    dataset, seeds = fitting.dataset, len(fitting.rfsq["scale"])
-    targets = predicted_codecs(replace(fitting, full=config.full))
-    tasks = tuple(sorted({episode.task for episode in dataset.part("train")}))
-    shared = Shared(dataset, config.policy, tasks, targets, {part: HeldOut.of(dataset, part) for part in PARTS})
-    sizes = training_set_sizes(len(dataset.part("train")), config)
-    jobs = [PolicyJob(codec, size, seed) for size in sizes for codec in (REGRESSION, *targets) for seed in range(seeds)]
-    drafted = [codec for codec in targets if Setting.parse(codec.setting).get("layers")]
-    drafts = [PolicyJob(codec, sizes[-1], seed, draft=True) for codec in drafted for seed in range(seeds)]
-    found = dict(
-        zip([*jobs, *drafts], run_jobs(_train, shared, [*jobs, *drafts], PROGRESS_STEPS, on_progress), strict=True)
-    )
-    rows = pd.concat([*(found[job].rows for job in jobs), _of_true_tokens(shared)], ignore_index=True)
+    """Train a policy for every codec that the catalogue has predicted, kind of heads, training-set size and seed.
+
+    Each kind learns with the noise that left less error on validation with the first seed and all train episodes.
+    """
+    shared, seeds = shared_by_jobs(fitting, config), len(fitting.rfsq["scale"])
+    sizes = training_set_sizes(len(shared.dataset.part("train")), config)
+    kinds = [Predictor(REGRESSION), *(kind for kind in shared.targets if kind.heads != "draft")]
+    drafted = [kind for kind in shared.targets if kind.heads == "draft"]
+    tried = [PolicyJob(kind, sizes[-1], 0, noise) for kind in kinds for noise in NOISES]
+    steps = [PROGRESS_STEPS * count for count in (len(tried), len(kinds) * (len(sizes) * seeds - 1))]
+    total = sum(steps) + PROGRESS_STEPS * len(drafted) * seeds
+    found = _run(shared, tried, lambda done, _: on_progress(done, total))
+    noise = {kind: _least_noise(kind, found) for kind in kinds}
+    jobs = [PolicyJob(kind, size, seed, noise[kind]) for size in sizes for kind in kinds for seed in range(seeds)]
+    drafts = [
+        PolicyJob(kind, sizes[-1], seed, noise[Predictor(kind.codec)]) for kind in drafted for seed in range(seeds)
+    ]
+    rest = [job for job in (*jobs, *drafts) if job not in found]
+    found |= _run(shared, rest, lambda done, _: on_progress(steps[0] + done, total))
+    rows = pd.concat([*(found[job].rows for job in jobs), of_true_tokens(shared)], ignore_index=True)
     others = other_moments(shared.held_out["test"])
+    networks = [{**found[job].network, "chosen": job in jobs} for job in dict.fromkeys((*tried, *jobs))]
     tables = {
         "policy_tokens": pd.concat([found[job].layers for job in jobs], ignore_index=True),
         "draft": pd.DataFrame([row for job in drafts for row in _agreement(job, found, others)]),
-        "networks": pd.DataFrame([
-            codec._asdict() | _size_of(target) | {"weights": found[PolicyJob(codec, sizes[-1], 0)].weights}
-            for codec, target in targets.items()
-        ]),
-    }  # fmt: skip
-    return Probed({"config": asdict(config.policy), "tasks": len(tasks), "seeds": seeds}, rows, tables)
+        "networks": pd.DataFrame(networks),
+    }
+    return Probed({"config": asdict(shared.config), "tasks": len(shared.tasks), "seeds": seeds}, rows, tables)
+
+
+def _run(shared: Shared, jobs: Sequence[PolicyJob], on_progress: OnProgress) -> dict[PolicyJob, Predicted]:
+    return dict(zip(jobs, run_jobs(_train, shared, jobs, PROGRESS_STEPS, on_progress), strict=True))
+
+
+def _least_noise(kind: Predictor, found: Mapping[PolicyJob, Predicted]) -> float:
+    """That of least validation error; of equal ones the first."""
+    tried = [job for job in found if job.predictor == kind]
+    return min(tried, key=lambda job: float(found[job].network["validation_mse"])).noise
+
+
+def shared_by_jobs(fitting: Fitting, config: ProbeConfig) -> Shared:
+    """The tokens of every kind of policy, in the order of the catalogue, and what policies are judged by.
+
+    One softmax a latent is for new tokens alone: naive ones are kept for the heads that there are.
+    """
+    dataset = fitting.dataset
+    targets: dict[Predictor, Target] = {}
+    for codec, target in predicted_codecs(replace(fitting, full=config.full)).items():
+        targets[Predictor(codec)] = target
+        joint = None if codec.codec == NAIVE else target.joint()
+        targets |= {Predictor(codec, "joint"): joint} if joint else {}
+        targets |= {Predictor(codec, "draft"): target} if Setting.parse(codec.setting).get("layers") else {}
+    tasks = tuple(sorted({episode.task for episode in dataset.part("train")}))
+    return Shared(dataset, config.policy, tasks, targets, {part: HeldOut.of(dataset, part) for part in PARTS})
 
 
 def training_set_sizes(train_episodes: int, config: ProbeConfig) -> tuple[int, ...]:
-    wanted = (FEW_EPISODES // 2, FEW_EPISODES, 2 * FEW_EPISODES) if config.full else (FEW_EPISODES,)
+    """Episodes; `full` compares fewer ones, too, for as many passes over them."""
+    wanted = (FEW_EPISODES // 2, FEW_EPISODES, 2 * FEW_EPISODES) if config.full else ()
     return (*(size for size in wanted if size < train_episodes), train_episodes)
 
 
@@ -170,96 +155,85 @@ def _spaces(entry: Entry, fitting: Fitting, setting: Setting) -> list[TokenSpace
     return [entry.space(codec, fitting.dataset.chunk_len) for codec in entry.codecs(fitting, setting)]
 
 
-def _size_of(target: Target) -> dict[str, int]:
-    space = target.spaces[0]
-    return {"layers": len(space.sizes), "tokens_per_chunk": space.groups * sum(places for places, _ in space.sizes)}
-
-
 def _train(shared: Shared, job: PolicyJob, progress_step: ProgressStep) -> Predicted:
     """Train one policy and let it predict the validation and the test chunks."""
-    dataset, config = shared.dataset, shared.config
-    length, normaliser = dataset.chunk_len, dataset.normaliser
-    train = Observations.of(
-        take_evenly(dataset.part("train"), job.training_set_size), shared.tasks, normaliser, length, min(2, length)
+    trial = Trial.of(shared, job)
+    policy = trial.new_policy()
+    on_step = in_progress_steps(trial.config.steps, progress_step)
+    kept = train_until_best(
+        policy, trial.inputs, trial.targets(), trial.config, job.noise, trial.seed, trial.validation_mse, on_step
     )
-    standardise = Standardiser.fit(train.inputs)
-    held_out = {part: Observations.of(dataset.part(part), shared.tasks, normaliser, length, length) for part in PARTS}
-    inputs = {part: standardise.apply(each.inputs) for part, each in held_out.items()}
-    on_step = in_progress_steps(config.steps, progress_step)
-    seed = job.seed + DRAFT_SEEDS * job.draft
-    torch.manual_seed(seed)
-    dimensions = train.inputs.shape[1]
-    if job.codec == REGRESSION:
-        regression = RegressionPolicy(dimensions, length * dataset.layout.dim, config.width)
-        targets = torch.from_numpy(normaliser.normalise(train.chunks)).float().flatten(1)
-        train_policy(regression, standardise.apply(train.inputs), [targets], config, job.seed, on_step)
-        return _predict_actions(shared, job, regression, inputs)
-    space = shared.targets[job.codec].space(job.seed)
-    sizes = space.sizes[:COARSE_LAYERS] if job.draft else space.sizes
-    width, weights = (DRAFT_WIDTH, HEAD_WEIGHTS // 2) if job.draft else (config.width, HEAD_WEIGHTS)
-    policy = TokenPolicy(dimensions, space.groups, sizes, width, weights)
-    tokens = [torch.from_numpy(layer) for layer in space.tokens(train.chunks)[: len(sizes)]]
-    train_policy(policy, standardise.apply(train.inputs), tokens, config, seed, on_step)
-    return _predict_tokens(shared, job, policy, inputs)
+    return predicted(trial, policy, kept)
 
 
-def _predict_actions(
-    shared: Shared, job: PolicyJob, policy: RegressionPolicy, inputs: Mapping[str, torch.Tensor]
-) -> Predicted:
-    normaliser, length = shared.dataset.normaliser, shared.dataset.chunk_len
-    frames = []
-    for part in PARTS:
-        with torch.no_grad():
-            predicted = policy(inputs[part]).double().numpy().reshape(len(inputs[part]), length, -1)
-        frames.append(_rows(shared, job, part, normaliser.denormalise(predicted), REGRESSION_RULE, 0))
-    return Predicted(pd.concat(frames), pd.DataFrame(), {}, _weights(policy))
-
-
-def _predict_tokens(
-    shared: Shared, job: PolicyJob, policy: TokenPolicy, inputs: Mapping[str, torch.Tensor]
-) -> Predicted:
-    target = shared.targets[job.codec]
-    space = target.space(job.seed)
-    layers = len(policy.sizes)
+def predicted(trial: Trial, policy: AnyPolicy, kept: Kept) -> Predicted:
+    """What a trained policy makes of the held-out parts."""
+    job, draft = trial.job, trial.heads == "draft"
+    readers = [] if draft else [*trial.own_readers(), *trial.other_readers()]
+    decoded = {part: trial.decoded(policy, part, readers, draws=part == "test" and not draft) for part in PARTS}
     frames = [pd.DataFrame()]
-    for part in PARTS:
-        truth = space.tokens(shared.held_out[part].chunks.actions)[:layers]
-        predictions, probabilities = predict(policy, inputs[part], truth)
-        if job.draft:
-            continue
-        shown = [(space, OWN, count, count == layers) for count in range(1, layers + 1)]
-        shown += [(others[job.seed % len(others)], name, layers, True) for name, others in target.readers.items()]
-        for decodes, decoder, count, whole in shown:
-            actions = {rule: decodes.decode(each.tokens[:count]) for rule, each in predictions.items()}
-            actions["soft"] = decodes.expected(probabilities[:count])
-            frames += [_rows(shared, job, part, a, rule, count, decoder, whole) for rule, a in actions.items()]
-    of_layers = pd.DataFrame([row for rule in TOKEN_RULES for row in _of_layers(rule, predictions[rule], truth)])
+    for part, each in decoded.items():
+        for (rule, decoder, layers), actions in each.actions.items():
+            keys = {
+                **job.keys, "rule": _named(trial, rule), "decoder": decoder,
+                "layers": trial.shared.layers(job.predictor.codec) if layers == len(trial.sizes) else layers,
+            }  # fmt: skip
+            more: tuple[Array, Array] | None = None
+            if part == "test" and layers == len(trial.sizes):
+                drawn = each.drawn.get((TOKEN_RULES[0] if rule == "soft" else rule, decoder), actions[None])
+                more = drawn, decoded["validation"].actions[rule, decoder, layers]
+            frames.append(_rows(trial.shared, part, keys, actions, more))
+    predictions = decoded["test"].predictions
+    of_layers = [
+        row for rule, each in predictions.items() for row in _of_layers(_named(trial, rule), each, trial.truth["test"])
+    ]
     tokens = {rule: prediction.tokens for rule, prediction in predictions.items()}
-    return Predicted(pd.concat(frames), of_layers.assign(**job.keys), tokens, _weights(policy))
+    return Predicted(
+        pd.concat(frames), pd.DataFrame(of_layers).assign(**job.keys), tokens, _network(trial, policy, kept)
+    )
 
 
-def _weights(policy: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in policy.parameters())
+def _named(trial: Trial, rule: str) -> str:
+    return JOINT[rule] if trial.heads == "joint" else rule
+
+
+def _network(trial: Trial, policy: AnyPolicy, kept: Kept) -> dict[str, Any]:
+    places = sum(count for count, _ in trial.sizes)
+    return {
+        **trial.job.keys, "heads": trial.heads, "noise": trial.job.noise, "steps": kept.steps,
+        "validation_mse": kept.error, "layers": len(trial.sizes),
+        "tokens_per_chunk": places * (trial.space.groups if trial.space else 0), "head_width": policy.hidden,
+        "weights": sum(parameter.numel() for parameter in policy.parameters()),
+    }  # fmt: skip
 
 
 def _rows(
-    shared: Shared, job: PolicyJob, part: str, actions: Array, rule: str, layers: int, decoder: str = OWN,
-    whole: bool = True,
-) -> pd.DataFrame:  # fmt: skip
-    """whole: all layers are decoded, so that the test part's errors of every kind are of interest."""
-    keys = job.keys | {"rule": rule, "decoder": decoder, "layers": layers}
-    errors = ERRORS if whole and part == "test" else ERRORS[:1]
-    return shared.held_out[part].rows(actions).assign(**keys)[[*KEYS, *errors, *WEIGHTS]]
+    shared: Shared, part: str, keys: Mapping[str, Any], actions: Array, more: tuple[Array, Array] | None = None
+) -> pd.DataFrame:
+    """more: draws from the policy's distribution, and its actions of the validation part, where all layers are decoded,
+    so that errors of every kind are of interest.
+    """
+    held_out, layout = shared.held_out[part], shared.dataset.layout
+    rows = held_out.rows(actions).assign(**keys)
+    if more is None:
+        return rows.reindex(columns=[*KEYS, "mse", *WEIGHTS])
+    drawn, of_validation = more
+    normaliser, chunks = shared.dataset.normaliser, held_out.chunks
+    std = residual_std(shared.held_out["validation"].chunks, normaliser, of_validation)
+    rows[LIKELIHOOD] = motion_bits(chunks, layout, normaliser, actions, std)
+    return pd.concat([rows, chunk_errors(chunks, layout, actions, drawn)], axis=1)[[*KEYS, *ERRORS, *WEIGHTS]]
 
 
-def _of_true_tokens(shared: Shared) -> pd.DataFrame:
+def of_true_tokens(shared: Shared) -> pd.DataFrame:
     """What each codec makes of the test part's own tokens: the error that no policy can better."""
     chunks = shared.held_out["test"].chunks.actions
     frames = []
-    for codec, target in shared.targets.items():
-        for seed, space in enumerate(target.spaces):
-            decoded, layers = space.decode(space.tokens(chunks)), len(space.sizes)
-            frames.append(_rows(shared, PolicyJob(codec, 0, seed), "test", decoded, CODEC, layers, whole=False))
+    for kind, target in shared.targets.items():
+        if kind.heads == "apart":
+            for seed, space in enumerate(target.spaces):
+                keys = PolicyJob(kind, 0, seed, 0.0).keys
+                keys |= {"rule": CODEC, "decoder": OWN, "layers": len(space.sizes)}
+                frames.append(_rows(shared, "test", keys, space.decode(space.tokens(chunks))))
     return pd.concat(frames)
 
 
@@ -287,10 +261,11 @@ def _entropy(tokens: Codes) -> float:
 
 def _agreement(draft: PolicyJob, found: Mapping[PolicyJob, Predicted], others: Codes) -> list[dict[str, Any]]:
     """Rows of one draft model beside the main one of its seed; others: for each chunk another moment's."""
-    main = found[replace(draft, draft=False)].tokens
+    codec = draft.predictor.codec
+    main = found[replace(draft, predictor=Predictor(codec))].tokens
     return [
         {
-            **draft.codec._asdict(), "rule": rule, "seed": draft.seed, "layer": layer,
+            **codec._asdict(), "rule": rule, "seed": draft.seed, "layer": layer,
             "agreement": float(np.mean(a == b)), "agreement_other": float(np.mean(a[others] == b)),
         }
         for rule in TOKEN_RULES

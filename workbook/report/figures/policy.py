@@ -7,20 +7,21 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from workbook.codecs.catalogue import catalogue
+from workbook.common.intervals import Estimate
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.evidence import FIXED_SCALE, PolicyEvidence
-from workbook.evaluation.policy.network import RULES, TOKEN_RULES
+from workbook.evaluation.policy.network import JOINT_RULES, RULES, TOKEN_RULES
 from workbook.report.figures.style import Plot, canvas
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 
-MARKERS = {"parallel_argmax": "o", "autoregressive": "s", "soft": "D"}
+MARKERS = {"parallel_argmax": "o", "autoregressive": "s", "soft": "D", "joint_argmax": "^", "joint_soft": "v"}
 
 
 def policies(run: Evidence) -> Plot:
     """Error of the decoded predicted action by codec and decode rule, for each training-set size."""
     said, policy = words("policy"), run.policy
-    titles = [title(*codec) for codec in policy.codecs]
+    titles = [said.regression, *(title(*codec) for codec in policy.codecs)]
     sizes = policy.training_set_sizes
     with canvas(1, len(sizes), height=3.8, sharey=True) as c:
         for axis, size in zip(c.axes, sizes, strict=True):
@@ -32,28 +33,29 @@ def policies(run: Evidence) -> Plot:
         c.axes[0].set_ylabel(said.mse_axis)
         legend = [
             Line2D([], [], color="0.3", linestyle="", marker=MARKERS[rule], label=said.rule_labels[rule])
-            for rule in RULES
+            for rule in (*RULES, *JOINT_RULES)
+            if any(rule in policy.rules(codec) for codec in policy.codecs)
         ]
         c.axes[0].legend(handles=legend, fontsize=8, loc="lower right")
         c.title = said.policies_title(policy.contrasts()["fixed_scale_for_naive"].mean)
-        values = [(text, policy.best_error(codec).mean) for text, codec in zip(titles, policy.codecs, strict=True)]
-        c.description = said.policies_description(values)
+        values = [(title(*codec), policy.best_error(codec).mean) for codec in policy.codecs]
+        c.description = said.policies_description(policy.regression().mean, values)
         return c.finish()
 
 
 def _errors(axis: Axes, policy: PolicyEvidence, size: int) -> None:
-    for i, codec in enumerate(policy.codecs):
-        for j, rule in enumerate(RULES):
-            if policy.layers(codec) == 1 and rule == "autoregressive":
-                continue  # the same as a parallel argmax
-            mse = policy.error(codec, rule, size)
-            mean, ends = mse.mean or 0.0, (mse.low, mse.high)
-            spread = None if None in ends else [[abs(end - mean)] for end in ends if end is not None]
-            axis.errorbar(
-                [i + (j - 1) * 0.2], [mean], yerr=spread, fmt=MARKERS[rule], capsize=3,
-                color=catalogue()[codec.codec].colour,
-            )  # fmt: skip
+    _point(axis, 0, policy.regression(size), "*", "black")
+    for i, codec in enumerate(policy.codecs, start=1):
+        for j, rule in enumerate(policy.told_rules(codec)):
+            colour = catalogue()[codec.codec].colour
+            _point(axis, i + (j - 1) * 0.15, policy.error(codec, rule, size), MARKERS[rule], colour)
     axis.axhline(policy.regression(size).mean or 0.0, color="black", linewidth=1, linestyle=":")
+
+
+def _point(axis: Axes, at: float, mse: Estimate, marker: str, colour: str) -> None:
+    mean, ends = mse.mean or 0.0, (mse.low, mse.high)
+    spread = None if None in ends else [[abs(end - mean)] for end in ends if end is not None]
+    axis.errorbar([at], [mean], yerr=spread, fmt=marker, capsize=3, color=colour)
 
 
 def accuracies(run: Evidence) -> Plot:

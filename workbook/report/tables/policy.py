@@ -7,8 +7,8 @@ from html import escape
 from workbook.common.numbers import number
 from workbook.common.table import Badge, Html, Table
 from workbook.evaluation.evidence import Evidence
-from workbook.evaluation.policy.evidence import OWN, SAME_WITHIN, PolicyEvidence, PredictedCodec
-from workbook.evaluation.policy.network import RULES, TOKEN_RULES
+from workbook.evaluation.policy.evidence import NAIVE, OWN, REGRESSION, SAME_WITHIN, PolicyEvidence, PredictedCodec
+from workbook.evaluation.policy.network import JOINT_RULES, RULES, TOKEN_RULES
 from workbook.report.tables.verdict import not_evidence
 from workbook.report.text import words
 from workbook.report.text.codecs import title
@@ -54,10 +54,44 @@ def options_table(run: Evidence) -> Table:
     return Table(said.options_header, rows)
 
 
+def _measured(policy: PolicyEvidence) -> list[str]:
+    """Errors of which the data have something."""
+    return [metric for metric in words("policy").errors if policy.regression(metric=metric).mean is not None]
+
+
+def summary_table(run: Evidence) -> Table:
+    """The policy without tokens, and each codec's at its best rule."""
+    said, policy, metrics = words("policy"), run.policy, _measured(run.policy)
+    difference, naive = words("phrases").difference, policy.of(NAIVE)
+    figures = [policy.regression(metric=metric) for metric in metrics]
+    rows = [[said.regression, NONE, difference(policy.contrasts()["regression_for_naive"]), *_cells(figures)]]
+    for codec in policy.codecs:
+        rule = policy.best_rule(codec)
+        gain = NONE if codec == naive else difference(policy.less(naive, policy.best_rule(naive), codec, rule))
+        figures = [policy.error(codec, rule, metric=metric) for metric in metrics]
+        rows.append([title(*codec), said.rule_labels[rule], gain, *_cells(figures)])
+    return Table([*said.summary_header, *(said.errors[metric] for metric in metrics)], rows, said.summary_note)
+
+
+def network_table(run: Evidence) -> Table:
+    """How long each kind of policy was trained, with what noise, and how large it is."""
+    said, policy = words("policy"), run.policy
+    kept = policy.policies[policy.policies.chosen & (policy.policies.training_set_size == policy.most)]
+    rows = []
+    for (codec, setting, heads), networks in kept.groupby(["codec", "setting", "heads"], sort=False):
+        first = networks.iloc[0]
+        rows.append([
+            said.regression if codec == REGRESSION.codec else title(codec, setting),
+            NONE if codec == REGRESSION.codec else said.heads[heads], f"{first.noise:g}",
+            ", ".join(f"{steps:,}" for steps in networks.steps), number(float(networks.validation_mse.mean())),
+            f"{first.head_width}", f"{first.weights:,}",
+        ])  # fmt: skip
+    return Table(said.network_header, rows, said.network_note(policy.config))
+
+
 def policy_table(run: Evidence) -> Table:
     """Error of decoded predicted actions: training-set size, codec, decode rule."""
-    said, policy = words("policy"), run.policy
-    metrics = [metric for metric in said.errors if policy.regression(metric=metric).mean is not None]
+    said, policy, metrics = words("policy"), run.policy, _measured(run.policy)
     rows = []
     for size in policy.training_set_sizes:
         figures = [policy.regression(size, metric) for metric in metrics]
@@ -67,18 +101,17 @@ def policy_table(run: Evidence) -> Table:
                 figures = [policy.error(codec, rule, size, decoder=decoder, metric=metric) for metric in metrics]
                 by = "" if decoder == OWN else f", {said.readers.get(decoder) or title(decoder)}"
                 bits = NONE
-                if decoder == OWN and rule in TOKEN_RULES:
+                if decoder == OWN and rule in (*TOKEN_RULES, JOINT_RULES[0]):
                     bits = f"{sum(policy.of_layers(codec, 'cross_entropy_bits', rule, size)):,.0f}"
                 rows.append([f"{size}", title(*codec), said.rules[rule] + by, *_cells(figures), bits])
     header = [*said.policy_header, *(said.errors[metric] for metric in metrics), said.cross_entropy]
-    weights = [(title(*codec), policy.weights(codec)) for codec in policy.codecs]
-    return Table(header, rows, said.policy_note(policy.seeds, weights))
+    return Table(header, rows, said.policy_note(policy.seeds))
 
 
 def _told(policy: PolicyEvidence, codec: PredictedCodec) -> list[tuple[str, str]]:
-    """Rules and decoders; of a single layer parallel argmax and autoregressive are the same."""
-    rules = [rule for rule in RULES if policy.layers(codec) > 1 or rule != "autoregressive"]
-    return [(rule, decoder) for decoder in policy.decoders(codec) for rule in rules]
+    """Rules and decoders; what else reads the tokens reads those of heads apart."""
+    rules = policy.told_rules(codec)
+    return [(rule, own) for own in policy.decoders(codec) for rule in rules if own == OWN or rule in RULES]
 
 
 def _cells(figures: list) -> list[str]:
