@@ -49,6 +49,37 @@ def scores(found: Comparison) -> Scores:
     return Scores(found.scores)
 
 
+class TestCosts:
+    def test_what_tokens_cost_is_told_of_every_codec_and_seed(self, found: Comparison, scores: Scores) -> None:
+        costs = found.tables["token_costs"]
+        assert list(costs.codec.unique()) == [entry.name for entry in ENTRIES]
+        assert not costs.duplicated(["codec", "setting", "seed"]).any()
+        assert (costs.groupby(["codec", "setting"]).seed.nunique()["naive"] == 2).all()
+        assert (costs.words <= costs.tokens).to_numpy()[costs.codec != "layernorm_sent"].all()
+        for row in costs.itertuples():
+            if scores.has(row.codec, row.setting):
+                assert row.mse == pytest.approx(
+                    np.average(*of_seed(scores.of(row.codec, row.setting), row.seed)), rel=1e-6
+                )
+
+    def test_fast_style_tokens_stand_beside_what_is_predicted(self, found: Comparison) -> None:
+        rows = found.tables["against_fast"]
+        assert set(rows[rows.side == "codec"].codec) == {
+            "naive",
+            "fixed_scale",
+            "bins",
+            "klt_rfsq_fixed",
+            "klt_rfsq_variable",
+        }
+        assert {"codec", "bits", "words"} == set(rows.side)
+
+
+def of_seed(rows: pd.DataFrame, seed: int) -> tuple[pd.Series, None, pd.Series]:
+    """Values, axis and weights."""
+    rows = rows[rows.seed == seed]
+    return rows.mse, None, rows.steps
+
+
 class TestScores:
     def test_every_codec_is_there_at_every_setting(self, scores: Scores) -> None:
         rows = scores.rows[scores.rows.decoding == TOKENS]

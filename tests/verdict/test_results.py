@@ -104,7 +104,7 @@ class TestFile:
     def test_holds_what_was_decided(self, out: OutputFolder) -> None:
         run = write_run(out)
         found = written(run)
-        assert found["schema"] == 3
+        assert found["schema"] == 4
         assert found["verdict"]["word"] == "FAIL"
         assert found["verdict"]["parts"] == [
             {"key": "layernorm", "word": "FAIL"},

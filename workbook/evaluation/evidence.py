@@ -28,7 +28,7 @@ from workbook.evaluation.policy.network import PolicyConfig
 from workbook.evaluation.replay.evidence import Replays
 from workbook.evaluation.score import Scores
 
-SCHEMA = 3  # of results.json and of the tables beside it
+SCHEMA = 4  # of results.json and of the tables beside it
 
 
 class Evidence:
