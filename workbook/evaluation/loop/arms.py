@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from workbook.codecs.catalogue import COARSE_LAYERS, Entry, Fitting, Setting, catalogue
-from workbook.codecs.token_spaces import TokenSpace
+from workbook.codecs.token_spaces import Codes, TokenSpace
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
 from workbook.evaluation.policy.evidence import FIXED_SCALE, OWN
-from workbook.evaluation.policy.network import RULES, RegressionPolicy, Standardiser, TokenPolicy
+from workbook.evaluation.policy.network import RULES, Standardiser, TokenPolicy
 
 Kind = Literal["regression", "tokens", "phase2"]
 REGRESSION = "regression"
@@ -108,18 +108,44 @@ class Actor:
     @torch.no_grad()
     def act(self, inputs: Array) -> Array:
         """(N, D) of what is seen -> (N, C, A) actions in controller units."""
-        seen = self.standardise.apply(inputs)
-        first = self.networks[0]
-        if isinstance(first, RegressionPolicy):
-            return self._regressed(first(seen))
+        if self.rule == DIRECT:
+            return self._regressed(self.networks[0](self.standardise.apply(inputs)))
         assert self.space is not None
+        tokens = self.tokens(inputs)
+        if tokens is not None:
+            return self.space.decode(tokens)
+        return self.space.expected([each.softmax(-1).double().numpy() for each in self._weighed(inputs)])
+
+    @torch.no_grad()
+    def tokens(self, inputs: Array) -> list[Codes] | None:
+        """(N, D) of what is seen -> the tokens to decode, (N, G, S) a layer; None where the rule chooses none."""
+        seen, first = self.standardise.apply(inputs), self.networks[0]
+        if self.rule == PHASE2_ARGMAX:
+            return [each.argmax(-1).numpy() for each in self.networks[1](seen, self.draft(inputs))]
+        if self.rule not in (ARGMAX, BY_LAYER):
+            return None
+        assert isinstance(first, TokenPolicy)
+        features, chosen = first.features(seen), list[Tensor]()
+        for layer in range(len(first.sizes)):
+            by_layer = self.rule == BY_LAYER
+            logits = first.logits_given(features, chosen) if by_layer else first.logits_alone(features, layer)
+            chosen.append(logits.argmax(-1))
+        return [each.numpy() for each in chosen]
+
+    @torch.no_grad()
+    def draft(self, inputs: Array) -> list[Tensor]:
+        """(N, D) of what is seen -> coarse tokens of Phase 2's draft, (N, G, S) a layer."""
+        return [each.argmax(-1) for each in self.networks[0](self.standardise.apply(inputs))]
+
+    def _weighed(self, inputs: Array) -> list[Tensor]:
+        """Logits by which the expected value weighs tokens: (N, G, S, L) a layer."""
+        seen, first = self.standardise.apply(inputs), self.networks[0]
         if isinstance(first, TokenPolicy):
-            return self._of_tokens(self.space, first, first.features(seen))
+            features = first.features(seen)
+            return [first.logits_alone(features, layer) for layer in range(len(first.sizes))]
         draft = first(seen)
         main = self.networks[1](seen, [each.argmax(-1) for each in draft])
-        if self.rule == PHASE2_ARGMAX:
-            return self.space.decode([each.argmax(-1).numpy() for each in main])
-        return self.space.expected(_probabilities([*draft, *main[len(draft) :]]))
+        return [*draft, *main[len(draft) :]]
 
     def _regressed(self, predicted: Tensor) -> Array:
         normalised = predicted.double().numpy().reshape(len(predicted), self.chunk_len, -1)
@@ -127,19 +153,3 @@ class Actor:
         if self.space is None:
             return actions
         return self.space.decode(self.space.tokens(np.clip(actions, self.normaliser.low, self.normaliser.high)))
-
-    def _of_tokens(self, space: TokenSpace, policy: TokenPolicy, features: Tensor) -> Array:
-        layers = range(len(policy.sizes))
-        if self.rule == BY_LAYER:
-            chosen: list[Tensor] = []
-            for _ in layers:
-                chosen.append(policy.logits_given(features, chosen).argmax(-1))
-            return space.decode([each.numpy() for each in chosen])
-        alone = [policy.logits_alone(features, layer) for layer in layers]
-        if self.rule == ARGMAX:
-            return space.decode([each.argmax(-1).numpy() for each in alone])
-        return space.expected(_probabilities(alone))
-
-
-def _probabilities(logits: Sequence[Tensor]) -> list[Array]:
-    return [each.softmax(-1).double().numpy() for each in logits]

@@ -18,9 +18,12 @@ from workbook.codecs.catalogue import Fitting
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, run_jobs
 from workbook.data.dataset import Dataset
+from workbook.data.layout import ActionLayout
 from workbook.evaluation.loop.arms import Actor, Arm, arms_of
 from workbook.evaluation.loop.demonstrations import STRIDE, chosen, record, task_files, windows
 from workbook.evaluation.loop.episodes import held_out_starts, play_all
+from workbook.evaluation.loop.evidence import TABLES
+from workbook.evaluation.loop.offline import acceptance, measure
 from workbook.evaluation.loop.train import Job, Shared, key_of, train_job, trained_actor
 from workbook.evaluation.policy.network import PolicyConfig
 from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
@@ -60,7 +63,7 @@ class LoopConfig:
 @dataclass(frozen=True, eq=False)
 class LoopStage:
     """values: what is no row; 'not_run' is why nothing was played, '' where it was. tables: `policies`, by episode, and
-    `loop_policies`, by arm and seed.
+    others of `evidence.TABLES`, by arm and seed, or by layer of a draft.
     """
 
     values: dict[str, Any]
@@ -122,9 +125,12 @@ def play_policies(
         "policy": asdict(config.policy),
         "versions": versions(),
         "kernels": kernels(),
+        "part": "validation" if seen["validation"] else "train",
         "seconds": time.monotonic() - started,
     }
-    return LoopStage(values, {"policies": rows, "loop_policies": _of_policies(shared, actors)})
+    policies, offline = _of_policies(shared, actors, dataset.layout)
+    drafts = acceptance(actors, shared.validation.inputs, len(short))
+    return LoopStage(values, dict(zip(TABLES, (rows, policies, offline, drafts), strict=True)))
 
 
 def _by_length(dataset: Dataset, tasks: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -138,13 +144,16 @@ def _by_length(dataset: Dataset, tasks: Mapping[str, str]) -> tuple[list[str], l
     return short, [task for task in tasks if task not in short]
 
 
-def _of_policies(shared: Shared, actors: Mapping[tuple[Arm, int], Actor]) -> pd.DataFrame:
-    """Of every arm and seed the error on validation chunks, by which rules are chosen, and the size of its networks."""
-    truth = shared.normaliser.normalise(shared.validation.chunks)
-    rows = []
+def _of_policies(
+    shared: Shared, actors: Mapping[tuple[Arm, int], Actor], layout: ActionLayout
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of every arm and seed the error on validation chunks, by which rules are chosen, and the size of its networks;
+    and all figures that need no simulator.
+    """
+    rows, offline = [], []
     for (arm, seed), actor in actors.items():
-        predicted = shared.normaliser.normalise(actor.act(shared.validation.inputs))
+        keys, figures = {**arm.keys, "seed": seed}, measure(actor, shared.validation, layout)
         weights = sum(parameter.numel() for network in actor.networks for parameter in network.parameters())
-        error = float(((predicted - truth) ** 2).mean())
-        rows.append({**arm.keys, "seed": seed, "validation_mse": error, "weights": weights})
-    return pd.DataFrame(rows)
+        rows.append({**keys, "validation_mse": figures["mse"], "weights": weights})
+        offline.append(keys | figures)
+    return pd.DataFrame(rows), pd.DataFrame(offline)
