@@ -151,7 +151,7 @@ def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: 
     pd.testing.assert_frame_equal(run.replays.rows, played.tables["replays"], check_dtype=False)
     assert run.results["verdict"]["parts"][-1] == {"key": "success", "word": "NOT SHOWN"}  # one episode shows nothing
     assert run.results["provenance"]["parameters"]["replay"] == {"replay_episodes": 1, "replay_seeds": 1}
-    assert run.results["provenance"]["parameters"]["loop"] == FEW_POLICIES
+    assert run.results["provenance"]["parameters"]["loop"] == {**FEW_POLICIES, "full": False}
     assert [one["pairs"] for one in run.results["loop"]] == [1] * len(run.results["loop"])
     assert run.results["recommendation"]["evidence"] == "probe"  # one pair decides nothing
 

@@ -146,7 +146,8 @@ class Entry:
     `analysed` in 04_residual_analysis, `played` in the simulator; small policies predict the tokens of `predicted`
     ones, which `space` lays out for them. reads: the codec whose tokens it decodes in that one's stead (option B);
     where it has a `space`, those that a policy predicts, too. Policies in the loop decode the tokens of the first
-    `predicted` setting by `rules`; phase2: a draft and a main model play with all of its layers, too.
+    `predicted` setting by `rules`; phase2: a draft and a main model play with all of its layers, too. Under `full` they
+    predict every codec that has a `space`, and decode by every rule.
     """
 
     name: str
@@ -430,7 +431,7 @@ ENTRIES = (
     ),
     Entry(
         "layernorm", "LayerNorm", ORANGE, "X-", True, False, _rfsq("layernorm"), compared=_all_layers,
-        played=_all_layers,
+        played=_all_layers, space=_steps_of_rfsq,
     ),
     Entry(
         "layernorm_sent", "LayerNorm, statistics sent", ORANGE, "*--", True, False, _rfsq("layernorm", "sent"),
@@ -442,11 +443,11 @@ ENTRIES = (
     ),
     Entry(
         "running_statistics", "running statistics", PURPLE, "o-", True, True, _rfsq("frozen_layernorm"),
-        compared=_all_layers, analysed=_every_prefix,
+        compared=_all_layers, analysed=_every_prefix, space=_steps_of_rfsq,
     ),
     Entry(
         "learned_scale", "learned scale", GREEN, "o--", True, True, _rfsq("learned_scale"),
-        compared=_all_layers, analysed=_every_prefix,
+        compared=_all_layers, analysed=_every_prefix, space=_steps_of_rfsq,
     ),
     Entry(
         "fixed_scale", "fixed scale", BLUE, "o-", True, True, _rfsq("scale"),

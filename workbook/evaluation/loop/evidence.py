@@ -3,7 +3,7 @@
 policies.parquet, a row for each arm, seed and held-out start:
 
     kind                'regression', 'tokens', or 'phase2': a draft model and a main model that is given its tokens
-    codec, setting      whose tokens are predicted
+    codec, setting      whose tokens are predicted; of a regression the setting that its actions go through
     rule, decoder       how predictions become actions; `OWN`, or the entry that reads the tokens, or through whose
                         tokens a regression's actions go
     seed, task, episode
@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from workbook.codecs.catalogue import catalogue
 from workbook.common import targets
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, detectable_gain, estimate_gain, estimate_proportion, holm, mcnemar_p
@@ -189,8 +190,12 @@ class Loop:
 
     @cached_property
     def new_tokens(self) -> PlayedArm:
-        """Where tokens are made anew: the codec, at its best rule, of least validation error."""
-        codecs = dict.fromkeys(arm.codec for arm in self.arms if arm.kind == "tokens" and arm.codec != NAIVE)
+        """Where tokens are made anew: the codec, at its best rule, of least validation error.
+
+        Of those that play without `full`, too; the others are played to be compared alone.
+        """
+        proposed = {entry.name for entry in catalogue().values() if entry.rules} - {NAIVE}
+        codecs = dict.fromkeys(arm.codec for arm in self.arms if arm.kind == "tokens" and arm.codec in proposed)
         return min(map(self.best, codecs), key=self.validation_mse)
 
     @cached_property

@@ -57,7 +57,7 @@ def measure(actor: Actor, held_out: Observations, layout: ActionLayout) -> dict[
         "gripper_error": float((sides[0] != sides[1]).mean()),
         "summed_position_mm": float(np.linalg.norm(summed, axis=1).mean()) * POSITION_MM_PER_UNIT,
         "token_accuracy": np.nan if chosen is None or actor.space is None else _accuracy(actor.space, chosen, truth),
-        "codec_mse": np.nan if actor.space is None else _codec_mse(actor, actor.space, truth),
+        "codec_mse": _codec_mse(actor, truth),
     }
 
 
@@ -66,8 +66,10 @@ def _accuracy(space: TokenSpace, chosen: list[NDArray[np.int64]], truth: Array) 
     return float(np.concatenate([each.ravel() for each in right]).mean())
 
 
-def _codec_mse(actor: Actor, space: TokenSpace, truth: Array) -> float:
-    decoded = space.decode(space.tokens(truth))
+def _codec_mse(actor: Actor, truth: Array) -> float:
+    if actor.space is None and actor.codec is None:
+        return np.nan
+    decoded = actor.round_trip(truth)
     return float(((actor.normaliser.normalise(decoded) - actor.normaliser.normalise(truth)) ** 2).mean())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, run_jobs
 from workbook.data.dataset import Dataset
 from workbook.data.layout import ActionLayout
-from workbook.evaluation.loop.arms import Actor, Arm, arms_of
+from workbook.evaluation.loop.arms import Actor, Arm, line_up
 from workbook.evaluation.loop.demonstrations import STRIDE, chosen, record, task_files, windows
 from workbook.evaluation.loop.episodes import held_out_starts, play_all
 from workbook.evaluation.loop.evidence import TABLES
@@ -31,6 +31,7 @@ from workbook.simulation.kernels import kernels
 from workbook.simulation.scene import missing_packages, versions
 
 LONGEST_DEMONSTRATION = 200  # steps; tasks with longer ones would not end within the time that policies have
+FULL_STARTS = 3  # times as many, under `full`
 VALIDATION_EPISODES = 3  # of each task, by which rules are chosen
 
 
@@ -39,18 +40,24 @@ class LoopConfig:
     """Parameters of the closed loop.
 
     loop_seeds: policies of each kind; loop_starts: of each task and seed; demonstrations: of each task that a policy
-    learns from; loop_steps: batches.
+    learns from; loop_steps: batches; full: more arms, all demonstrations, and three times the starts.
     """
 
     loop_seeds: int = 3
     loop_starts: int = 4
     demonstrations: int = 8
     loop_steps: int = 2000
+    full: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for name in ("loop_seeds", "loop_starts", "demonstrations", "loop_steps"):
+            value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{name} is {value}; give at least 1")
+
+    @property
+    def starts(self) -> int:
+        return self.loop_starts * (FULL_STARTS if self.full else 1)
 
     @property
     def policy(self) -> PolicyConfig:
@@ -90,32 +97,33 @@ def play_policies(
     short, long = _by_length(dataset, tasks)
     if not short:
         return LoopStage({"not_run": "too_long"})
+    demonstrations = len(dataset.episodes) if config.full else config.demonstrations
     seen = {
         part: record(dataset, chosen(dataset, part, short, count), folder, on_progress(f"Observing, {part}"))
-        for part, count in (("train", config.demonstrations), ("validation", VALIDATION_EPISODES))
+        for part, count in (("train", demonstrations), ("validation", VALIDATION_EPISODES))
     }
     train = list(seen["train"].values())
     if not train:
         return LoopStage({"not_run": DIED})
     held_out = list(seen["validation"].values()) or train
-    arms, spaces = arms_of(fitting)
+    lineup = line_up(replace(fitting, full=config.full))
     length = dataset.chunk_len
     shared = Shared(
         config.policy, dataset.normaliser, windows(train, short, length, STRIDE),
-        windows(held_out, short, length, length), spaces, folder,
+        windows(held_out, short, length, length), lineup, folder,
     )  # fmt: skip
-    policies = list(dict.fromkeys(arm.policy for arm in arms))
+    policies = list(dict.fromkeys(arm.policy for arm in lineup.arms))
     jobs = [Job(policy, seed) for seed in range(config.loop_seeds) for policy in policies]
     paths = dict(
         zip(jobs, run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("Training policies")), strict=True)
     )
     actors, keys = {}, {}
-    for arm in arms:
+    for arm in lineup.arms:
         for seed in range(config.loop_seeds):
             path = paths[Job(arm.policy, seed)]
             actors[arm, seed] = trained_actor(shared, arm, seed, path)
             keys[arm, seed] = key_of(shared, actors[arm, seed], path)
-    starts = [held_out_starts(dataset, short, config.loop_starts, seed) for seed in range(config.loop_seeds)]
+    starts = [held_out_starts(dataset, short, config.starts, seed) for seed in range(config.loop_seeds)]
     rows = play_all(actors, keys, starts, short, folder, on_progress("Playing"))
     values = {
         "not_run": "",

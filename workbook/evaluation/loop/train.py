@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from workbook.codecs.catalogue import COARSE_LAYERS
-from workbook.codecs.token_spaces import TokenSpace
+from workbook.codecs.token_spaces import Codes
+from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.parallel import ProgressStep, in_progress_steps
 from workbook.common.paths import replacing
 from workbook.data.chunks import Normaliser
-from workbook.evaluation.loop.arms import Actor, Arm, PolicyKey, Space
+from workbook.evaluation.loop.arms import Actor, Arm, Lineup, PolicyKey
 from workbook.evaluation.loop.phase2 import ParallelHeads
 from workbook.evaluation.policy.network import (
     Observations,
@@ -42,7 +43,7 @@ class Shared:
     normaliser: Normaliser
     train: Observations
     validation: Observations
-    spaces: Mapping[tuple[str, str], Space]
+    lineup: Lineup
     folder: Path
 
 
@@ -74,7 +75,7 @@ def _targets(shared: Shared, job: Job) -> list[Tensor]:
     chunks = shared.train.chunks
     if job.policy.kind == "regression":
         return [torch.from_numpy(shared.normaliser.normalise(chunks)).float().flatten(1)]
-    space = shared.spaces[job.policy.codec, job.policy.setting].of(job.seed)
+    space = shared.lineup.spaces[job.policy.codec, job.policy.setting].of(job.seed)
     return [torch.from_numpy(layer) for layer in space.tokens(chunks)]
 
 
@@ -86,7 +87,7 @@ def _networks(shared: Shared, job: Job) -> list[Any]:
     if job.policy.kind == "regression":
         outputs = int(np.prod(shared.train.chunks.shape[1:]))
         return [RegressionPolicy(dimensions, outputs, *sizes, absolute=True)]
-    space = shared.spaces[job.policy.codec, job.policy.setting].of(job.seed)
+    space = shared.lineup.spaces[job.policy.codec, job.policy.setting].of(job.seed)
     if job.policy.kind == "tokens":
         return [TokenPolicy(dimensions, space.groups, space.sizes, *sizes)]
     draft = ParallelHeads(dimensions, space.groups, space.sizes[:COARSE_LAYERS], config, given=False)
@@ -124,27 +125,32 @@ def _load_weights(path: Path, networks: Sequence[nn.Module]) -> bool:
 
 
 def trained_actor(shared: Shared, arm: Arm, seed: int, path: Path) -> Actor:
-    networks = _networks(shared, Job(arm.policy, seed))
+    networks, lineup = _networks(shared, Job(arm.policy, seed)), shared.lineup
     if not _load_weights(path, networks):
         raise InputError(f"{path}: a policy that was just trained is gone; run the notebook again")
-    return Actor(
-        arm.rule, Standardiser.fit(shared.train.inputs), shared.normaliser, shared.train.chunks.shape[1],
-        tuple(networks), None if arm.space is None else shared.spaces[arm.space].of(seed),
-    )  # fmt: skip
+    standardise, length = Standardiser.fit(shared.train.inputs), shared.train.chunks.shape[1]
+    actor = Actor(arm.rule, standardise, shared.normaliser, length, tuple(networks))
+    if arm.tokens is None:
+        return actor
+    if arm.policy.kind == "regression":
+        return replace(actor, codec=lineup.codecs[arm.tokens].of(seed))
+    return replace(actor, space=lineup.spaces[arm.tokens].of(seed))
 
 
 def key_of(shared: Shared, actor: Actor, path: Path) -> str:
     """What says all that an actor does. path: of its policy, whose name says how that was trained."""
-    return f"{path.name} {actor.rule} {_says(shared, actor.space)}"
+    return f"{path.name} {actor.rule} {_says(actor, shared.validation.chunks)}"
 
 
-def _says(shared: Shared, space: TokenSpace | None) -> str:
-    """Hash of what tokens are made of held-out chunks, and of how they and even probabilities decode."""
-    if space is None:
+def _says(actor: Actor, chunks: Array) -> str:
+    """Hash of what held-out chunks become in its tokens, and of how these and even probabilities decode."""
+    if actor.space is None and actor.codec is None:
         return ""
-    tokens = space.tokens(shared.validation.chunks)
-    even = [np.full((1, space.groups, *size), 1 / size[1]) for size in space.sizes]
+    said: list[Array | Codes] = [actor.round_trip(chunks)]
+    if actor.space is not None:
+        even = [np.full((1, actor.space.groups, *size), 1 / size[1]) for size in actor.space.sizes]
+        said += [*actor.space.tokens(chunks), actor.space.expected(even)]
     digest = hashlib.sha256()
-    for each in (*tokens, space.decode(tokens), space.expected(even)):
+    for each in said:
         digest.update(np.ascontiguousarray(each).tobytes())
     return digest.hexdigest()

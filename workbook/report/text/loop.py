@@ -12,8 +12,10 @@ from workbook.report.text.codecs import title
 
 def arm_title(arm: PlayedArm) -> str:
     """'fixed scale, 3 layers: expected value'."""
-    own = "" if arm.kind == "regression" else title(arm.codec, arm.setting)
-    return words("loop").arm(arm.kind, own, arm.rule, "" if arm.decoder == OWN else title(arm.decoder))
+    regresses = arm.kind == "regression"
+    own = "" if regresses else title(arm.codec, arm.setting)
+    other = "" if arm.decoder == OWN else title(arm.decoder, arm.setting if regresses else "")
+    return words("loop").arm(arm.kind, own, arm.rule, other)
 
 
 def remarks(run: Evidence) -> list[str]:
