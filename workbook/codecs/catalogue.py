@@ -147,7 +147,7 @@ class Entry:
     ones, which `space` lays out for them. reads: the codec whose tokens it decodes in that one's stead (option B);
     where it has a `space`, those that a policy predicts, too. Policies in the loop decode the tokens of the first
     `predicted` setting by `rules`; phase2: a draft and a main model play with all of its layers, too. Under `full` they
-    predict every codec that has a `space`, and decode by every rule.
+    predict every codec that has a `space`, decode by every rule, and predict the `sequences` of variable length.
     """
 
     name: str
@@ -167,6 +167,7 @@ class Entry:
     reads: str = ""
     rules: tuple[str, ...] = ()
     phase2: bool = False
+    sequences: Settings = _none
     family: Family = "other"
 
     def settings(self, fitting: Fitting) -> list[Setting]:
@@ -500,7 +501,7 @@ ENTRIES = (
     Entry(
         "fast", "FAST-style", ORANGE, "^-", False, False, _fast,
         measured=at("scale", 0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112),
-        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)),
+        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)), sequences=at("scale", 10),
         family="fast",
     ),
     Entry(

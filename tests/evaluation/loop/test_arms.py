@@ -24,6 +24,7 @@ from workbook.evaluation.loop.arms import (
     ARGMAX,
     BY_LAYER,
     DIRECT,
+    GREEDY,
     PHASE2_ARGMAX,
     PHASE2_SOFT,
     SOFT,
@@ -217,6 +218,7 @@ def test_under_full_every_codec_plays_by_every_rule_and_every_one_that_is_kept_a
     }  # fmt: skip
     assert predicted["bins"] == {ARGMAX, SOFT}
     assert {codec for kind, codec, *_ in found if kind == "phase2"} == set(CONDITIONED.values())
+    assert ("sequence", "fast", GREEDY, OWN) in found
     through = {arm.decoder for arm in arms if arm.policy.kind == "regression"}
     assert through == {entry.name for entry in ENTRIES if not entry.networks(False)} | {OWN}
 
@@ -226,8 +228,8 @@ def test_what_an_arm_decodes_is_at_hand(fitting: Fitting, full: bool) -> None:
     lineup = line_up(replace(fitting, full=full))
     chunks = random_walk(np.random.default_rng(0), 8)[None]
     for arm in lineup.arms:
-        if arm.policy.kind == "regression":
-            assert arm.tokens is None or lineup.codecs[arm.tokens].of(1) is lineup.codecs[arm.tokens].of(0)
+        if arm.policy.kind in ("regression", "sequence"):
+            assert arm.tokens is None or lineup.codecs[arm.tokens].of(1).decode
         else:
             assert arm.tokens is not None
             space = lineup.spaces[arm.tokens].of(0)

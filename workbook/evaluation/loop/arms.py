@@ -11,23 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from workbook.codecs.catalogue import COARSE_LAYERS, CONDITIONED, Entry, Fitting, Setting, catalogue
-from workbook.codecs.protocol import Codec
+from workbook.codecs.fast import FastCodec
+from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.token_spaces import Codes, TokenSpace
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
+from workbook.evaluation.loop.sequence import SequencePolicy
 from workbook.evaluation.policy.evidence import FIXED_SCALE, OWN
 from workbook.evaluation.policy.network import RULES, Standardiser, TokenPolicy
 
 T = TypeVar("T")
-Kind = Literal["regression", "tokens", "phase2"]
+Kind = Literal["regression", "tokens", "phase2", "sequence"]
 REGRESSION = "regression"
 DIRECT = "direct"
 ARGMAX, BY_LAYER, SOFT = RULES
 PHASE2_ARGMAX, PHASE2_SOFT = "phase2_argmax", "phase2_soft"
+GREEDY = "greedy"
 
 
 class PolicyKey(NamedTuple):
-    """One network: whose tokens it predicts, or a regression; phase2 is a draft and a main model."""
+    """One network: whose tokens it predicts, or a regression. phase2 is a draft and a main model, sequence a
+    transformer for tokens of variable length.
+    """
 
     kind: Kind
     codec: str
@@ -73,7 +78,9 @@ class Seeded(Generic[T]):
 
 @dataclass(frozen=True, eq=False)
 class Lineup:
-    """What plays. spaces: tokens that policies predict; codecs: through which regressions go; by name, setting."""
+    """What plays. spaces: tokens that policies predict; codecs: of sequences, and through which
+    regressions go. Both by name and setting.
+    """
 
     arms: list[Arm] = field(default_factory=list)
     spaces: dict[tuple[str, str], Seeded[TokenSpace]] = field(default_factory=dict)
@@ -94,8 +101,17 @@ class Lineup:
 
     def add_round_trip(self, fitting: Fitting, entry: Entry, setting: Setting) -> None:
         """The regression whose actions go through an entry's tokens and back."""
-        self.codecs[entry.name, str(setting)] = Seeded(entry.codecs(fitting, setting))
+        self._add_codec(fitting, entry, setting)
         self.arms.append(Arm(WITHOUT_TOKENS, DIRECT, entry.name, str(setting)))
+
+    def add_sequence(self, fitting: Fitting, entry: Entry, setting: Setting) -> None:
+        """A policy that predicts an entry's tokens of variable length."""
+        self._add_codec(fitting, entry, setting)
+        self.arms.append(Arm(PolicyKey("sequence", entry.name, str(setting)), GREEDY))
+
+    def _add_codec(self, fitting: Fitting, entry: Entry, setting: Setting) -> None:
+        if (entry.name, str(setting)) not in self.codecs:
+            self.codecs[entry.name, str(setting)] = Seeded(entry.codecs(fitting, setting))
 
     def _add_space(self, fitting: Fitting, entry: Entry, setting: Setting) -> None:
         assert entry.space is not None, f"{entry.name} has no space of tokens"
@@ -118,6 +134,8 @@ def line_up(fitting: Fitting) -> Lineup:
         if (entry.phase2 or alike) and fitting.layers >= COARSE_LAYERS:
             every = Setting.of(layers=fitting.layers)
             found.add_policy(fitting, "phase2", entry, every, (PHASE2_ARGMAX, PHASE2_SOFT))
+        for setting in entry.sequences(fitting) if fitting.full else ():
+            found.add_sequence(fitting, entry, setting)
     for entry in catalogue().values():
         for setting in _round_trips(entry, fitting, found.arms):
             found.add_round_trip(fitting, entry, setting)
@@ -150,7 +168,9 @@ def _round_trips(entry: Entry, fitting: Fitting, arms: Sequence[Arm]) -> Sequenc
 
 @dataclass(frozen=True, eq=False)
 class Actor:
-    """A trained policy that acts by one rule. space: of its tokens; codec: through which a regression goes."""
+    """A trained policy that acts by one rule. space: of its tokens; codec: of a sequence's, or through which a
+    regression goes.
+    """
 
     rule: str
     standardise: Standardiser
@@ -165,6 +185,8 @@ class Actor:
         """(N, D) of what is seen -> (N, C, A) actions in controller units."""
         if self.rule == DIRECT:
             return self._regressed(self.networks[0](self.standardise.apply(inputs)))
+        if self.rule == GREEDY:
+            return self.greedy(inputs)[0]
         assert self.space is not None
         tokens = self.tokens(inputs)
         if tokens is not None:
@@ -191,6 +213,15 @@ class Actor:
     def draft(self, inputs: Array) -> list[Tensor]:
         """(N, D) of what is seen -> coarse tokens of Phase 2's draft, (N, G, S) a layer."""
         return [each.argmax(-1) for each in self.networks[0](self.standardise.apply(inputs))]
+
+    @torch.no_grad()
+    def greedy(self, inputs: Array) -> tuple[Array, float]:
+        """Actions (N, C, A) of a sequence's likeliest tokens, and the share of sequences that are malformed."""
+        first, codec = self.networks[0], self.codec
+        assert isinstance(first, SequencePolicy)
+        assert isinstance(codec, FastCodec)
+        tokens = Tokens(first.greedy(self.standardise.apply(inputs)).numpy(), shared_alphabet=True)
+        return codec.decode(tokens), float(codec.malformed(tokens).mean())
 
     def _weighed(self, inputs: Array) -> list[Tensor]:
         """Logits by which the expected value weighs tokens: (N, G, S, L) a layer."""

@@ -19,11 +19,12 @@ from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, run_jobs
 from workbook.data.dataset import Dataset
 from workbook.data.layout import ActionLayout
-from workbook.evaluation.loop.arms import Actor, Arm, line_up
+from workbook.evaluation.loop.arms import Actor, Arm, PolicyKey, line_up
 from workbook.evaluation.loop.demonstrations import STRIDE, chosen, record, task_files, windows
 from workbook.evaluation.loop.episodes import held_out_starts, play_all
 from workbook.evaluation.loop.evidence import TABLES
 from workbook.evaluation.loop.offline import acceptance, measure
+from workbook.evaluation.loop.sequence import SequencePolicy, why_not_trained
 from workbook.evaluation.loop.train import Job, Shared, key_of, train_job, trained_actor
 from workbook.evaluation.policy.network import PolicyConfig
 from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
@@ -123,6 +124,9 @@ def play_policies(
             path = paths[Job(arm.policy, seed)]
             actors[arm, seed] = trained_actor(shared, arm, seed, path)
             keys[arm, seed] = key_of(shared, actors[arm, seed], path)
+    sequences = _sequences(shared, actors)
+    refused = {PolicyKey(one["kind"], one["codec"], one["setting"]) for one in sequences if one["not_trained"]}
+    actors = {(arm, seed): actor for (arm, seed), actor in actors.items() if arm.policy not in refused}
     starts = [held_out_starts(dataset, short, config.starts, seed) for seed in range(config.loop_seeds)]
     rows = play_all(actors, keys, starts, short, folder, on_progress("Playing"))
     values = {
@@ -133,6 +137,7 @@ def play_policies(
         "policy": asdict(config.policy),
         "versions": versions(),
         "kernels": kernels(),
+        "sequences": sequences,
         "part": "validation" if seen["validation"] else "train",
         "seconds": time.monotonic() - started,
     }
@@ -150,6 +155,25 @@ def _by_length(dataset: Dataset, tasks: Mapping[str, str]) -> tuple[list[str], l
     }
     short = [task for task, steps in longest.items() if steps <= LONGEST_DEMONSTRATION]
     return short, [task for task in tasks if task not in short]
+
+
+def _sequences(shared: Shared, actors: Mapping[tuple[Arm, int], Actor]) -> list[dict[str, Any]]:
+    """Of every policy of sequences and seed why it is not trained, '' where it is, and the figures that say so.
+
+    Where one seed is not trained, none plays.
+    """
+    normalise, truth = shared.normaliser.normalise, shared.validation.chunks
+    mean_mse = float(((normalise(shared.train.chunks).mean(axis=0) - normalise(truth)) ** 2).mean())
+    found = []
+    for (arm, seed), actor in actors.items():
+        network = actor.networks[0]
+        if isinstance(network, SequencePolicy):
+            predicted, malformed = actor.greedy(shared.validation.inputs)
+            mse = float(((normalise(predicted) - normalise(truth)) ** 2).mean())
+            figures = {"mse": mse, "mean_mse": mean_mse, "malformed": malformed}
+            why = why_not_trained(network, mse, mean_mse)
+            found.append({**arm.policy._asdict(), "seed": seed, "not_trained": why, **figures})
+    return found
 
 
 def _of_policies(

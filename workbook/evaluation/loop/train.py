@@ -23,6 +23,7 @@ from workbook.common.paths import replacing
 from workbook.data.chunks import Normaliser
 from workbook.evaluation.loop.arms import Actor, Arm, Lineup, PolicyKey
 from workbook.evaluation.loop.phase2 import ParallelHeads
+from workbook.evaluation.loop.sequence import SequencePolicy, train_sequence
 from workbook.evaluation.policy.network import (
     Observations,
     PolicyConfig,
@@ -56,26 +57,34 @@ class Job:
 def train_job(shared: Shared, job: Job, progress_step: ProgressStep) -> Path:
     """Train one policy, or take what an earlier call has trained; the file of its weights."""
     standardise = Standardiser.fit(shared.train.inputs)
-    inputs, targets = standardise.apply(shared.train.inputs), _targets(shared, job)
-    path = shared.folder / f"policy-{_training_key(shared.config, job, inputs, targets)}.pt"
+    inputs, targets = standardise.apply(shared.train.inputs), _targets(shared, job, shared.train.chunks)
+    held_out = standardise.apply(shared.validation.inputs), _targets(shared, job, shared.validation.chunks)[0]
+    stops_by = held_out if job.policy.kind == "sequence" else ()
+    path = shared.folder / f"policy-{_training_key(shared.config, job, inputs, [*targets, *stops_by])}.pt"
     on_step = in_progress_steps(shared.config.steps, progress_step)
     networks = _networks(shared, job)
     if _load_weights(path, networks):
         on_step(shared.config.steps)
         return path
     for number, network in enumerate(networks):
-        after = on_step if number == len(networks) - 1 else (lambda step: None)
-        train_policy(network, inputs, targets, shared.config, job.seed + number * MAIN_SEEDS, after)
+        seed, after = job.seed + number * MAIN_SEEDS, on_step if network is networks[-1] else (lambda step: None)
+        if isinstance(network, SequencePolicy):
+            train_sequence(network, (inputs, targets[0]), held_out, shared.config, seed)
+            on_step(shared.config.steps)
+        else:
+            train_policy(network, inputs, targets, shared.config, seed, after)
     with replacing(path) as temporary:
         torch.save([network.state_dict() for network in networks], temporary)
     return path
 
 
-def _targets(shared: Shared, job: Job) -> list[Tensor]:
-    chunks = shared.train.chunks
+def _targets(shared: Shared, job: Job, chunks: Array) -> list[Tensor]:
+    key = job.policy.codec, job.policy.setting
     if job.policy.kind == "regression":
         return [torch.from_numpy(shared.normaliser.normalise(chunks)).float().flatten(1)]
-    space = shared.lineup.spaces[job.policy.codec, job.policy.setting].of(job.seed)
+    if job.policy.kind == "sequence":
+        return [torch.from_numpy(shared.lineup.codecs[key].of(job.seed).encode(chunks).codes)]
+    space = shared.lineup.spaces[key].of(job.seed)
     return [torch.from_numpy(layer) for layer in space.tokens(chunks)]
 
 
@@ -84,9 +93,12 @@ def _networks(shared: Shared, job: Job) -> list[Any]:
     config, dimensions = shared.config, shared.train.inputs.shape[1]
     sizes = config.width, config.head_weights, config.features
     torch.manual_seed(job.seed)
+    numbers = int(np.prod(shared.train.chunks.shape[1:]))
     if job.policy.kind == "regression":
-        outputs = int(np.prod(shared.train.chunks.shape[1:]))
-        return [RegressionPolicy(dimensions, outputs, *sizes, absolute=True)]
+        return [RegressionPolicy(dimensions, numbers, *sizes, absolute=True)]
+    if job.policy.kind == "sequence":  # a token stands for one number or more
+        vocabulary = shared.lineup.codecs[job.policy.codec, job.policy.setting].of(job.seed).vocabulary
+        return [SequencePolicy(dimensions, vocabulary, numbers, config.width)]
     space = shared.lineup.spaces[job.policy.codec, job.policy.setting].of(job.seed)
     if job.policy.kind == "tokens":
         return [TokenPolicy(dimensions, space.groups, space.sizes, *sizes)]
@@ -106,10 +118,10 @@ def _training_key(config: PolicyConfig, job: Job, inputs: Tensor, targets: Seque
 @cache
 def _code_sha256() -> str:
     """Hash of the code that a policy follows from."""
-    from workbook.evaluation.loop import arms, phase2
+    from workbook.evaluation.loop import arms, phase2, sequence
     from workbook.evaluation.policy import network
 
-    files = [Path(__file__), *(Path(str(module.__file__)) for module in (arms, phase2, network))]
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (arms, phase2, sequence, network))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -132,7 +144,7 @@ def trained_actor(shared: Shared, arm: Arm, seed: int, path: Path) -> Actor:
     actor = Actor(arm.rule, standardise, shared.normaliser, length, tuple(networks))
     if arm.tokens is None:
         return actor
-    if arm.policy.kind == "regression":
+    if arm.policy.kind in ("regression", "sequence"):
         return replace(actor, codec=lineup.codecs[arm.tokens].of(seed))
     return replace(actor, space=lineup.spaces[arm.tokens].of(seed))
 

@@ -22,4 +22,5 @@ def remarks(run: Evidence) -> list[str]:
     """What to know beside the counts."""
     if not run.loop.played:
         return [words("loop").not_run(run.loop)]
-    return words("loop").sentences("remarks", run.loop, MOST_STEPS)
+    titles = [title(each["codec"], each["setting"]) for each in run.loop.values.get("sequences", [])]
+    return words("loop").sentences("remarks", run.loop, MOST_STEPS, titles)
