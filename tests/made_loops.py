@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from workbook.evaluation.loop.arms import ARGMAX, DIRECT, PHASE2_ARGMAX, PHASE2_SOFT, SOFT
 from workbook.evaluation.loop.evidence import Loop, PlayedArm
+from workbook.evaluation.loop.offline import DRAFT_COLUMNS, FIGURES
 from workbook.evaluation.policy.evidence import OWN, RETRAINED
 
 REGRESSION = PlayedArm("regression", "regression", "", DIRECT, OWN)
@@ -43,9 +46,30 @@ def made(outcomes: dict[PlayedArm, Sequence[bool | None]]) -> Loop:
         for seed in range(SEEDS)
     ])  # fmt: skip
     frames = [rows(arm, outcomes.get(arm, usual)) for arm in ALL]
-    return Loop({"not_run": ""}, pd.concat(frames, ignore_index=True), policies)
+    return Loop({"not_run": "", "part": "validation"}, pd.concat(frames, ignore_index=True), policies)
 
 
 def first(count: int) -> list[bool]:
     """The first `count` pairs are won."""
     return [at < count for at in range(PAIRS)]
+
+
+def with_offline(loop: Loop, **figures: Mapping[PlayedArm, float]) -> Loop:
+    """Figures of arms, the same but for what each of two seeds adds; none where it is not told."""
+    rows = [
+        {**arm._asdict(), "seed": seed, **{name: figures.get(name, {}).get(arm, np.nan) + seed for name in FIGURES}}
+        for arm in ALL
+        for seed in range(2)
+    ]
+    return replace(loop, offline=pd.DataFrame(rows))
+
+
+def with_drafts(loop: Loop) -> Loop:
+    """Coarse tokens of the fixed scale are copied, those of naive are not; means over two seeds, and of one."""
+    rows = [
+        ("fixed_scale", "layers=8", seed, layer, agreement, agreement - lost)
+        for seed, lost in ((0, 0.02), (1, 0.04))
+        for layer, agreement in ((0, 0.9), (1, 0.6), (2, 0.3))
+    ]
+    rows += [("naive", "layers=8", 0, layer, 0.9, 0.5) for layer in range(3)]
+    return replace(loop, drafts=pd.DataFrame(rows, columns=DRAFT_COLUMNS))

@@ -14,6 +14,8 @@ import torch
 from made_up import TASK
 from numpy.typing import ArrayLike, NDArray
 
+from workbook.data.sources.read import read_recorded_starts, read_recordings
+
 Demos = Sequence[tuple[str, NDArray[np.float64]]]  # (task, actions) of each episode
 FILE, OTHER_FILE = (f"data/chunk-000/file-{number:03d}.parquet" for number in (0, 1))
 INFO, TASK_TABLE, TASK_LINES = "meta/info.json", "meta/tasks.parquet", "meta/tasks.jsonl"
@@ -144,3 +146,22 @@ def write_chunk_file(path: Path, demos: Demos, chunk_len: int = 8) -> Path:
     }
     torch.save(content, path)
     return path
+
+
+def write_as_libero_does(path: Path, source: Path, count: int) -> None:
+    """The first demos of a file of the sample as LIBERO's own files hold them: `states`, `model_file` and a path of
+    another machine. Needs the simulator.
+    """
+    from workbook.simulation.scene import Scene
+
+    episodes = read_recordings(source).episodes[:count]
+    starts = [start for start in read_recorded_starts(source, episodes) if start is not None]
+    model = Scene(starts[0].task_file)._sim.model.get_xml()
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["bddl_file_name"] = f"chiliocosm/bddl_files/{starts[0].task_file}"
+        for number, (episode, start) in enumerate(zip(episodes, starts, strict=True)):
+            demo = data.create_group(f"demo_{number}")
+            demo["actions"] = episode.actions
+            demo["states"] = np.stack([start.state, start.state + 1])
+            demo.attrs["model_file"] = model

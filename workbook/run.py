@@ -194,7 +194,7 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
         "policy": asdict(ProbeConfig(options.policy_steps, options.full)),
     }
     replay = asdict(ReplayConfig(options.replay_episodes, options.replay_seeds))
-    loop = asdict(LoopConfig(**{name: getattr(options, name) for name in LOOP_OPTIONS}))
+    loop = asdict(LoopConfig(**{name: getattr(options, name) for name in (*LOOP_OPTIONS, "full")}))
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
@@ -226,7 +226,7 @@ def _notebook_parameters(
         "replays": str(target.replays),
         "with_policies": options.with_simulator,
         "loop": str(target.loop),
-        **{name: getattr(options, name) for name in (*REPLAY_OPTIONS, *LOOP_OPTIONS)},
+        **{name: getattr(options, name) for name in (*REPLAY_OPTIONS, *LOOP_OPTIONS, "full")},
     }
     return {
         "01_data": {

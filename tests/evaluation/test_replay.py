@@ -18,6 +18,7 @@ import papermill
 import pytest
 from kernels import MEDIAN_HAND_MM, MEDIAN_OBJECT_MM, RECORDED, apart, on_recorded_kernels
 from small_runs import SMALL, Run, ignore_progress, make_dataset, run_notebooks
+from writers import write_as_libero_does
 
 from rfsq_robust import Conditioning
 from workbook.codecs import catalogue as catalogue_module
@@ -151,7 +152,7 @@ def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: 
     pd.testing.assert_frame_equal(run.replays.rows, played.tables["replays"], check_dtype=False)
     assert run.results["verdict"]["parts"][-1] == {"key": "success", "word": "NOT SHOWN"}  # one episode shows nothing
     assert run.results["provenance"]["parameters"]["replay"] == {"replay_episodes": 1, "replay_seeds": 1}
-    assert run.results["provenance"]["parameters"]["loop"] == FEW_POLICIES
+    assert run.results["provenance"]["parameters"]["loop"] == {**FEW_POLICIES, "full": False}
     assert [one["pairs"] for one in run.results["loop"]] == [1] * len(run.results["loop"])
     assert run.results["recommendation"]["evidence"] == "probe"  # one pair decides nothing
 
@@ -296,27 +297,8 @@ def test_a_codec_that_is_added_to_the_catalogue_is_played(
 # Files
 
 
-def write_as_libero_does(path: Path, starts: list[Start], states: np.ndarray, model: str) -> None:
-    """The sample's demos as LIBERO's own files hold them: `states`, `model_file` and a path of another machine."""
-    episodes = read_recordings(STOVE).episodes[: len(starts)]
-    with h5py.File(path, "w") as file:
-        data = file.create_group("data")
-        data.attrs["bddl_file_name"] = "chiliocosm/bddl_files/libero_goal/turn_on_the_stove.bddl"
-        for number, episode in enumerate(episodes):
-            demo = data.create_group(f"demo_{number}")
-            demo["actions"] = episode.actions
-            demo["states"] = states[number]
-            demo.attrs["model_file"] = model
-
-
 def test_a_file_of_liberos_own_layout_plays_too(simulator: None, tmp_path: Path) -> None:
-    from workbook.simulation.scene import Scene
-
-    episodes = read_recordings(STOVE).episodes[:4]
-    starts = [start for start in read_recorded_starts(STOVE, episodes) if start is not None]
-    states = np.stack([np.stack([start.state, start.state + 1]) for start in starts])
-    model = Scene("turn_on_the_stove.bddl")._sim.model.get_xml()
-    write_as_libero_does(tmp_path / "turn_on_the_stove_demo.hdf5", starts, states, model)
+    write_as_libero_does(tmp_path / "turn_on_the_stove_demo.hdf5", STOVE, 4)
     dataset = prepare_dataset(tmp_path).dataset
     jobs = [
         (Playback(start, dataset.episodes[at].actions), tmp_path / f"{at}.npz") for at, start in dataset.starts.items()

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from made_loops import ALL, NAIVE_ARGMAX, NAIVE_RETRAINED, NAIVE_SOFT, SCALE_SOFT, first, made
+from made_loops import (
+    ALL,
+    NAIVE_ARGMAX,
+    NAIVE_RETRAINED,
+    NAIVE_SOFT,
+    SCALE_SOFT,
+    first,
+    made,
+    with_drafts,
+    with_offline,
+)
 from made_policies import SCORES, SETTINGS, around, between, made_run, prediction
-from made_rows import fast_rows, model_rows
+from made_rows import fast_rows, model_rows, rows
+from traces import failed, made_replays, trace
 
 from workbook.common.intervals import Estimate
 from workbook.common.note import note
@@ -15,7 +26,7 @@ from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.score import Scores
 from workbook.report.figures import policy as figures
 from workbook.report.figures.loop import success_of_arms
-from workbook.report.tables.loop import contrasts_table, success_table, tasks_table
+from workbook.report.tables.loop import acceptance_table, contrasts_table, offline_table, success_table, tasks_table
 from workbook.report.tables.policy import (
     accuracy_table,
     answer_block,
@@ -71,6 +82,25 @@ class TestInTheLoop:
         assert [len(table(run).rows) for table in (success_table, tasks_table)] == [len(ALL)] * 2
         assert len(contrasts_table(run).rows) == len(run.loop.contrasts) == 6
         assert success_of_arms(run).alt
+
+    def test_replay_and_loop_are_told_apart_where_they_differ_and_put_together_where_not(self) -> None:
+        replays = made_replays(["task"] * 24, naive=[*[failed()] * 12, *[trace()] * 12])
+        texts = []
+        for scale in (70, 30):
+            run = made_run(loop=made({SCALE_SOFT: first(scale), NAIVE_SOFT: first(30)}))
+            vars(run)["replays"] = replays
+            texts.append(text.sentences(run)[-1])
+        assert all("24 of 24" in each and "12 of 24" in each and "30 of 84" in each for each in texts)
+        assert len({each.split(".")[-2] for each in texts}) == 2
+
+    def test_offline_figures_and_acceptance_stand_beside_success(self) -> None:
+        loop = made({arm: first(80 - 9 * at) for at, arm in enumerate(ALL)})
+        run = made_run(loop=with_drafts(with_offline(loop, mse={arm: float(at) for at, arm in enumerate(ALL)})))
+        table = offline_table(run)
+        assert table.rows[0][1:3] == [f"{len(ALL)}", "-1"]
+        assert "MSE orders the arms most as success does: rho -1 (" in table.note
+        assert acceptance_table(run).rows[0][1:] == ["60.0%", "57.0%", "90.0%, 60.0%, 30.0%", "87.0%, 57.0%, 27.0%"]
+        assert offline_table(made_run(loop=made({}))).note
 
 
 class TestSentences:

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_loops import NAIVE_SOFT, REGRESSION, SCALE_SOFT, first, made
 from made_rows import LAYERS, MadeUp, layer_rows, made_evidence, model_rows, passing_scores
+from traces import failed, made_replays, trace
 
 from workbook.common.intervals import Estimate
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.layers import Layers
+from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.score import Scores
 from workbook.report.text.findings import against_text, discrepancies_text
-from workbook.verdict.findings import Finding, against, discrepancies
+from workbook.verdict.findings import Finding, against, discrepancies, reconciliation
 
 PLAIN = made_evidence()
 
@@ -165,3 +168,44 @@ class TestWords:
         assert len(found) == len(discrepancies(run))
         for figure in ("0.0182", f"{len(dead)} of {LAYERS} layers {span}", "30.0%", "L3-L7", "within 5%"):
             assert [sentence for sentence in found if figure in sentence], figure
+
+
+class TestReplayAndLoop:
+    """24 episodes are replayed, of which naive tokens lose the first ones; policies play 84."""
+
+    @staticmethod
+    def said(naive_lost: int, scale: int, naive: int) -> dict[str, Any]:
+        replays = made_replays(
+            ["task"] * 24,
+            naive=[*[failed()] * naive_lost, *[trace()] * (24 - naive_lost)],
+            layernorm=[trace(), *[failed()] * 23],
+        )
+        loop = made({SCALE_SOFT: first(scale), NAIVE_SOFT: first(naive), REGRESSION: first(80)})
+        found = reconciliation(made_evidence(replays=replays, loop=loop))
+        assert found is not None
+        return found.values
+
+    @pytest.mark.parametrize(
+        ("naive_lost", "scale", "naive", "in_replay", "in_loop"),
+        [
+            (12, 70, 70, "more", "none"),
+            (12, 70, 30, "more", "more"),
+            (12, 30, 70, "more", "less"),
+            (0, 70, 70, "none", "none"),
+        ],
+    )
+    def test_what_each_shows(self, naive_lost: int, scale: int, naive: int, in_replay: str, in_loop: str) -> None:
+        found = self.said(naive_lost, scale, naive)
+        assert (found["in_replay"], found["in_loop"]) == (in_replay, in_loop)
+        assert found["replayed"] == {"fixed_scale": [24, 24], "naive": [24 - naive_lost, 24]}
+        assert found["acted"] == {"fixed_scale": [scale, 84], "naive": [naive, 84]}
+        assert (found["direct"], found["through"]) == ([80, 84], None)
+
+    def test_a_codec_is_destroyed_only_where_that_is_shown(self) -> None:
+        """1 of 24 ends below a half, 12 of 24 does not."""
+        assert [(one["codec"], one["succeeded"]) for one in self.said(12, 70, 70)["destroyed"]] == [("layernorm", 1)]
+
+    def test_without_one_of_both_there_is_nothing_to_reconcile(self) -> None:
+        replays = made_replays(["task"] * 24)
+        assert reconciliation(made_evidence(replays=replays, loop=Loop({"not_run": "died"}))) is None
+        assert reconciliation(made_evidence(loop=made({}))) is None

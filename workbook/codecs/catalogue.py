@@ -154,7 +154,8 @@ class Entry:
     `costed` ones; FAST-style tokens are fitted to those predicted or `beside_fast`. reads: the codec whose tokens it
     decodes in that one's stead (option B); where it has a `space`, those that a policy predicts, too. Policies in the
     loop decode the tokens of the first `predicted` setting by `rules`; phase2: a draft and a main model play with all
-    of its layers, too.
+    of its layers, too. Under `full` they predict every codec that has a `space`, decode by every rule, and predict the
+    `sequences` of variable length.
     """
 
     name: str
@@ -176,6 +177,7 @@ class Entry:
     reads: str = ""
     rules: tuple[str, ...] = ()
     phase2: bool = False
+    sequences: Settings = _none
     family: Family = "other"
 
     def settings(self, fitting: Fitting) -> list[Setting]:
@@ -472,7 +474,7 @@ ENTRIES = (
     ),
     Entry(
         "layernorm", "LayerNorm", ORANGE, "X-", True, False, _rfsq("layernorm"), compared=_all_layers,
-        played=_all_layers,
+        played=_all_layers, space=_steps_of_rfsq,
     ),
     Entry(
         "layernorm_sent", "LayerNorm, statistics sent", ORANGE, "*--", True, False, _rfsq("layernorm", "sent"),
@@ -484,11 +486,11 @@ ENTRIES = (
     ),
     Entry(
         "running_statistics", "running statistics", PURPLE, "o-", True, True, _rfsq("frozen_layernorm"),
-        compared=_all_layers, analysed=_every_prefix,
+        compared=_all_layers, analysed=_every_prefix, space=_steps_of_rfsq,
     ),
     Entry(
         "learned_scale", "learned scale", GREEN, "o--", True, True, _rfsq("learned_scale"),
-        compared=_all_layers, analysed=_every_prefix,
+        compared=_all_layers, analysed=_every_prefix, space=_steps_of_rfsq,
     ),
     Entry(
         "fixed_scale", "fixed scale", BLUE, "o-", True, True, _rfsq("scale"),
@@ -550,6 +552,7 @@ ENTRIES = (
         "fast", "FAST-style", ORANGE, "^-", False, False, _fast,
         measured=at("scale", 0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112),
         played=_together(at("scale", 10), at("rate", *PLAYED_RATES)), costed=at("scale", 5, 10),
+        sequences=at("scale", 10),
         family="fast",
     ),
     Entry(

@@ -74,15 +74,22 @@ class FastCodec:
 
     def decode(self, tokens: Tokens) -> Array:
         """A sequence that does not hold one symbol a coefficient becomes zeros, as FAST's decoder makes it."""
-        spelled = {code: list(map(ord, token)) for token, code in self.tokenizer.get_vocab().items()}
-        wanted = self.shape[0] * self.shape[1]
-        coefficients = np.zeros((len(tokens.codes), wanted))
-        for row, codes, sent in zip(coefficients, tokens.codes, tokens.sent, strict=True):
-            symbols = [symbol for code in codes[sent] for symbol in spelled[code]]
-            if len(symbols) == wanted:
+        coefficients = np.zeros((len(tokens.codes), self.shape[0] * self.shape[1]))
+        for row, symbols in zip(coefficients, self._symbols(tokens), strict=True):
+            if len(symbols) == len(row):
                 row[:] = np.array(symbols) - FIRST_SYMBOL + self.low
         frequencies = coefficients.reshape(-1, *self.shape) / self.scale
         return self.normaliser.denormalise(np.einsum("kt,nka->nta", cosines(self.shape[0]), frequencies))
+
+    def malformed(self, tokens: Tokens) -> NDArray[np.bool_]:
+        """(N,) which sequences do not hold one symbol a coefficient."""
+        return np.array([len(each) != self.shape[0] * self.shape[1] for each in self._symbols(tokens)], dtype=bool)
+
+    def _symbols(self, tokens: Tokens) -> list[list[int]]:
+        """What each sequence spells."""
+        spelled = {code: list(map(ord, token)) for token, code in self.tokenizer.get_vocab().items()}
+        rows = zip(tokens.codes, tokens.sent, strict=True)
+        return [[symbol for code in codes[sent] for symbol in spelled[code]] for codes, sent in rows]
 
     def bits(self, tokens: Tokens) -> float:
         """The mean; no end mark is counted, for a chunk is complete with its last coefficient."""

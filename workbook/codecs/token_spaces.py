@@ -54,7 +54,7 @@ class TokenSpace(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StepRFSQ:
-    """The first layers of an RFSQ of single steps."""
+    """The first layers of an RFSQ of single steps. Statistics that it needs are assumed: a policy tells none."""
 
     codec: RFSQCodec
     steps: int
@@ -75,9 +75,7 @@ class StepRFSQ:
         return [np.concatenate([part[..., k] for part in parts]) for k in range(self.layers)]
 
     def decode(self, tokens: Sequence[Codes]) -> Array:
-        codes = torch.from_numpy(np.stack(tokens, axis=-1))
-        with torch.no_grad():
-            return self._to_actions(self.codec.model.rfsq.decode_from_indices(codes))
+        return self.codec.decode(Tokens(np.stack(tokens, axis=-1)))
 
     def expected(self, probabilities: Sequence[Array]) -> Array:
         return self.of_latents(np.asarray(sum(map(np.matmul, probabilities, self._values))))

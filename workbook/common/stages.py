@@ -141,13 +141,18 @@ def read_optional(out: OutputFolder, name: str) -> dict[str, Any] | None:
 
 
 def read_simulated(out: OutputFolder, name: str, tables: Sequence[str]) -> tuple[dict[str, Any], list[pd.DataFrame]]:
-    """Values and tables of a stage that need not be there; then 'not_run' says why there are no tables, '' else."""
+    """Values and tables of a stage that need not be there; then 'not_run' says why there are no tables, '' else.
+
+    A run of an earlier version lacks tables that came later, which stand last.
+    """
     try:
         document = read_optional(out, name)
     except InputError:
         return {"not_run": OUT_OF_DATE}, []
     values = {"not_run": NOT_ASKED_FOR} if document is None else document["content"]
-    return values, [] if values["not_run"] else [pd.read_parquet(table_path(out, table)) for table in tables]
+    if document is None or values["not_run"]:
+        return values, []
+    return values, [pd.read_parquet(table_path(out, table)) for table in tables if table in document["tables"]]
 
 
 def _stage_before(name: str) -> str | None:

@@ -206,5 +206,7 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "loop": _made("tables.loop", "success_table"),
     "loop_tasks": _made("tables.loop", "tasks_table"),
     "loop_contrasts": _made("tables.loop", "contrasts_table"),
+    "loop_offline": _made("tables.loop", "offline_table"),
+    "loop_acceptance": _made("tables.loop", "acceptance_table"),
     "loop_figure": _made("figures.loop", "success_of_arms"),
 }

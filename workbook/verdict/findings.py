@@ -10,11 +10,15 @@ from workbook.codecs.catalogue import Setting
 from workbook.codecs.rfsq import ENOUGH_WITHIN
 from workbook.common import targets
 from workbook.common.array import Array
+from workbook.common.intervals import Estimate
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.layers import WITH_STATISTICS, Layers
+from workbook.evaluation.loop.arms import DIRECT, REGRESSION
 from workbook.evaluation.score import ENCODER, Scores
 from workbook.verdict.criteria import DEPLOYABLE, GUIDES, NAIVE, cheaper_rounding
 
+DESTROYED_BELOW = 0.5  # of the replays; a codec is shown to destroy actions if fewer succeed
+Shown = Literal["more", "less", "none"]
 COMPARED_FOR = (NAIVE, DEPLOYABLE)  # codecs that plain rounding is held against
 
 
@@ -146,3 +150,39 @@ def _range(std: Array, layers: tuple[int, ...], expected: tuple[float, float]) -
     return Finding.of(
         "residual_range", layers=list(layers), expected=list(expected), agreement=agreement, measured=ends
     )
+
+
+def reconciliation(run: Evidence) -> Finding | None:
+    """What replays and policies in the loop say of fixed-scale and naive tokens, and whether it is the same.
+
+    None where one of both has nothing to say. Policies: each codec at the rule chosen on validation.
+    """
+    replays, loop = run.replays, run.loop
+    codecs = {arm.codec for arm in loop.arms if arm.kind == "tokens"} if loop.played else set()
+    if not replays.played or not codecs >= {DEPLOYABLE, NAIVE}:
+        return None
+    direct = loop.find("regression", REGRESSION, DIRECT)
+    through = loop.find("regression", REGRESSION, DIRECT, DEPLOYABLE)
+    arms = {codec: loop.best(codec) for codec in (DEPLOYABLE, NAIVE)}
+    counts = {codec: (replays.of(codec).succeeded, replays.of(codec).played) for codec in arms}
+    replayed, acted = replays.contrast(DEPLOYABLE).difference, loop.difference(arms[DEPLOYABLE], arms[NAIVE])
+    return Finding.of(
+        "reconciled",
+        destroyed=[
+            {"codec": one.codec, "setting": one.setting, "succeeded": one.succeeded, "played": one.played}
+            for one in replays.codecs
+            if one.success.high is not None and one.success.high < DESTROYED_BELOW
+        ],
+        replayed={codec: list(count) for codec, count in counts.items()},
+        acted={codec: list(loop.counts(arm)) for codec, arm in arms.items()},
+        in_replay=_shown(replayed),
+        in_loop=_shown(acted),
+        direct=direct and list(loop.counts(direct)),
+        through=through and list(loop.counts(through)),
+    )
+
+
+def _shown(difference: Estimate) -> Shown:
+    if difference.low is not None and difference.low > 0:
+        return "more"
+    return "less" if difference.high is not None and difference.high < 0 else "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rfsq_robust import ActionRFSQAE
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.catalogue import Fitting
+from workbook.codecs.catalogue import CONDITIONED, ENTRIES, Fitting
+from workbook.codecs.other_decoder import ChunkDecoder
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.codecs.token_spaces import Bins, Codes
 from workbook.common.array import Array
@@ -23,11 +24,13 @@ from workbook.evaluation.loop.arms import (
     ARGMAX,
     BY_LAYER,
     DIRECT,
+    GREEDY,
     PHASE2_ARGMAX,
     PHASE2_SOFT,
     SOFT,
     Actor,
-    arms_of,
+    Arm,
+    line_up,
 )
 from workbook.evaluation.loop.phase2 import ParallelHeads
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, OWN, RETRAINED
@@ -122,7 +125,7 @@ def test_a_regressions_actions_through_tokens_are_what_the_codec_makes_of_them()
     direct = Actor(DIRECT, PLAIN, UNIT, 4, (network,), None).act(seen)
     assert direct.shape == (1, 4, 1)
     space = Bins(UniformBins(8, UNIT), 4)
-    through = Actor(DIRECT, PLAIN, UNIT, 4, (network,), space).act(seen)
+    through = Actor(DIRECT, PLAIN, UNIT, 4, (network,), codec=space.codec).act(seen)
     np.testing.assert_allclose(through, space.decode(space.tokens(np.clip(direct, -1, 1))))
     assert not np.allclose(through, direct)
 
@@ -163,33 +166,71 @@ def codec(conditioning: str, normaliser: Normaliser) -> RFSQCodec:
     return RFSQCodec(conditioning, model, normaliser)  # type: ignore[arg-type]
 
 
-def test_the_arms_are_what_the_catalogue_lists() -> None:
+@pytest.fixture(scope="module")
+def fitting() -> Fitting:
     dataset = make_dataset()
-    models = {name: [codec(name, dataset.normaliser)] for name in ("none", "scale")}
-    decoder = codec("none", dataset.normaliser).model
-    fitting = Fitting(dataset, rfsq=models, decoders={"step": [decoder]})  # type: ignore[arg-type]
-    arms, spaces = arms_of(fitting)
-    found = {(arm.policy.kind, arm.policy.codec, arm.rule, arm.decoder) for arm in arms}
-    assert len(found) == len(arms)
-    assert {
-        ("regression", "regression", DIRECT, OWN),
-        ("regression", "regression", DIRECT, FIXED_SCALE),
-        ("tokens", NAIVE, ARGMAX, OWN),
-        ("tokens", NAIVE, SOFT, OWN),
-        ("tokens", NAIVE, SOFT, RETRAINED),
-        ("tokens", FIXED_SCALE, ARGMAX, OWN),
-        ("tokens", FIXED_SCALE, BY_LAYER, OWN),
-        ("tokens", FIXED_SCALE, SOFT, OWN),
-        ("tokens", "klt_rfsq_fixed", SOFT, OWN),
-        ("tokens", "bins", SOFT, OWN),
-        ("phase2", NAIVE, PHASE2_ARGMAX, OWN),
-        ("phase2", NAIVE, PHASE2_SOFT, OWN),
-        ("phase2", FIXED_SCALE, PHASE2_ARGMAX, OWN),
-        ("phase2", FIXED_SCALE, PHASE2_SOFT, OWN),
-    } == found
-    assert {arm.policy for arm in arms if arm.policy.kind == "regression"} == {arms[0].policy}
+    models = {name: [codec(name, dataset.normaliser)] for name in CONDITIONED}
+    decoders = {"step": [models["none"][0].model], "chunk": [ChunkDecoder(models["none"][0].model, 8).eval()]}
+    return Fitting(dataset, rfsq=models, decoders=decoders)  # type: ignore[arg-type]
+
+
+def keys(arms: Sequence[Arm]) -> set[tuple[str, ...]]:
+    return {(arm.policy.kind, arm.policy.codec, arm.rule, arm.decoder) for arm in arms}
+
+
+DEFAULT = {
+    ("regression", "regression", DIRECT, OWN),
+    ("regression", "regression", DIRECT, FIXED_SCALE),
+    ("tokens", NAIVE, ARGMAX, OWN),
+    ("tokens", NAIVE, SOFT, OWN),
+    ("tokens", NAIVE, SOFT, RETRAINED),
+    ("tokens", FIXED_SCALE, ARGMAX, OWN),
+    ("tokens", FIXED_SCALE, BY_LAYER, OWN),
+    ("tokens", FIXED_SCALE, SOFT, OWN),
+    ("tokens", "klt_rfsq_fixed", SOFT, OWN),
+    ("tokens", "bins", SOFT, OWN),
+    ("phase2", NAIVE, PHASE2_ARGMAX, OWN),
+    ("phase2", NAIVE, PHASE2_SOFT, OWN),
+    ("phase2", FIXED_SCALE, PHASE2_ARGMAX, OWN),
+    ("phase2", FIXED_SCALE, PHASE2_SOFT, OWN),
+}
+
+
+def test_the_arms_are_what_the_catalogue_lists(fitting: Fitting) -> None:
+    lineup = line_up(fitting)
+    assert len(lineup.arms) == len(DEFAULT)
+    assert keys(lineup.arms) == DEFAULT
+    assert list(lineup.codecs) == [("fixed_scale", "layers=3")]
+
+
+def test_under_full_every_codec_plays_by_every_rule_and_every_one_that_is_kept_as_a_round_trip(
+    fitting: Fitting,
+) -> None:
+    arms = line_up(replace(fitting, full=True)).arms
+    found = keys(arms)
+    assert len({tuple(arm.keys.values()) for arm in arms}) == len(arms)  # each is told from the others in tables
+    assert found > DEFAULT
+    predicted = {
+        codec: {rule for kind, of, rule, _ in found if (kind, of) == ("tokens", codec)} for _, codec, *_ in found
+    }
+    assert {codec for codec, rules in predicted.items() if rules == {ARGMAX, BY_LAYER, SOFT}} >= {
+        "layernorm", "running_statistics", "learned_scale", "fixed_scale", "klt_rfsq_fixed",
+    }  # fmt: skip
+    assert predicted["bins"] == {ARGMAX, SOFT}
+    assert {codec for kind, codec, *_ in found if kind == "phase2"} == set(CONDITIONED.values())
+    assert ("sequence", "fast", GREEDY, OWN) in found
+    through = {arm.decoder for arm in arms if arm.policy.kind == "regression"}
+    assert through == {entry.name for entry in ENTRIES if not entry.networks(False)} | {OWN}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_an_arm_decodes_is_at_hand(fitting: Fitting, full: bool) -> None:
+    lineup = line_up(replace(fitting, full=full))
     chunks = random_walk(np.random.default_rng(0), 8)[None]
-    for arm in arms:
-        if arm.space is not None:
-            space = spaces[arm.space].of(0)
+    for arm in lineup.arms:
+        if arm.policy.kind in ("regression", "sequence"):
+            assert arm.tokens is None or lineup.codecs[arm.tokens].of(1).decode
+        else:
+            assert arm.tokens is not None
+            space = lineup.spaces[arm.tokens].of(0)
             assert space.decode(space.tokens(chunks)).shape == chunks.shape

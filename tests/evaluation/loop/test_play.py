@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from small_runs import ignore_progress, make_dataset
+from writers import write_as_libero_does
 
 from rfsq_robust import ActionRFSQAE
 from workbook.codecs import catalogue as catalogue_module
-from workbook.codecs.catalogue import ENTRIES, Fitting
+from workbook.codecs.bins import UniformBins
+from workbook.codecs.catalogue import ENTRIES, Fitting, Setting, at, catalogue
 from workbook.codecs.rfsq import RFSQCodec
+from workbook.codecs.token_spaces import Bins, Codes
+from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.paths import SAMPLE
 from workbook.data.dataset import Dataset, prepare_dataset
@@ -23,17 +29,21 @@ from workbook.evaluation.loop import (
     demonstrations as demonstrations_module,
     episodes as episodes_module,
     play as play_module,
+    sequence as sequence_module,
     train as train_module,
 )
+from workbook.evaluation.loop.arms import DIRECT, WITHOUT_TOKENS, Arm, Lineup
 from workbook.evaluation.loop.demonstrations import Demonstration, chosen, record, task_files, windows
-from workbook.evaluation.loop.evidence import Loop
+from workbook.evaluation.loop.evidence import TABLES, Loop
 from workbook.evaluation.loop.play import LoopConfig, LoopStage, play_policies
 from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
 from workbook.simulation.observation import SIZE, Observer, jitter, observe
 from workbook.simulation.scene import Scene
 from workbook.simulation.workers import run_apart
+from workbook.verdict.recommendation import IN_LOOP
 
 STOVE = SAMPLE / "libero_goal" / "turn_on_the_stove_demo.hdf5"
+EVERY = catalogue()
 SMALL = LoopConfig(loop_seeds=1, loop_starts=3, demonstrations=2, loop_steps=30)
 
 
@@ -212,3 +222,98 @@ def test_nothing_is_refused(name: str) -> None:
 def test_tasks_are_those_whose_start_is_known(dataset: Dataset) -> None:
     assert list(task_files(dataset)) == ["turn on the stove"]
     assert demonstrations_module.chosen(dataset, "train", ["no such task"], 3) == []
+
+
+def test_figures_without_the_simulator_are_of_every_arm_and_of_validation_episodes(played: LoopStage) -> None:
+    assert tuple(played.tables) == TABLES
+    loop = Loop(played.values, *played.tables.values())
+    keys = ["kind", "codec", "setting", "rule", "decoder", "seed"]
+    pd.testing.assert_frame_equal(loop.offline[keys], loop.policies[keys])
+    assert loop.offline.mse.tolist() == loop.policies.validation_mse.tolist()
+    assert loop.offline.token_accuracy.notna().tolist() == [False, True, False]
+    assert loop.values["part"] == "validation"
+    assert loop.acceptances == []  # no draft and main model among these arms
+
+
+def test_a_policy_that_is_not_trained_plays_nothing_and_is_told(
+    played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transformer for FAST-style tokens, stopped after one round of two batches, beside the regression."""
+    lineup = Lineup([Arm(WITHOUT_TOKENS, DIRECT)])
+    lineup.add_sequence(fitting, EVERY["fast"], Setting.of(scale=5))
+    monkeypatch.setattr(play_module, "line_up", lambda fitting: lineup)
+    monkeypatch.setattr(sequence_module, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(sequence_module, "ROUND", 2)
+    monkeypatch.setattr("workbook.common.parallel.available_cores", lambda: 1)
+    stage = play(dataset, fitting, folder)
+    [said] = stage.values["sequences"]
+    assert (said["codec"], said["setting"], said["not_trained"]) == ("fast", "scale=5", "still_falling")
+    assert 0 < said["mean_mse"] < 1
+    assert 0 <= said["malformed"] <= 1
+    assert {*stage.tables["policies"].kind} == {*stage.tables["loop_offline"].kind} == {"regression"}
+    assert stage.values["sequences"] == play(dataset, fitting, folder).values["sequences"]  # from its file
+
+
+# Files
+
+
+def test_a_users_file_of_liberos_own_layout_plays_too(
+    simulator: None, fitting: Fitting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task is found under a path of another machine, its fixtures in the demos' own model. Two arms."""
+    write_as_libero_does(tmp_path / "turn_on_the_stove_demo.hdf5", STOVE, 5)
+    entry = replace(catalogue_module.ENTRIES[0], rules=("soft",))
+    monkeypatch.setattr(catalogue_module, "ENTRIES", (entry,))
+    few = replace(SMALL, loop_starts=2, demonstrations=1, loop_steps=5)
+    stage = play(prepare_dataset(tmp_path).dataset, fitting, tmp_path / "loop", few)
+    assert (stage.values["not_run"], stage.values["tasks"]) == ("", ["turn on the stove"])
+    rows = stage.tables["policies"]
+    assert rows.kind.tolist() == ["regression"] * 2 + ["tokens"] * 2
+    assert (rows.not_played == "").all()
+    assert rows.steps.between(1, episodes_module.MOST_STEPS).all()
+
+
+# The answer, played
+
+
+class Broken(Bins):
+    """Every second chunk that is decoded is zeros in place of its tokens."""
+
+    decoded = 0
+
+    def _every_second(self, count: int) -> NDArray[np.bool_]:
+        first = Broken.decoded
+        Broken.decoded += count
+        return np.arange(first, first + count) % 2 == 1
+
+    def decode(self, tokens: Sequence[Codes]) -> Array:
+        broken = self._every_second(len(tokens[0]))[:, None, None]
+        return super().decode([np.where(broken, 0, each) for each in tokens])
+
+    def expected(self, probabilities: Sequence[Array]) -> Array:
+        broken = self._every_second(len(probabilities[0]))[:, None, None, None]
+        zeros = np.eye(probabilities[0].shape[-1])[0]
+        return super().expected([np.where(broken, zeros, each) for each in probabilities])
+
+
+@pytest.mark.slow
+def test_naive_tokens_of_which_every_second_chunk_is_zeros_against_intact_ones_give_a(
+    simulator: None, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are 64 equal bins, predicted by the same network from the same seed."""
+    naive, scale = (
+        replace(
+            entry, phase2=False, rules=("soft",), predicted=at("bins", 64), space=of,
+            codecs=lambda fitting, setting: [UniformBins(64, fitting.normaliser)],
+        )
+        for entry, of in ((ENTRIES[0], Broken), (EVERY["fixed_scale"], Bins))
+    )  # fmt: skip
+    monkeypatch.setattr(catalogue_module, "ENTRIES", (naive, scale))
+    config = LoopConfig(loop_seeds=1, loop_starts=10, demonstrations=8, loop_steps=600)
+    stage = play(dataset, Fitting(dataset), tmp_path, config)
+    loop = Loop(stage.values, *stage.tables.values())
+    asked = loop.contrast("new_tokens")
+    assert asked is not None
+    assert (asked.arm.codec, asked.over.codec, asked.pairs) == ("fixed_scale", "naive", 10)
+    assert asked.word == "YES", [loop.counts(arm) for arm in loop.arms]
+    assert IN_LOOP[asked.word] == "met"  # which is option A

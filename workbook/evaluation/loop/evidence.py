@@ -3,7 +3,7 @@
 policies.parquet, a row for each arm, seed and held-out start:
 
     kind                'regression', 'tokens', or 'phase2': a draft model and a main model that is given its tokens
-    codec, setting      whose tokens are predicted
+    codec, setting      whose tokens are predicted; of a regression the setting that its actions go through
     rule, decoder       how predictions become actions; `OWN`, or the entry that reads the tokens, or through whose
                         tokens a regression's actions go
     seed, task, episode
@@ -11,7 +11,7 @@ policies.parquet, a row for each arm, seed and held-out start:
     not_played          why not, '' where it was
 
 tables/loop_policies.parquet: of every arm and seed the `validation_mse` of predicted actions, by which rules are
-chosen, and the `weights` of its networks.
+chosen, and the `weights` of its networks. What else can be had without the simulator, `offline` lists.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from workbook.codecs.catalogue import catalogue
 from workbook.common import targets
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, detectable_gain, estimate_gain, estimate_proportion, holm, mcnemar_p
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import read_simulated
 from workbook.evaluation.loop.arms import ARGMAX, PHASE2_ARGMAX, PHASE2_SOFT, SOFT, Kind
+from workbook.evaluation.loop.offline import DRAFT_COLUMNS, FIGURES, rank_correlation
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, OWN, RETRAINED
 
 KEYS = ["kind", "codec", "setting", "rule", "decoder"]
+TABLES = ("policies", "loop_policies", "loop_offline", "loop_acceptance")
 SIGNIFICANT = 0.05
+COPIES_WITHIN = 0.05  # of a draft's tokens
 MATTERS = 0.05  # of success; a difference that is shown to be smaller is no reason to change tokens
 Word = Literal["YES", "NO", "NOT SHOWN"]
 
@@ -74,6 +78,30 @@ class Contrast:
         return {**asdict(self), **arms, "difference": self.difference.as_json(), "word": self.word}
 
 
+@dataclass(frozen=True)
+class OfflineFigure:
+    """Spearman's correlation of a figure with success, over the arms that have it; each arm's is a mean over seeds."""
+
+    arms: int
+    correlation: Estimate
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """How often a main model keeps its draft, and one of another moment: shares of coarse tokens, means over seeds."""
+
+    codec: str
+    setting: str
+    agreement: float
+    shuffled: float
+    by_layer: tuple[tuple[float, float], ...]  # agreement and shuffled of each
+
+    @property
+    def copies(self) -> bool:
+        """Whether a draft of another moment is kept nearly as often."""
+        return self.agreement - self.shuffled < COPIES_WITHIN
+
+
 @dataclass(frozen=True, eq=False)
 class Loop:
     """The policies of one run. values: of the stage; not_run is why there are none, '' where there are."""
@@ -81,10 +109,12 @@ class Loop:
     values: dict[str, Any]
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     policies: pd.DataFrame = field(default_factory=pd.DataFrame)
+    offline: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*KEYS, "seed", *FIGURES]))
+    drafts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=DRAFT_COLUMNS))
 
     @staticmethod
     def read(out: OutputFolder) -> Loop:
-        values, tables = read_simulated(out, "loop", ("policies", "loop_policies"))
+        values, tables = read_simulated(out, "loop", TABLES)
         return Loop(values, *tables)
 
     @property
@@ -160,9 +190,61 @@ class Loop:
 
     @cached_property
     def new_tokens(self) -> PlayedArm:
-        """Where tokens are made anew: the codec, at its best rule, of least validation error."""
-        codecs = dict.fromkeys(arm.codec for arm in self.arms if arm.kind == "tokens" and arm.codec != NAIVE)
+        """Where tokens are made anew: the codec, at its best rule, of least validation error.
+
+        Of those that play without `full`, too; the others are played to be compared alone.
+        """
+        proposed = {entry.name for entry in catalogue().values() if entry.rules} - {NAIVE}
+        codecs = dict.fromkeys(arm.codec for arm in self.arms if arm.kind == "tokens" and arm.codec in proposed)
         return min(map(self.best, codecs), key=self.validation_mse)
+
+    @cached_property
+    def offline_figures(self) -> dict[str, OfflineFigure]:
+        """Each figure against success, over all arms that were played."""
+        means = self.offline.groupby(KEYS, sort=False)[list(FIGURES)].mean()
+        success = np.array([self.success(PlayedArm(*key)).mean for key in means.index], dtype=float)
+        found = {}
+        for name, values in means.items():
+            figures = values.to_numpy(float)
+            known = np.isfinite(figures) & np.isfinite(success)
+            found[str(name)] = OfflineFigure(int(known.sum()), rank_correlation(figures[known], success[known]))
+        return found
+
+    @property
+    def best_offline(self) -> str | None:
+        """Of the figures that every arm has, the one that orders arms most as success does; None where none does."""
+        most = max((one.arms for one in self.offline_figures.values()), default=0)
+        signed = {
+            name: FIGURES[name] * one.correlation.mean
+            for name, one in self.offline_figures.items()
+            if one.arms == most and one.correlation.mean is not None
+        }
+        best = max(signed, key=signed.__getitem__, default=None)
+        return best if best is not None and signed[best] > 0 else None
+
+    @property
+    def offline_values(self) -> dict[str, Any]:
+        """Which figure orders arms as success does, all others, and what acceptance of a draft says, as values."""
+        found, best = self.offline_figures, self.best_offline
+        return {
+            "part": self.values.get("part"),
+            "best": best,
+            "rho": None if best is None else found[best].correlation.mean,
+            "arms": 0 if best is None else found[best].arms,
+            "figures": {name: {"arms": one.arms, **one.correlation.as_json()} for name, one in found.items()},
+            "acceptance": [asdict(one) | {"copies": one.copies} for one in self.acceptances],
+        }
+
+    @cached_property
+    def acceptances(self) -> list[Acceptance]:
+        """Of every draft and main model."""
+        found = []
+        for (codec, setting), rows in self.drafts.groupby(["codec", "setting"], sort=False):
+            layers = rows.groupby("layer")[["agreement", "shuffled"]].mean()
+            means = layers.mean()
+            pairs = tuple(layers.itertuples(index=False, name=None))
+            found.append(Acceptance(codec, setting, float(means.agreement), float(means.shuffled), pairs))
+        return found
 
     @cached_property
     def contrasts(self) -> list[Contrast]:
@@ -190,18 +272,23 @@ class Loop:
         corrected = holm([p for *_, p in found])
         return [contrast(p) for (contrast, _), p in zip(found, corrected, strict=True)]
 
+    def difference(self, arm: PlayedArm, over: PlayedArm) -> Estimate:
+        """Success of an arm minus that of another, over the pairs of a seed and a start that both played."""
+        one, other = self.outcomes(arm), self.outcomes(over)
+        kept = np.isfinite(one) & np.isfinite(other)
+        return estimate_gain(other[None, kept], one[None, kept])
+
     def _contrast(self, key: str, arm: PlayedArm, over: PlayedArm) -> tuple[Any, float]:
         """The contrast as a function of its corrected p, and the p of it alone."""
         other, one = self.outcomes(over), self.outcomes(arm)
         kept = np.isfinite(one) & np.isfinite(other)
         won, lost = one[kept] > 0, other[kept] > 0
         pairs, differing = int(kept.sum()), int((won != lost).sum())
-        difference = estimate_gain(other[None, kept], one[None, kept])
 
         def contrast(p: float) -> Contrast:
             return Contrast(
-                key, arm, over, difference, pairs, int((won & ~lost).sum()), int((lost & ~won).sum()), p,
-                detectable_gain(pairs, differing),
+                key, arm, over, self.difference(arm, over), pairs, int((won & ~lost).sum()), int((lost & ~won).sum()),
+                p, detectable_gain(pairs, differing),
             )  # fmt: skip
 
         return contrast, mcnemar_p(lost, won)

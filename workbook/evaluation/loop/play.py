@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,13 @@ from workbook.codecs.catalogue import Fitting
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, run_jobs
 from workbook.data.dataset import Dataset
-from workbook.evaluation.loop.arms import Actor, Arm, arms_of
+from workbook.data.layout import ActionLayout
+from workbook.evaluation.loop.arms import Actor, Arm, PolicyKey, line_up
 from workbook.evaluation.loop.demonstrations import STRIDE, chosen, record, task_files, windows
 from workbook.evaluation.loop.episodes import held_out_starts, play_all
+from workbook.evaluation.loop.evidence import TABLES
+from workbook.evaluation.loop.offline import acceptance, measure
+from workbook.evaluation.loop.sequence import SequencePolicy, why_not_trained
 from workbook.evaluation.loop.train import Job, Shared, key_of, train_job, trained_actor
 from workbook.evaluation.policy.network import PolicyConfig
 from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
@@ -28,6 +32,7 @@ from workbook.simulation.kernels import kernels
 from workbook.simulation.scene import missing_packages, versions
 
 LONGEST_DEMONSTRATION = 200  # steps; tasks with longer ones would not end within the time that policies have
+FULL_STARTS = 3  # times as many, under `full`
 VALIDATION_EPISODES = 3  # of each task, by which rules are chosen
 
 
@@ -36,18 +41,24 @@ class LoopConfig:
     """Parameters of the closed loop.
 
     loop_seeds: policies of each kind; loop_starts: of each task and seed; demonstrations: of each task that a policy
-    learns from; loop_steps: batches.
+    learns from; loop_steps: batches; full: more arms, all demonstrations, and three times the starts.
     """
 
     loop_seeds: int = 3
     loop_starts: int = 4
     demonstrations: int = 8
     loop_steps: int = 2000
+    full: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for name in ("loop_seeds", "loop_starts", "demonstrations", "loop_steps"):
+            value = getattr(self, name)
             if value < 1:
                 raise InputError(f"{name} is {value}; give at least 1")
+
+    @property
+    def starts(self) -> int:
+        return self.loop_starts * (FULL_STARTS if self.full else 1)
 
     @property
     def policy(self) -> PolicyConfig:
@@ -60,7 +71,7 @@ class LoopConfig:
 @dataclass(frozen=True, eq=False)
 class LoopStage:
     """values: what is no row; 'not_run' is why nothing was played, '' where it was. tables: `policies`, by episode, and
-    `loop_policies`, by arm and seed.
+    others of `evidence.TABLES`, by arm and seed, or by layer of a draft.
     """
 
     values: dict[str, Any]
@@ -87,32 +98,36 @@ def play_policies(
     short, long = _by_length(dataset, tasks)
     if not short:
         return LoopStage({"not_run": "too_long"})
+    demonstrations = len(dataset.episodes) if config.full else config.demonstrations
     seen = {
         part: record(dataset, chosen(dataset, part, short, count), folder, on_progress(f"Observing, {part}"))
-        for part, count in (("train", config.demonstrations), ("validation", VALIDATION_EPISODES))
+        for part, count in (("train", demonstrations), ("validation", VALIDATION_EPISODES))
     }
     train = list(seen["train"].values())
     if not train:
         return LoopStage({"not_run": DIED})
     held_out = list(seen["validation"].values()) or train
-    arms, spaces = arms_of(fitting)
+    lineup = line_up(replace(fitting, full=config.full))
     length = dataset.chunk_len
     shared = Shared(
         config.policy, dataset.normaliser, windows(train, short, length, STRIDE),
-        windows(held_out, short, length, length), spaces, folder,
+        windows(held_out, short, length, length), lineup, folder,
     )  # fmt: skip
-    policies = list(dict.fromkeys(arm.policy for arm in arms))
+    policies = list(dict.fromkeys(arm.policy for arm in lineup.arms))
     jobs = [Job(policy, seed) for seed in range(config.loop_seeds) for policy in policies]
     paths = dict(
         zip(jobs, run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("Training policies")), strict=True)
     )
     actors, keys = {}, {}
-    for arm in arms:
+    for arm in lineup.arms:
         for seed in range(config.loop_seeds):
             path = paths[Job(arm.policy, seed)]
             actors[arm, seed] = trained_actor(shared, arm, seed, path)
             keys[arm, seed] = key_of(shared, actors[arm, seed], path)
-    starts = [held_out_starts(dataset, short, config.loop_starts, seed) for seed in range(config.loop_seeds)]
+    sequences = _sequences(shared, actors)
+    refused = {PolicyKey(one["kind"], one["codec"], one["setting"]) for one in sequences if one["not_trained"]}
+    actors = {(arm, seed): actor for (arm, seed), actor in actors.items() if arm.policy not in refused}
+    starts = [held_out_starts(dataset, short, config.starts, seed) for seed in range(config.loop_seeds)]
     rows = play_all(actors, keys, starts, short, folder, on_progress("Playing"))
     values = {
         "not_run": "",
@@ -122,9 +137,13 @@ def play_policies(
         "policy": asdict(config.policy),
         "versions": versions(),
         "kernels": kernels(),
+        "sequences": sequences,
+        "part": "validation" if seen["validation"] else "train",
         "seconds": time.monotonic() - started,
     }
-    return LoopStage(values, {"policies": rows, "loop_policies": _of_policies(shared, actors)})
+    policies, offline = _of_policies(shared, actors, dataset.layout)
+    drafts = acceptance(actors, shared.validation.inputs, len(short))
+    return LoopStage(values, dict(zip(TABLES, (rows, policies, offline, drafts), strict=True)))
 
 
 def _by_length(dataset: Dataset, tasks: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -138,13 +157,35 @@ def _by_length(dataset: Dataset, tasks: Mapping[str, str]) -> tuple[list[str], l
     return short, [task for task in tasks if task not in short]
 
 
-def _of_policies(shared: Shared, actors: Mapping[tuple[Arm, int], Actor]) -> pd.DataFrame:
-    """Of every arm and seed the error on validation chunks, by which rules are chosen, and the size of its networks."""
-    truth = shared.normaliser.normalise(shared.validation.chunks)
-    rows = []
+def _sequences(shared: Shared, actors: Mapping[tuple[Arm, int], Actor]) -> list[dict[str, Any]]:
+    """Of every policy of sequences and seed why it is not trained, '' where it is, and the figures that say so.
+
+    Where one seed is not trained, none plays.
+    """
+    normalise, truth = shared.normaliser.normalise, shared.validation.chunks
+    mean_mse = float(((normalise(shared.train.chunks).mean(axis=0) - normalise(truth)) ** 2).mean())
+    found = []
     for (arm, seed), actor in actors.items():
-        predicted = shared.normaliser.normalise(actor.act(shared.validation.inputs))
+        network = actor.networks[0]
+        if isinstance(network, SequencePolicy):
+            predicted, malformed = actor.greedy(shared.validation.inputs)
+            mse = float(((normalise(predicted) - normalise(truth)) ** 2).mean())
+            figures = {"mse": mse, "mean_mse": mean_mse, "malformed": malformed}
+            why = why_not_trained(network, mse, mean_mse)
+            found.append({**arm.policy._asdict(), "seed": seed, "not_trained": why, **figures})
+    return found
+
+
+def _of_policies(
+    shared: Shared, actors: Mapping[tuple[Arm, int], Actor], layout: ActionLayout
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of every arm and seed the error on validation chunks, by which rules are chosen, and the size of its networks;
+    and all figures that need no simulator.
+    """
+    rows, offline = [], []
+    for (arm, seed), actor in actors.items():
+        keys, figures = {**arm.keys, "seed": seed}, measure(actor, shared.validation, layout)
         weights = sum(parameter.numel() for network in actor.networks for parameter in network.parameters())
-        error = float(((predicted - truth) ** 2).mean())
-        rows.append({**arm.keys, "seed": seed, "validation_mse": error, "weights": weights})
-    return pd.DataFrame(rows)
+        rows.append({**keys, "validation_mse": figures["mse"], "weights": weights})
+        offline.append(keys | figures)
+    return pd.DataFrame(rows), pd.DataFrame(offline)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from workbook.codecs.catalogue import COARSE_LAYERS
-from workbook.codecs.token_spaces import TokenSpace
+from workbook.codecs.token_spaces import Codes
+from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.parallel import ProgressStep, in_progress_steps
 from workbook.common.paths import replacing
 from workbook.data.chunks import Normaliser
-from workbook.evaluation.loop.arms import Actor, Arm, PolicyKey, Space
+from workbook.evaluation.loop.arms import Actor, Arm, Lineup, PolicyKey
 from workbook.evaluation.loop.phase2 import ParallelHeads
+from workbook.evaluation.loop.sequence import SequencePolicy, train_sequence
 from workbook.evaluation.policy.network import (
     Observations,
     PolicyConfig,
@@ -42,7 +44,7 @@ class Shared:
     normaliser: Normaliser
     train: Observations
     validation: Observations
-    spaces: Mapping[tuple[str, str], Space]
+    lineup: Lineup
     folder: Path
 
 
@@ -55,26 +57,34 @@ class Job:
 def train_job(shared: Shared, job: Job, progress_step: ProgressStep) -> Path:
     """Train one policy, or take what an earlier call has trained; the file of its weights."""
     standardise = Standardiser.fit(shared.train.inputs)
-    inputs, targets = standardise.apply(shared.train.inputs), _targets(shared, job)
-    path = shared.folder / f"policy-{_training_key(shared.config, job, inputs, targets)}.pt"
+    inputs, targets = standardise.apply(shared.train.inputs), _targets(shared, job, shared.train.chunks)
+    held_out = standardise.apply(shared.validation.inputs), _targets(shared, job, shared.validation.chunks)[0]
+    stops_by = held_out if job.policy.kind == "sequence" else ()
+    path = shared.folder / f"policy-{_training_key(shared.config, job, inputs, [*targets, *stops_by])}.pt"
     on_step = in_progress_steps(shared.config.steps, progress_step)
     networks = _networks(shared, job)
     if _load_weights(path, networks):
         on_step(shared.config.steps)
         return path
     for number, network in enumerate(networks):
-        after = on_step if number == len(networks) - 1 else (lambda step: None)
-        train_policy(network, inputs, targets, shared.config, job.seed + number * MAIN_SEEDS, after)
+        seed, after = job.seed + number * MAIN_SEEDS, on_step if network is networks[-1] else (lambda step: None)
+        if isinstance(network, SequencePolicy):
+            train_sequence(network, (inputs, targets[0]), held_out, shared.config, seed)
+            on_step(shared.config.steps)
+        else:
+            train_policy(network, inputs, targets, shared.config, seed, after)
     with replacing(path) as temporary:
         torch.save([network.state_dict() for network in networks], temporary)
     return path
 
 
-def _targets(shared: Shared, job: Job) -> list[Tensor]:
-    chunks = shared.train.chunks
+def _targets(shared: Shared, job: Job, chunks: Array) -> list[Tensor]:
+    key = job.policy.codec, job.policy.setting
     if job.policy.kind == "regression":
         return [torch.from_numpy(shared.normaliser.normalise(chunks)).float().flatten(1)]
-    space = shared.spaces[job.policy.codec, job.policy.setting].of(job.seed)
+    if job.policy.kind == "sequence":
+        return [torch.from_numpy(shared.lineup.codecs[key].of(job.seed).encode(chunks).codes)]
+    space = shared.lineup.spaces[key].of(job.seed)
     return [torch.from_numpy(layer) for layer in space.tokens(chunks)]
 
 
@@ -83,10 +93,13 @@ def _networks(shared: Shared, job: Job) -> list[Any]:
     config, dimensions = shared.config, shared.train.inputs.shape[1]
     sizes = config.width, config.head_weights, config.features
     torch.manual_seed(job.seed)
+    numbers = int(np.prod(shared.train.chunks.shape[1:]))
     if job.policy.kind == "regression":
-        outputs = int(np.prod(shared.train.chunks.shape[1:]))
-        return [RegressionPolicy(dimensions, outputs, *sizes, absolute=True)]
-    space = shared.spaces[job.policy.codec, job.policy.setting].of(job.seed)
+        return [RegressionPolicy(dimensions, numbers, *sizes, absolute=True)]
+    if job.policy.kind == "sequence":  # a token stands for one number or more
+        vocabulary = shared.lineup.codecs[job.policy.codec, job.policy.setting].of(job.seed).vocabulary
+        return [SequencePolicy(dimensions, vocabulary, numbers, config.width)]
+    space = shared.lineup.spaces[job.policy.codec, job.policy.setting].of(job.seed)
     if job.policy.kind == "tokens":
         return [TokenPolicy(dimensions, space.groups, space.sizes, *sizes)]
     draft = ParallelHeads(dimensions, space.groups, space.sizes[:COARSE_LAYERS], config, given=False)
@@ -105,10 +118,10 @@ def _training_key(config: PolicyConfig, job: Job, inputs: Tensor, targets: Seque
 @cache
 def _code_sha256() -> str:
     """Hash of the code that a policy follows from."""
-    from workbook.evaluation.loop import arms, phase2
+    from workbook.evaluation.loop import arms, phase2, sequence
     from workbook.evaluation.policy import network
 
-    files = [Path(__file__), *(Path(str(module.__file__)) for module in (arms, phase2, network))]
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in (arms, phase2, sequence, network))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -124,27 +137,32 @@ def _load_weights(path: Path, networks: Sequence[nn.Module]) -> bool:
 
 
 def trained_actor(shared: Shared, arm: Arm, seed: int, path: Path) -> Actor:
-    networks = _networks(shared, Job(arm.policy, seed))
+    networks, lineup = _networks(shared, Job(arm.policy, seed)), shared.lineup
     if not _load_weights(path, networks):
         raise InputError(f"{path}: a policy that was just trained is gone; run the notebook again")
-    return Actor(
-        arm.rule, Standardiser.fit(shared.train.inputs), shared.normaliser, shared.train.chunks.shape[1],
-        tuple(networks), None if arm.space is None else shared.spaces[arm.space].of(seed),
-    )  # fmt: skip
+    standardise, length = Standardiser.fit(shared.train.inputs), shared.train.chunks.shape[1]
+    actor = Actor(arm.rule, standardise, shared.normaliser, length, tuple(networks))
+    if arm.tokens is None:
+        return actor
+    if arm.policy.kind in ("regression", "sequence"):
+        return replace(actor, codec=lineup.codecs[arm.tokens].of(seed))
+    return replace(actor, space=lineup.spaces[arm.tokens].of(seed))
 
 
 def key_of(shared: Shared, actor: Actor, path: Path) -> str:
     """What says all that an actor does. path: of its policy, whose name says how that was trained."""
-    return f"{path.name} {actor.rule} {_says(shared, actor.space)}"
+    return f"{path.name} {actor.rule} {_says(actor, shared.validation.chunks)}"
 
 
-def _says(shared: Shared, space: TokenSpace | None) -> str:
-    """Hash of what tokens are made of held-out chunks, and of how they and even probabilities decode."""
-    if space is None:
+def _says(actor: Actor, chunks: Array) -> str:
+    """Hash of what held-out chunks become in its tokens, and of how these and even probabilities decode."""
+    if actor.space is None and actor.codec is None:
         return ""
-    tokens = space.tokens(shared.validation.chunks)
-    even = [np.full((1, space.groups, *size), 1 / size[1]) for size in space.sizes]
+    said: list[Array | Codes] = [actor.round_trip(chunks)]
+    if actor.space is not None:
+        even = [np.full((1, actor.space.groups, *size), 1 / size[1]) for size in actor.space.sizes]
+        said += [*actor.space.tokens(chunks), actor.space.expected(even)]
     digest = hashlib.sha256()
-    for each in (*tokens, space.decode(tokens), space.expected(even)):
+    for each in said:
         digest.update(np.ascontiguousarray(each).tobytes())
     return digest.hexdigest()

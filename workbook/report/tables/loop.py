@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from workbook.common.numbers import number
+from workbook.common.numbers import number, percent
 from workbook.common.table import Badge, Table
 from workbook.evaluation.evidence import Evidence
 from workbook.report.text import words
+from workbook.report.text.codecs import title
 from workbook.report.text.loop import arm_title
 
 
@@ -50,3 +51,22 @@ def contrasts_table(run: Evidence) -> Table:
         for one in found.contrasts
     ]
     return Table(said.contrasts_header, rows, said.one_more(max((one.pairs for one in found.contrasts), default=0)))
+
+
+def offline_table(run: Evidence) -> Table:
+    """How each figure that needs no simulator orders the arms, beside their success."""
+    found, said, rows = run.loop, words("loop"), []
+    for name, one in found.offline_figures.items():
+        rho = one.correlation
+        interval = "-" if rho.low is None else f"{number(rho.low)} to {number(rho.high)}"
+        rows.append([said.offline_figures[name], f"{one.arms}", number(rho.mean), interval])
+    return Table(said.offline_header, rows, said.offline_note(found))
+
+
+def acceptance_table(run: Evidence) -> Table:
+    """How often main models keep a draft, and one that belongs elsewhere."""
+    found, said, rows = run.loop.acceptances, words("loop"), []
+    for one in found:
+        by_layer = [", ".join(map(percent, shares)) for shares in zip(*one.by_layer, strict=True)]
+        rows.append([title(one.codec, one.setting), percent(one.agreement), percent(one.shuffled), *by_layer])
+    return Table(said.acceptance_header, rows, said.acceptance_note(found))

@@ -12,12 +12,15 @@ from workbook.report.text.codecs import title
 
 def arm_title(arm: PlayedArm) -> str:
     """'fixed scale, 3 layers: expected value'."""
-    own = "" if arm.kind == "regression" else title(arm.codec, arm.setting)
-    return words("loop").arm(arm.kind, own, arm.rule, "" if arm.decoder == OWN else title(arm.decoder))
+    regresses = arm.kind == "regression"
+    own = "" if regresses else title(arm.codec, arm.setting)
+    other = "" if arm.decoder == OWN else title(arm.decoder, arm.setting if regresses else "")
+    return words("loop").arm(arm.kind, own, arm.rule, other)
 
 
 def remarks(run: Evidence) -> list[str]:
     """What to know beside the counts."""
     if not run.loop.played:
         return [words("loop").not_run(run.loop)]
-    return words("loop").sentences("remarks", run.loop, MOST_STEPS)
+    titles = [title(each["codec"], each["setting"]) for each in run.loop.values.get("sequences", [])]
+    return words("loop").sentences("remarks", run.loop, MOST_STEPS, titles)

@@ -10,7 +10,9 @@ from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED, P
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.report.text.loop import arm_title
+from workbook.report.text.replay import title_of
 from workbook.verdict.criteria import GUIDES, data_doubts
+from workbook.verdict.findings import reconciliation
 from workbook.verdict.recommendation import FILES, decode_rule
 
 
@@ -45,8 +47,20 @@ def in_loop(run: Evidence) -> list[str]:
     loop, said, new = run.loop, words("loop"), run.loop.new_tokens
     tokens = run.policy.tokens_per_chunk(run.policy.of(new.codec))
     anew = said.anew(loop, new, title(new.codec, new.setting), FILES.get(new.codec), _readable(run), tokens)
-    replayed = [said.reconciled(loop, run.replays)] if run.replays.played else []
-    return [said.heads(loop), anew, *replayed]
+    return [said.heads(loop), anew, *_reconciled(run)]
+
+
+def _reconciled(run: Evidence) -> list[str]:
+    """Replays and the loop in one sentence each, where both were played."""
+    found = reconciliation(run)
+    if found is None:
+        return []
+    said = words("loop")
+    destroyed = [
+        (title_of(one["codec"], one["setting"]), said.share(one["succeeded"], one["played"]))
+        for one in found.values["destroyed"]
+    ]
+    return [said.reconciled(found.values, destroyed)]
 
 
 def how(run: Evidence) -> str:
