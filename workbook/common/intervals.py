@@ -132,21 +132,22 @@ def estimate_proportion(successes: int, trials: int) -> Estimate:
     return Estimate(successes / trials, float(found.low), float(found.high))
 
 
-def estimate_gain(first: Array, second: Array) -> Estimate:
+def estimate_gain(first: Array, second: Array, own_episodes: bool = False) -> Estimate:
     """Share of successes of `second` minus that of `first`, paired by seed and episode.
 
     Both are (S, E), or one of them (1, E): 1 for a success, NaN for an episode that was not played. The interval is
     that of Bonett and Price (2012) for paired proportions: two pairs are added, one that only `first` wins and one that
     only `second` does, so that it claims no certainty where no pair differs. Seeds count as further pairs as far as
-    their episodes differ by chance. How the seeds' own gains spread is added to the variance, with degrees of freedom
-    after Satterthwaite (1946).
+    their episodes differ by chance; wholly where each has episodes of its own. How the seeds' own gains spread is added
+    to the variance, with degrees of freedom after Satterthwaite (1946).
     """
     gains = second - first
     gains = gains[:, np.isfinite(gains).any(axis=0)]
     if gains.shape[1] == 0:
         return Estimate(None)
     gain, by_seed, by_episode = np.nanmean(gains), np.nanmean(gains, axis=1), np.nanmean(gains, axis=0)
-    pairs = _distinct_pairs(gains - by_seed[:, None], by_episode)
+    played = int(np.isfinite(gains).sum())
+    pairs = played if own_episodes else _distinct_pairs(gains - by_seed[:, None], by_episode)
     centre = gain * pairs / (pairs + 2)
     squares = pairs * (by_episode.var() * pairs / len(by_episode) + gain**2) + 2
     variance = (squares / (pairs + 2) - centre**2) / (pairs + 2)

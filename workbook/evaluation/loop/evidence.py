@@ -130,6 +130,12 @@ class Loop:
         """(pairs,) 1 for a success, 0 for a failure, NaN for an episode that was not played."""
         return self.of(arm).succeeded.to_numpy(float, na_value=np.nan)
 
+    def _by_seed(self, arm: PlayedArm) -> Array:
+        """(S, E) the same, of the policies one by one: pairs of one policy tell little about others."""
+        rows = self.of(arm)
+        placed = rows.assign(place=rows.groupby("seed").cumcount()).pivot(index="seed", columns="place")
+        return placed.succeeded.to_numpy(float, na_value=np.nan)
+
     def counts(self, arm: PlayedArm) -> tuple[int, int]:
         """Successes, and episodes that were played."""
         found = self.outcomes(arm)
@@ -196,7 +202,7 @@ class Loop:
         kept = np.isfinite(one) & np.isfinite(other)
         won, lost = one[kept] > 0, other[kept] > 0
         pairs, differing = int(kept.sum()), int((won != lost).sum())
-        difference = estimate_gain(other[None, kept], one[None, kept])
+        difference = estimate_gain(self._by_seed(over), self._by_seed(arm), own_episodes=True)
 
         def contrast(p: float) -> Contrast:
             return Contrast(
