@@ -125,8 +125,9 @@ class TestAtARate:
 
 
 class TestAgainstFast:
-    def at_80(self, *some: pd.DataFrame) -> AgainstFast:
-        found = against_fast(of(measured("naive", 1000, [1.0, 1.0]), *some))
+    def at_80(self, *some: pd.DataFrame, validation: Scores | None = None) -> AgainstFast:
+        scores = of(measured("naive", 1000, [1.0, 1.0]), *some)
+        found = against_fast(scores, validation or scores)
         assert [row.rate for row in found] == list(POLICY_RATES)
         return next(row for row in found if row.rate == 80)
 
@@ -151,6 +152,19 @@ class TestAgainstFast:
         assert row.fast is not None
         assert row.fast.codec == "fast_quantile"
         assert row.rfsq_gain.mean == pytest.approx(-0.5)
+
+    def test_normaliser_and_codec_are_chosen_on_validation_whatever_the_test_part_says(self) -> None:
+        names = ("fast", "fast_quantile", "klt_rfsq_variable", "fixed_scale_chunk")
+
+        def part(*mse: float) -> list[pd.DataFrame]:
+            return [measured(name, 80, [one, one]) for name, one in zip(names, mse, strict=True)]
+
+        row = self.at_80(*part(1.0, 2.0, 3.0, 4.0), validation=of(*part(6.0, 5.0, 8.0, 7.0)))
+        assert row.fast is not None
+        assert row.rfsq is not None
+        assert (row.fast.codec, row.fast.mean) == ("fast_quantile", 2.0)
+        assert (row.rfsq.codec, row.rfsq.mean) == ("fixed_scale_chunk", 4.0)
+        assert row.rfsq_gain.mean == pytest.approx(-1.0)
 
     def test_of_fixed_length_only_what_is(self) -> None:
         row = self.row(fast=4.0, klt_rfsq_variable=1.0, klt_rfsq_fixed=3.0, fixed_scale_chunk=2.0)

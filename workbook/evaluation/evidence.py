@@ -20,7 +20,7 @@ import pandas as pd
 
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
-from workbook.common.stages import read_stage, read_table
+from workbook.common.stages import read_stage, read_table, table_path
 from workbook.evaluation.layers import Layers
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import PolicyEvidence
@@ -54,6 +54,12 @@ class Evidence:
     @cached_property
     def scores(self) -> Scores:
         return Scores(self.table("scores"))
+
+    @cached_property
+    def validation(self) -> Scores:
+        """Rows of validation episodes, of what a best is chosen among; of an earlier version's run, those of test."""
+        there = table_path(self.out, "validation").is_file()
+        return Scores(self.table("validation")) if there else self.scores
 
     @cached_property
     def layers(self) -> Layers:

@@ -18,6 +18,7 @@ from workbook.evaluation.score import Scores
 RFSQ: tuple[Family, ...] = ("rfsq", "klt_rfsq")
 GUIDES: tuple[Family, ...] = ("naive", "rfsq")
 FAST: tuple[Family, ...] = ("fast",)
+CHOSEN_AMONG = (*GUIDES, "klt_rfsq", *FAST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,12 @@ def front(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
+def chosen_at_rate(scores: Scores, validation: Scores, codecs: Sequence[str], rate: float) -> AtRate | None:
+    """On `scores`, the codec that has the least error at a rate on `validation`."""
+    best = at_rate(validation, codecs, rate)
+    return None if best is None else at_rate(scores, [best.codec], rate)
+
+
 @dataclass(frozen=True, eq=False)
 class AgainstFast:
     """RFSQ's best at a rate beside FAST's best, and RFSQ's best of fixed length; gains are shares of FAST's error."""
@@ -96,14 +103,16 @@ class AgainstFast:
     fixed_gain: Estimate
 
 
-def against_fast(scores: Scores) -> list[AgainstFast]:
-    """At every rate of policies."""
+def against_fast(scores: Scores, validation: Scores) -> list[AgainstFast]:
+    """At every rate of policies; which codec is best, and FAST's better normaliser, is chosen on `validation`."""
     weights = scores.values("mse", "naive")[1]
     rfsq, fast_style = of_family(*RFSQ), of_family(*FAST)
     of_fixed_length = [name for name in rfsq if catalogue()[name].fixed_length]
     rows = []
     for rate in POLICY_RATES:
-        fast, best, fixed = (at_rate(scores, codecs, rate) for codecs in (fast_style, rfsq, of_fixed_length))
+        fast, best, fixed = (
+            chosen_at_rate(scores, validation, codecs, rate) for codecs in (fast_style, rfsq, of_fixed_length)
+        )
         rows.append(AgainstFast(rate, fast, best, _gain(fast, best, weights), fixed, _gain(fast, fixed, weights)))
     return rows
 
@@ -114,12 +123,14 @@ def _gain(fast: AtRate | None, found: AtRate | None, weights: Array) -> Estimate
     return estimate_improvement(fast.mse.mean(axis=0, keepdims=True), found.mse, weights)
 
 
-def smallest(scores: Scores) -> dict[str, tuple[str, str] | None]:
+def smallest(validation: Scores) -> dict[str, tuple[str, str] | None]:
     """Codec and setting of fewest bits whose whole interval meets the target, of the guide's and of all RFSQ."""
     found: dict[str, tuple[str, str] | None] = {}
     for key, codecs in (("guide", of_family(*GUIDES)), ("any", of_family(*GUIDES, *RFSQ))):
         enough = [
-            point for point in points(scores, codecs) if _meets(scores.estimate("mse", point.codec, point.setting))
+            point
+            for point in points(validation, codecs)
+            if _meets(validation.estimate("mse", point.codec, point.setting))
         ]
         least = min(enough, key=lambda point: point.bits, default=None)
         found[key] = None if least is None else (least.codec, least.setting)

@@ -6,7 +6,6 @@ from workbook.codecs.catalogue import POLICY_RATES, catalogue
 from workbook.common import targets
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.rate_distortion import against_fast, front, points
-from workbook.evaluation.score import Scores
 from workbook.report.figures.style import THRESHOLD, Plot, canvas
 from workbook.report.text import words
 from workbook.report.text.codecs import title
@@ -39,13 +38,13 @@ def rate_distortion(run: Evidence) -> Plot:
         axis.set_xlabel(text.bits_axis)
         axis.set_ylabel(text.mse_axis)
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        c.title = _title(scores)
+        c.title = _title(run)
         c.description = text.alt(targets.MSE_BELOW)
         return c.finish()
 
 
-def _title(scores: Scores) -> str:
-    text, rows = words(TOPIC), against_fast(scores)
+def _title(run: Evidence) -> str:
+    text, rows = words(TOPIC), against_fast(run.scores, run.validation)
     gains = {row.rate: row.rfsq_gain.mean for row in rows if row.rfsq_gain.mean is not None}
     if not gains:
         return text.title_without

@@ -21,12 +21,16 @@ TOPIC = "rate_distortion"
 def equal_bits_table(run: Evidence) -> Table:
     """RFSQ beside FAST-style tokens at the same bits."""
     text, rows = words(TOPIC), []
-    for row in against_fast(run.scores):
+    for row in against_fast(run.scores, run.validation):
         cells = [f"{row.rate}", number(_mean(row.fast))]
         for found, gain in ((row.rfsq, row.rfsq_gain), (row.fixed, row.fixed_gain)):
             cells += [title(found.codec) if found else text.nothing, number(_mean(found)), text.against(gain)]
         rows.append(cells)
-    return Table(text.equal_bits_header, rows, text.equal_bits_note())
+    return Table(text.equal_bits_header, rows, text.equal_bits_note(_chosen_on(run)))
+
+
+def _chosen_on(run: Evidence) -> str:
+    return str(run.validation.rows.part.iloc[0])
 
 
 def _mean(found: AtRate | None) -> float | None:
@@ -36,14 +40,14 @@ def _mean(found: AtRate | None) -> float | None:
 def smallest_table(run: Evidence) -> Table:
     """The RFSQ of fewest bits that meets the guide's target, of the guide's architecture and of any."""
     text, rows = words(TOPIC), []
-    for key, found in smallest(run.scores).items():
+    for key, found in smallest(run.validation).items():
         if found:
             codec, setting = found
             cost = run.scores.cost(codec, setting)
             spent = [f"{cost['bits']:,.0f}", f"{cost['tokens']:,.0f}"]
             mse = with_interval(run.scores.estimate("mse", codec, setting))
             rows.append([text.smallest[key], title(codec), setting_text(setting), *spent, mse])
-    return Table(text.smallest_header, rows)
+    return Table(text.smallest_header, rows, text.smallest_note(_chosen_on(run)))
 
 
 def codecs_table(run: Evidence) -> Table:

@@ -84,7 +84,7 @@ def _readable(run: Evidence) -> bool:
 
 def _at_equal_bits(run: Evidence) -> list[tuple[str, object]]:
     """At the rate that is shown RFSQ's best, and its best of fixed length, with their gains over FAST-style tokens."""
-    at = next(row for row in against_fast(run.scores) if row.rate == SHOWN_RATE)
+    at = next(row for row in against_fast(run.scores, run.validation) if row.rate == SHOWN_RATE)
     if at.rfsq is None or at.rfsq_gain.mean is None:
         return []
     found = {at.rfsq.codec: at.rfsq_gain}
