@@ -136,5 +136,9 @@ def made_run(
     run = made_evidence(policy=policy, scores=scores or SCORES)
     vars(run).update({} if loop is None else {"loop": loop})
     decided = recommend(run, missing).as_json()
-    vars(run)["results"] = {"recommendation": json.loads(json.dumps(decided)), "verdict": {"shortfalls": []}}
+    vars(run)["results"] = {
+        "recommendation": json.loads(json.dumps(decided)),
+        "verdict": {"shortfalls": []},
+        "provenance": {"command": "./run_all.sh --smoke" if missing else ""},
+    }
     return run

@@ -40,8 +40,8 @@ AS_WRITTEN = (
     "python test_layernorm_improvement.py --naive-model rfsq_best.pt --robust-model rfsq_robust_best.pt "
     "--num-samples 1000 --chunk-len 8"
 )
-SMALL = TrainConfig(epochs=40, batch_size=8, learning_rate=5e-3)
-DATA = DataConfig(num_episodes=18, split_seed=3)
+SMALL = TrainConfig(epochs=15, batch_size=8, learning_rate=5e-3)
+DATA = DataConfig(num_episodes=60, split_seed=3)
 Report = dict[str, Any]
 
 
@@ -82,7 +82,7 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    write_libero(folder / "recordings" / "a_demo.hdf5", walks(0, 20))
+    write_libero(folder / "recordings" / "a_demo.hdf5", walks(0, 62))
     config = replace(DATA, chunk_len=4, stride=4)
     found = Trained(folder, prepare_dataset(folder / "recordings", config).dataset)
     data, bounds = TrainData.of(found.dataset), found.dataset.normaliser

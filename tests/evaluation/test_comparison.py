@@ -16,12 +16,12 @@ from small_runs import SMALL, compare_in, ignore_progress, make_dataset, train_i
 from rfsq_robust import CONDITIONINGS
 from workbook.codecs import catalogue as catalogue_module
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.catalogue import CONDITIONED, ENTRIES, Entry, Fitting, Setting, at, catalogue
+from workbook.codecs.catalogue import CONDITIONED, ENTRIES, Entry, Fitting, Setting, at, catalogue, of_family
 from workbook.codecs.klt_rfsq_file import FILE_NAME, load_klt_rfsq
 from workbook.codecs.protocol import Codec
 from workbook.common.paths import OutputFolder
 from workbook.evaluation.comparison import Comparison, model_rows, score_catalogue
-from workbook.evaluation.rate_distortion import points
+from workbook.evaluation.rate_distortion import against_fast, points
 from workbook.evaluation.score import ENCODER, KEYS, TOKENS, HeldOut, Scores
 from workbook.training.baselines import BaselineConfig
 from workbook.training.runs import load_rfsq
@@ -145,6 +145,15 @@ class TestTables:
     def test_layers_are_of_every_conditioning_and_seed(self, found: Comparison) -> None:
         layers = found.tables["layers"]
         assert len(layers) == len(CONDITIONINGS) * 2 * (LAYERS_OF_RUN + 1)
+
+    def test_what_a_best_is_chosen_among_is_scored_on_validation_too(self, found: Comparison, scores: Scores) -> None:
+        rows, dataset = found.tables["validation"], make_dataset()
+        assert set(rows.part) == {"validation"}
+        assert set(rows.episode) == {episode.place for episode in dataset.part("validation")}
+        chosen_among = of_family("naive", "rfsq", "klt_rfsq", "fast")
+        listed = [one for one in scores.listed("measured") if one[0] in chosen_among]
+        assert Scores(rows).listed("measured") == listed
+        assert against_fast(scores, Scores(rows))[0].fast is not None
 
     def test_values_say_what_was_held_out(self, found: Comparison) -> None:
         test = make_dataset().part("test")

@@ -16,7 +16,7 @@ from made_loops import (
     with_offline,
 )
 from made_policies import SCORES, SETTINGS, around, between, made_run, prediction
-from made_rows import fast_rows, model_rows, rows
+from made_rows import fast_rows, model_rows
 from traces import failed, made_replays, trace
 
 from workbook.common.intervals import Estimate
@@ -161,6 +161,20 @@ class TestSentences:
         found = text.whether(made_run(new_for_naive=MET, missing=["few seeds"]))
         assert found.startswith("No answer from a rehearsal")
         assert "Yes, retrain Phase 2" in found
+
+    @pytest.mark.parametrize(
+        ("command", "missing", "said"),
+        [
+            ("./run_all.sh --smoke", ["epochs", "test_episodes"], "a rehearsal"),
+            ("./run_all.sh --data here", ["test_episodes"], "so few test episodes"),
+            ("", ["epochs", "test_episodes"], "so short a run"),
+        ],
+    )
+    def test_only_what_smoke_asks_for_is_called_a_rehearsal(self, command: str, missing: list[str], said: str) -> None:
+        run = made_run(missing=missing)
+        run.results["provenance"]["command"] = command
+        run.results["verdict"]["shortfalls"] = [{"key": key, "have": 1, "least": 10} for key in missing]
+        assert text.whether(run).startswith(f"No answer from {said}; were it evidence")
 
     def test_what_cannot_be_read_is_never_recommended(self) -> None:
         run = made_run()

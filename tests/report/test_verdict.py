@@ -261,6 +261,18 @@ def test_a_rehearsal_says_first_that_it_is_none_and_why() -> None:
     assert "interval" not in verdict_lines(run)[2]
 
 
+@pytest.mark.parametrize(
+    ("have", "said"), [(6, "4 more test episodes are needed: about 20 more recordings"), (9, "1 more")]
+)
+def test_where_episodes_alone_are_few_it_is_said_how_many_more_help(have: int, said: str) -> None:
+    run = decided(
+        made_evidence(scores=SCORES, comparison={"test_episodes": have, "test_steps": 80, "layout": "joint:7"})
+    )
+    banner = verdict_lines(run)[0]
+    assert banner.startswith(f"NOT EVIDENCE: this run has {have} of at least 10 test episodes. {said}")
+    assert "recordings" not in verdict_lines(rehearsal())[0]
+
+
 def doubtful(accepted: bool) -> MadeUp:
     """Evidence enough, of random actions."""
     run = passing()

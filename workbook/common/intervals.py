@@ -1,14 +1,14 @@
-"""Estimates with 95 % intervals: a bootstrap over episodes and seeds; exact ones for counts of successes."""
+"""Estimates with 95 % intervals over episodes and seeds, corrected for how few there are; of counts, exact ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from scipy.stats import binomtest, norm
 
 from workbook.common.array import Array
@@ -16,6 +16,7 @@ from workbook.common.array import Array
 RESAMPLES = 10_000
 LEVEL = 0.95
 POWER = 0.8
+WIDEST = 1000.0  # times a ratio, up or down: two seeds or two episodes may say no more than nothing
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,17 @@ class Estimate:
         return asdict(self) | {"per_seed": list(self.per_seed)}
 
 
-def estimate_mean(values: Array, weights: Array) -> Estimate:
-    """Weighted mean of values (S seeds, E episodes) with weights (E,); no figure where all weights are 0."""
+def estimate_mean(values: Array, weights: Array, most: float = np.inf) -> Estimate:
+    """Weighted mean of values (S seeds, E episodes) with weights (E,); no figure where all weights are 0.
+
+    values: none is negative; most: the largest that a value can be, as 1 of a share.
+    """
     if weights.sum() == 0:
         return Estimate(None)
-    sampled = _resampled_sums(values, weights)
-    totals = _resampled_sums(np.ones_like(values), weights)
     per_seed = values @ weights / weights.sum()
-    return _estimate(float(per_seed.mean()), np.divide(*_where_positive(sampled, totals)), values, per_seed)
+    mean = float(per_seed.mean())
+    low, high = _ratio_interval(mean, values, np.ones_like(values), weights)
+    return Estimate(mean, low, None if high is None else min(high, most), tuple(map(float, per_seed)))
 
 
 def estimate_improvement(baseline: Array, candidate: Array, weights: Array) -> Estimate:
@@ -51,9 +55,61 @@ def estimate_improvement(baseline: Array, candidate: Array, weights: Array) -> E
     if not (baseline @ weights).all():
         return Estimate(None)
     per_seed = 1 - (candidate @ weights) / (baseline @ weights)
-    whole = 1 - (candidate @ weights).sum() / (baseline @ weights).sum()
-    over, under = _where_positive(_resampled_sums(candidate, weights), _resampled_sums(baseline, weights))
-    return _estimate(float(whole), 1 - over / under, candidate, per_seed)
+    ratio = float((candidate @ weights).sum() / (baseline @ weights).sum())
+    low, high = _ratio_interval(ratio, candidate, baseline, weights)
+    least, most = (None, None) if low is None or high is None else (1 - high, 1 - low)
+    return Estimate(1 - ratio, least, most, tuple(map(float, per_seed)))
+
+
+def _ratio_interval(ratio: float, over: Array, under: Array, weights: Array) -> tuple[float, float] | tuple[None, None]:
+    """Ends of the interval of a ratio of weighted means, over / under, each (S seeds, E episodes); weights (E,).
+
+    It is one of the logarithm, as errors are skewed and never negative: t quantiles, and the spread of what each seed
+    and episode adds to it. Where fewer than two episodes have weight, or the ratio is negative, there is none.
+    """
+    used = weights > 0
+    if used.sum() < 2 or ratio < 0:
+        return None, None
+    if ratio == 0:
+        return 0.0, 0.0
+    shares = [_shares((values * weights)[:, used]) for values in (over, under)]
+    variance, freedom = _crossed_variance(shares[0] - shares[1])
+    half = np.minimum(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance), np.log(WIDEST))
+    return float(ratio * np.exp(-half)), float(ratio * np.exp(half))
+
+
+def _shares(values: Array) -> Array:
+    """What each value (S, E) adds to the logarithm of their sum, scaled to a mean of about 1: to first order its share.
+
+    An episode is held against the sum of the others, after the third correction of MacKinnon and White (1985), so that
+    a few long or bad ones do not hide behind the sum that they make themselves; against half of the whole at least.
+    Without it skewed errors of 10 episodes and 5 seeds are covered in 92 of 100 studies.
+    """
+    seeds, episodes = values.shape
+    whole = values.sum()
+    others = np.maximum(whole - values.sum(axis=0), whole / 2)
+    return values * seeds * (episodes - 1) / others
+
+
+def _crossed_variance(values: Array) -> tuple[float, float]:
+    """Variance of the mean of (S seeds, E episodes) of which both are drawn at random, and its degrees of freedom.
+
+    Mean squares of seeds, episodes and what is left of a two-way table without replicates; that of the mean is seeds +
+    episodes - left, over S E, where neither counts as less than what is left (Searle, Casella and McCulloch, Variance
+    Components, 1992). Degrees of freedom after Satterthwaite (1946). One seed says nothing about others.
+    """
+    seeds, episodes = values.shape
+    by_seed, by_episode = values.mean(axis=1), values.mean(axis=0)
+    of_episodes = seeds * by_episode.var(ddof=1)
+    if seeds == 1:
+        return float(of_episodes / episodes), episodes - 1
+    of_seeds = episodes * by_seed.var(ddof=1)
+    residual = values - by_seed[:, None] - by_episode + values.mean()
+    left_freedom = (seeds - 1) * (episodes - 1)
+    left = (residual**2).sum() / left_freedom
+    total = max(of_seeds, left) + max(of_episodes, left) - left
+    spread = of_seeds**2 / (seeds - 1) + of_episodes**2 / (episodes - 1) + left**2 / left_freedom
+    return float(total / values.size), float(total**2 / spread) if total > 0 else left_freedom
 
 
 def estimate_excess(over: Array, under: Array) -> Estimate:
@@ -61,7 +117,11 @@ def estimate_excess(over: Array, under: Array) -> Estimate:
     ratios = over / under - 1
     rng = np.random.default_rng(0)
     resampled = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
-    return _estimate(float(np.median(ratios)), resampled, ratios[None], ratios)
+    per_round = tuple(map(float, ratios))
+    if len(ratios) < 2:
+        return Estimate(float(np.median(ratios)), per_seed=per_round)
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(np.median(ratios)), float(low), float(high), per_round)
 
 
 def estimate_proportion(successes: int, trials: int) -> Estimate:
@@ -72,27 +132,40 @@ def estimate_proportion(successes: int, trials: int) -> Estimate:
     return Estimate(successes / trials, float(found.low), float(found.high))
 
 
-def estimate_gain(first: Array, second: Array) -> Estimate:
-    """Share of successes of `second` minus that of `first`, paired by episode: (S, E) and (S', E), 1 for success.
+def estimate_gain(first: Array, second: Array, own_episodes: bool = False) -> Estimate:
+    """Share of successes of `second` minus that of `first`, paired by seed and episode.
 
-    The interval is that of Bonett and Price (2012) for paired proportions, on the mean of each episode over seeds: two
-    episodes are added, one that only `first` wins and one that only `second` does, so that it claims no certainty where
-    no episode differs. The spread of the seeds' own shares is added to its variance.
+    Both are (S, E), or one of them (1, E): 1 for a success, NaN for an episode that was not played. The interval is
+    that of Bonett and Price (2012) for paired proportions: two pairs are added, one that only `first` wins and one that
+    only `second` does, so that it claims no certainty where no pair differs. Seeds count as further pairs as far as
+    their episodes differ by chance; wholly where each has episodes of its own. How the seeds' own gains spread is added
+    to the variance, with degrees of freedom after Satterthwaite (1946).
     """
-    gains = second.mean(axis=0) - first.mean(axis=0)
-    if len(gains) == 0:
+    gains = second - first
+    gains = gains[:, np.isfinite(gains).any(axis=0)]
+    if gains.shape[1] == 0:
         return Estimate(None)
-    padded = np.concatenate([gains, [1.0, -1.0]])
-    variance = padded.var() / len(padded) + _spread_of_seeds(first) + _spread_of_seeds(second)
-    half = float(norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance))
-    low, high = (float(np.clip(padded.mean() + end, -1, 1)) for end in (-half, half))
-    return Estimate(float(gains.mean()), low, high, tuple(map(float, second.mean(axis=1) - first.mean())))
+    gain, by_seed, by_episode = np.nanmean(gains), np.nanmean(gains, axis=1), np.nanmean(gains, axis=0)
+    played = int(np.isfinite(gains).sum())
+    pairs = played if own_episodes else _distinct_pairs(gains - by_seed[:, None], by_episode)
+    centre = gain * pairs / (pairs + 2)
+    squares = pairs * (by_episode.var() * pairs / len(by_episode) + gain**2) + 2
+    variance = (squares / (pairs + 2) - centre**2) / (pairs + 2)
+    of_seeds = by_seed.var(ddof=1) / len(by_seed) if len(by_seed) > 1 else 0.0
+    variance += of_seeds
+    freedom = variance**2 * (len(by_seed) - 1) / of_seeds**2 if of_seeds > 0 else np.inf
+    half = stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance)
+    low, high = (float(np.clip(centre + end, -1, 1)) for end in (-half, half))
+    return Estimate(float(gain), low, high, tuple(map(float, by_seed)))
 
 
-def _spread_of_seeds(success: Array) -> float:
-    """Variance of the mean share over seeds (S, E), from how the seeds' shares differ."""
-    shares = success.mean(axis=1)
-    return float(shares.var(ddof=1) / len(shares)) if len(shares) > 1 else 0.0
+def _distinct_pairs(within_seeds: Array, by_episode: Array) -> float:
+    """Independent pairs that (S, E) gains come to: E where all seeds do alike in an episode, S E where it is chance."""
+    seeds, episodes = within_seeds.shape
+    one, mean = np.nanvar(within_seeds), by_episode.var()
+    if one == 0:
+        return float(episodes)
+    return float(np.clip(episodes * one / mean, episodes, seeds * episodes)) if mean > 0 else float(seeds * episodes)
 
 
 def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -120,33 +193,3 @@ def detectable_gain(pairs: int, differing: int) -> float:
         return 1.0
     z = norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)
     return float(min(1.0, z * np.sqrt(max(differing, 1)) / pairs))
-
-
-def _resampled_sums(values: Array, weights: Array) -> Array:
-    """Weighted sums of values (S, E) over bootstrap samples of episodes and, independently, of seeds: (RESAMPLES,)."""
-    seed_counts, episode_counts = _resampled_counts(*values.shape)
-    return ((seed_counts @ (values * weights)) * episode_counts).sum(axis=1)
-
-
-@cache
-def _resampled_counts(seeds: int, episodes: int) -> tuple[Array, Array]:
-    """How often each seed and each episode is drawn in each sample: (RESAMPLES, S), (RESAMPLES, E).
-
-    The same samples each time, which pairs every numerator with its denominator.
-    """
-    rng = np.random.default_rng(0)
-    episode_counts = rng.multinomial(episodes, np.full(episodes, 1 / episodes), RESAMPLES)
-    seed_counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    return seed_counts.astype(np.float64), episode_counts.astype(np.float64)
-
-
-def _where_positive(over: Array, under: Array) -> tuple[Array, Array]:
-    """Leave out the rare samples that hold no episode with weight."""
-    return over[under > 0], under[under > 0]
-
-
-def _estimate(value: float, resampled: Array, values: Array, per_seed: Array) -> Estimate:
-    if values.shape[1] < 2:
-        return Estimate(value, per_seed=tuple(map(float, per_seed)))
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high), tuple(map(float, per_seed)))

@@ -34,7 +34,7 @@ EXPECTED_TOKEN_ACCURACY = 0.909
 EXPECTED_FINE_MANIPULATION = (0.07, 0.10)  # gain in task success
 GAINS_SUCCESS = Threshold.at_least(EXPECTED_FINE_MANIPULATION[0])
 
-# Below these a run is a rehearsal, and says so.
+# Below these a run is no evidence, and says so.
 EVIDENCE_EPOCHS = 100
 EVIDENCE_SEEDS = 5
 EVIDENCE_TEST_EPISODES = 10

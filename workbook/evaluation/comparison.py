@@ -11,7 +11,16 @@ import pandas as pd
 import torch
 
 from rfsq_robust import CONDITIONINGS, Checkpoint, save_checkpoint
-from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, catalogue, entries, klt_rfsq_of
+from workbook.codecs.catalogue import (
+    CONDITIONED,
+    Entry,
+    Fitting,
+    Setting,
+    catalogue,
+    entries,
+    klt_rfsq_of,
+    of_family,
+)
 from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, reconstruction_sha256
 from workbook.common.parallel import OnProgress
@@ -19,12 +28,17 @@ from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
 from workbook.evaluation.against_fast import against_fast_rows
 from workbook.evaluation.layers import layer_rows
-from workbook.evaluation.rate_distortion import gaussian_reference
-from workbook.evaluation.score import ENCODER, HeldOut, score_setting
+from workbook.evaluation.rate_distortion import CHOSEN_AMONG, gaussian_reference
+from workbook.evaluation.score import ENCODER, KEYS, HeldOut, score_setting
 from workbook.evaluation.token_costs import token_costs
 from workbook.training.baselines import BaselineConfig, brought_codecs, train_decoders, train_networks
 from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name
 from workbook.training.trainer import TrainConfig
+
+CHOICE_COLUMNS = [
+    *KEYS, "compared", "measured", "mse", "steps",
+    "chunks", "bits", "side_bits", "tokens", "entropy_bits", "vocabulary",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +74,9 @@ def compare(
     return Comparison(
         score_catalogue(fitting, test, seeds, progress("Scoring codecs")),
         {
+            "validation": score_choices(
+                fitting, HeldOut.of(dataset, "validation"), seeds, progress("Scoring codecs on validation")
+            ),
             "models": model_rows(fitting, training, test),
             "layers": layer_rows(rfsq, seeds, test),
             "gaussian": gaussian_reference(fitting),
@@ -80,11 +97,24 @@ def score_catalogue(fitting: Fitting, test: HeldOut, seeds: list[int], on_progre
     all_layers = Setting.of(layers=fitting.layers)
     jobs = [(entry, setting, "tokens") for entry in entries(fitting) for setting in entry.settings(fitting)]
     jobs += [(catalogue()[CONDITIONED[name]], all_layers, ENCODER) for name in fitting.rfsq]
+    return _score(jobs, fitting, test, seeds, on_progress)
+
+
+def score_choices(fitting: Fitting, validation: HeldOut, seeds: list[int], on_progress: OnProgress) -> pd.DataFrame:
+    """Error and bits of what a best is chosen among, so that none is chosen on the test episodes."""
+    among = [catalogue()[name] for name in of_family(*CHOSEN_AMONG)]
+    jobs = [(entry, setting, "tokens") for entry in among for setting in entry.measured(fitting)]
+    return _score(jobs, fitting, validation, seeds, on_progress)[CHOICE_COLUMNS]
+
+
+def _score(
+    jobs: list[tuple[Entry, Setting, str]], fitting: Fitting, held_out: HeldOut, seeds: list[int], told: OnProgress
+) -> pd.DataFrame:
     frames = []
     for done, (entry, setting, decoding) in enumerate(jobs):
-        on_progress(done, len(jobs))
-        frames.append(score_setting(entry, setting, fitting, test, seeds, decoding))
-    on_progress(len(jobs), len(jobs))
+        told(done, len(jobs))
+        frames.append(score_setting(entry, setting, fitting, held_out, seeds, decoding))
+    told(len(jobs), len(jobs))
     return pd.concat(frames, ignore_index=True)
 
 

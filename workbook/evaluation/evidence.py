@@ -54,11 +54,16 @@ class Evidence:
     @property
     def brought(self) -> dict[str, dict[str, int]]:
         """Tokenizers that were brought, by their names, with their faults (`codecs.brought.Faults`)."""
-        return self.comparison.get("brought", {})
+        return self.comparison["brought"]
 
     @cached_property
     def scores(self) -> Scores:
         return Scores(self.table("scores"))
+
+    @cached_property
+    def validation(self) -> Scores:
+        """Rows of validation episodes, of what a best is chosen among."""
+        return Scores(self.table("validation"))
 
     @cached_property
     def layers(self) -> Layers:

@@ -32,6 +32,8 @@ WEIGHTS: dict[str, str | None] = {
     "peak_drift_mm": None,
     **dict.fromkeys(("sum_position_mm", "sum_energy_position_mm", "sum_joint", "sum_energy_joint"), "chunks"),
 }
+# The largest that a metric of an episode can be; of all others there is none.
+MOST = {"gripper_error_rate": 1.0, "gripper_on_time": 1.0, "zeros_kept": 1.0, "gripper_shift_steps": SWITCH_WINDOW}
 
 
 def weight_of(metric: str) -> str | None:

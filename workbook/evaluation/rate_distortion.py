@@ -17,6 +17,7 @@ from workbook.evaluation.score import Scores
 # The guide's architecture is that of naive and of the fixed scale.
 RFSQ: tuple[Family, ...] = ("rfsq", "klt_rfsq")
 GUIDES: tuple[Family, ...] = ("naive", "rfsq")
+CHOSEN_AMONG = (*GUIDES, "klt_rfsq")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,14 @@ def front(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def smallest(scores: Scores) -> dict[str, tuple[str, str] | None]:
+def smallest(validation: Scores) -> dict[str, tuple[str, str] | None]:
     """Codec and setting of fewest bits whose whole interval meets the target, of the guide's and of all RFSQ."""
     found: dict[str, tuple[str, str] | None] = {}
     for key, codecs in (("guide", of_family(*GUIDES)), ("any", of_family(*GUIDES, *RFSQ))):
         enough = [
-            point for point in points(scores, codecs) if _meets(scores.estimate("mse", point.codec, point.setting))
+            point
+            for point in points(validation, codecs)
+            if _meets(validation.estimate("mse", point.codec, point.setting))
         ]
         least = min(enough, key=lambda point: point.bits, default=None)
         found[key] = None if least is None else (least.codec, least.setting)

@@ -35,7 +35,7 @@ from workbook.data.chunks import Chunks, Normaliser, join_chunks
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import Episode
 from workbook.data.layout import ActionLayout
-from workbook.evaluation.metrics import LARGEST, episode_metrics, weight_of
+from workbook.evaluation.metrics import LARGEST, MOST, episode_metrics, weight_of
 
 KEYS = ("codec", "setting", "decoding", "seed", "part", "task", "episode")
 TOKENS, ENCODER = "tokens", "encoder"
@@ -254,4 +254,4 @@ def estimate_of(rows: pd.DataFrame, metric: str) -> Estimate:
     values, weights = values_of(rows, metric)
     if metric == LARGEST:
         return Estimate(float(values.max()), per_seed=tuple(map(float, values.max(axis=1))))
-    return estimate_mean(values, weights)
+    return estimate_mean(values, weights, MOST.get(metric, np.inf))

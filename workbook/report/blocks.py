@@ -110,7 +110,8 @@ def _method(run: Evidence) -> Bullets:
     """How the figures came about, from the run's own parameters."""
     made_from = run.results["provenance"]
     training, comparison = run.training, made_from["parameters"]["comparison"]
-    values = (run.data, training["config"], len(made_from["seeds"]), comparison, run.policy, targets, training)
+    tasks, seeds = run.scores.rows.task.nunique(), len(made_from["seeds"])
+    values = (run.data, tasks, training["config"], seeds, comparison, run.policy, targets, training)
     return Bullets(words("pages").sentences("how", *values))
 
 

@@ -34,7 +34,7 @@ def contrast(loop: Loop, key: str) -> Contrast:
 def test_counts_by_seed_and_task() -> None:
     loop = made({NAIVE_ARGMAX: first(30)})
     assert loop.counts(NAIVE_ARGMAX) == (30, PAIRS)
-    assert loop.successes_by(NAIVE_ARGMAX, "seed") == {0: 28, 1: 2, 2: 0}
+    assert loop.successes_by(NAIVE_ARGMAX, "seed") == {0: 10, 1: 10, 2: 10}
     assert sum(loop.successes_by(NAIVE_ARGMAX, "task").values()) == 30
     interval = binomtest(30, PAIRS).proportion_ci(method="exact")
     assert (loop.success(NAIVE_ARGMAX).low, loop.success(NAIVE_ARGMAX).high) == pytest.approx(tuple(interval))

@@ -160,6 +160,12 @@ class Loop:
         """(pairs,) 1 for a success, 0 for a failure, NaN for an episode that was not played."""
         return self.of(arm).succeeded.to_numpy(float, na_value=np.nan)
 
+    def _by_seed(self, arm: PlayedArm) -> Array:
+        """(S, E) the same, of the policies one by one: pairs of one policy tell little about others."""
+        rows = self.of(arm)
+        placed = rows.assign(place=rows.groupby("seed").cumcount()).pivot(index="seed", columns="place")
+        return placed.succeeded.to_numpy(float, na_value=np.nan)
+
     def counts(self, arm: PlayedArm) -> tuple[int, int]:
         """Successes, and episodes that were played."""
         found = self.outcomes(arm)
@@ -274,9 +280,7 @@ class Loop:
 
     def difference(self, arm: PlayedArm, over: PlayedArm) -> Estimate:
         """Success of an arm minus that of another, over the pairs of a seed and a start that both played."""
-        one, other = self.outcomes(arm), self.outcomes(over)
-        kept = np.isfinite(one) & np.isfinite(other)
-        return estimate_gain(other[None, kept], one[None, kept])
+        return estimate_gain(self._by_seed(over), self._by_seed(arm), own_episodes=True)
 
     def _contrast(self, key: str, arm: PlayedArm, over: PlayedArm) -> tuple[Any, float]:
         """The contrast as a function of its corrected p, and the p of it alone."""

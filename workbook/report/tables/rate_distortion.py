@@ -33,14 +33,14 @@ def equal_bits_table(run: Evidence) -> Table:
 def smallest_table(run: Evidence) -> Table:
     """The RFSQ of fewest bits that meets the guide's target, of the guide's architecture and of any."""
     text, rows = words(TOPIC), []
-    for key, found in smallest(run.scores).items():
+    for key, found in smallest(run.validation).items():
         if found:
             codec, setting = found
             cost = run.scores.cost(codec, setting)
             spent = [f"{cost['bits']:,.0f}", f"{cost['tokens']:,.0f}"]
             mse = with_interval(run.scores.estimate("mse", codec, setting))
             rows.append([text.smallest[key], title(codec), setting_text(setting), *spent, mse])
-    return Table(text.smallest_header, rows)
+    return Table(text.smallest_header, rows, text.smallest_note(str(run.validation.rows.part.iloc[0])))
 
 
 def codecs_table(run: Evidence) -> Table:

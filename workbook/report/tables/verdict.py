@@ -11,6 +11,7 @@ from typing import Any
 from workbook.codecs.catalogue import Setting
 from workbook.common.numbers import number
 from workbook.common.table import Badge, Html, Table
+from workbook.data.split import FRACTIONS
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.score import ENCODER
 from workbook.report.text import words
@@ -91,7 +92,10 @@ def why_no_evidence(run: Evidence) -> list[str]:
     """A sentence of the data and one of the run, where it is not evidence."""
     said, missing = words("criteria"), missing_evidence(run)
     doubts = [words("data").of_note(doubt) for doubt in data_doubts(run)]
-    return [*([said.doubtful(doubts)] if doubts else []), *([said.rehearsal(missing)] if missing else [])]
+    return [
+        *([said.doubtful(doubts)] if doubts else []),
+        *([said.too_little(missing, FRACTIONS["test"])] if missing else []),
+    ]
 
 
 def not_evidence(run: Evidence) -> Html:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from workbook.common.intervals import Estimate
 from workbook.evaluation.against_fast import against_fast
 from workbook.evaluation.evidence import Evidence
@@ -29,13 +31,24 @@ def _by_loop(run: Evidence) -> bool:
 
 
 def whether(run: Evidence) -> str:
-    decided, doubtful, policy = run.results["recommendation"], bool(data_doubts(run)), run.policy
+    option, lack, policy = run.results["recommendation"]["option"], _lack(run), run.policy
     if _by_loop(run):
-        return words("loop").answer(decided["option"], decided["rehearsal"], doubtful, run.loop, _titles(run))
+        return words("loop").answer(option, lack, run.loop, _titles(run))
     return words("recommendation").whether(
-        decided["option"], decided["rehearsal"], doubtful, policy.config.steps, title(*policy.new_codec),
-        policy.contrasts(),
-    )  # fmt: skip
+        option, lack, policy.config.steps, title(*policy.new_codec), policy.contrasts()
+    )
+
+
+def _lack(run: Evidence) -> Literal["", "data", "smoke", "episodes", "run"]:
+    """What keeps the run from answering; only what --smoke asks for is a rehearsal."""
+    if not run.results["recommendation"]["rehearsal"]:
+        return ""
+    if data_doubts(run):
+        return "data"
+    if "--smoke" in run.results["provenance"]["command"].split():
+        return "smoke"
+    missing = {shortfall["key"] for shortfall in run.results["verdict"]["shortfalls"]}
+    return "episodes" if missing == {"test_episodes"} else "run"
 
 
 def _titles(run: Evidence) -> dict[PlayedArm, str]:
