@@ -26,10 +26,13 @@ STAGES = {
     "policy": "04_residual_analysis",
     "replay": "05_policy_in_the_loop",
     "loop": "05_policy_in_the_loop",
+    "predictions": "04_residual_analysis",
 }
+BESIDE = {"predictions": "policy"}  # stage: the one that it was made from; no other is made from it
 ROWS = ("scores", "probe", "replays", "policies")  # what lies beside results.json; all other tables lie in tables/
-NOT_ASKED_FOR, OUT_OF_DATE = "not_asked_for", "out_of_date"  # why a simulator was not run, where it does not say it
-OPTIONAL = ("replay", "loop")  # those that results.json can do without: they need a simulator
+NOT_ASKED_FOR, OUT_OF_DATE = "not_asked_for", "out_of_date"  # why an optional stage is none, where it does not say it
+# Those that results.json can do without: they need a simulator, or a file of the user's own.
+OPTIONAL = ("replay", "loop", "predictions")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -151,6 +154,8 @@ def read_simulated(out: OutputFolder, name: str, tables: Sequence[str]) -> tuple
 
 
 def _stage_before(name: str) -> str | None:
+    if name in BESIDE:
+        return BESIDE[name]
     names = list(STAGES)
     position = names.index(name)
     return names[position - 1] if position else None
