@@ -84,6 +84,19 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--naive-checkpoint", default="", help="a naive Phase-1 checkpoint to take naive's place")
     parser.add_argument(
+        "--predictions",
+        default="",
+        metavar="FILE",
+        help="what your own Phase 2 predicts (.h5, .npz or .pt), judged without retraining; INTEGRATION_TO_PHASE2.md "
+        "shows how to write it",
+    )
+    parser.add_argument(
+        "--predictions-checkpoint",
+        default="",
+        metavar="FILE",
+        help="the codec of these predictions; default: the one that their file names",
+    )
+    parser.add_argument(
         "--full", action="store_true", help="the complete sweep of codecs and policies; takes hours on 2 cores"
     )
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
@@ -160,6 +173,7 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     from workbook.data.sources.mirror import CACHE_VARIABLE
     from workbook.evaluation.loop.play import LoopConfig
     from workbook.evaluation.policy.probe import ProbeConfig
+    from workbook.evaluation.predictions.read import PredictionsConfig, read_predictions
     from workbook.evaluation.replay.replay import ReplayConfig, unplayable
     from workbook.report.text import words
     from workbook.simulation.scene import missing_packages
@@ -181,12 +195,16 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     }
     replay = asdict(ReplayConfig(options.replay_episodes, options.replay_seeds))
     loop = asdict(LoopConfig(**{name: getattr(options, name) for name in LOOP_OPTIONS}))
+    predictions = PredictionsConfig(options.predictions, options.predictions_checkpoint)
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
     with terminal.fetching() as on_progress:
         data_config = config_of(options, split_seed=0)
         prepared = prepare_dataset(options.data, data_config, on_progress)
+    if predictions.settings:
+        read_predictions(predictions, prepared.dataset.layout, prepared.dataset.normaliser)
+        settings["predictions"] = predictions.settings
     problem = missing_packages() or unplayable(prepared.dataset)
     if options.with_replay and problem:
         print(f"replay: will not be run, for {words('replay').reason(problem)}", flush=True)  # noqa: T201
@@ -204,7 +222,8 @@ def _notebook_parameters(
 ) -> dict[str, dict[str, Any]]:
     """Notebook -> the parameters that it is given, in the order of execution."""
     out = str(work.root)
-    naive = options.naive_checkpoint and str(expand(options.naive_checkpoint))
+    named = ("naive_checkpoint", "predictions", "predictions_checkpoint")  # the kernels start in another folder
+    files = {name: getattr(options, name) and str(expand(getattr(options, name))) for name in named}
     # Models in training and finished replays outlive a run that is interrupted, so they lie where results are left.
     replay = {
         "out": out,
@@ -227,11 +246,11 @@ def _notebook_parameters(
             "num_layers": options.num_layers,
             "num_levels": options.num_levels,
             "device": options.device,
-            "naive_checkpoint": naive,
+            "naive_checkpoint": files.pop("naive_checkpoint"),
             "unfinished": str(target.unfinished),
         },
         "03_compare": {"out": out, "baseline_steps": options.baseline_steps, "full": options.full},
-        "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
+        "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full, **files},
         **({"05_policy_in_the_loop": replay} if options.with_replay else {}),
     }
 

@@ -113,5 +113,10 @@ def _render_anew(blocks: Blocks, output: nbformat.NotebookNode) -> None:
 
 def _index_body(run: Evidence, blocks: Blocks) -> str:
     return _rendered(
-        "index.html.j2", blocks, target=targets.MSE_BELOW, played=run.replays.played, in_the_loop=run.loop.played
+        "index.html.j2",
+        blocks,
+        target=targets.MSE_BELOW,
+        played=run.replays.played,
+        in_the_loop=run.loop.played,
+        predicted=run.predictions.given,
     )

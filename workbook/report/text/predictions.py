@@ -1,0 +1,19 @@
+"""The predictions of the user's own Phase 2 in words."""
+
+from __future__ import annotations
+
+from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.predictions.evidence import ACCEPTANCES, decide
+from workbook.report.text import words
+
+
+def remarks(run: Evidence) -> list[str]:
+    """What they answer, and what to know beside it."""
+    found, said = run.predictions, words("predictions")
+    if not found.given:
+        return [said.not_given(found.values["not_run"])]
+    shares = {name: found.acceptance(*columns) for name, columns in ACCEPTANCES.items()}
+    of_main = found.of_model("main")
+    layers = {kind: of_main.layer[of_main[kind].fillna(False).astype(bool)].tolist() for kind in ("dead", "copied")}
+    accuracy = found.accuracy(), found.accuracy(telling=True)
+    return said.sentences("remarks", found.values, decide(found), accuracy, layers, shares)
