@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from documented import blocks
 from made_predictions import NORMALISER, actions_of, certain, content, made_checkpoint, made_tokens, read, save, spoiled
 
+from workbook import run
 from workbook.common.errors import InputError
 from workbook.data.layout import ActionLayout
+from workbook.evaluation.predictions.judge import judge
 from workbook.evaluation.predictions.read import (
     FEWEST_EPISODES,
     FEWEST_MOMENTS,
@@ -267,6 +270,20 @@ def test_a_codec_of_other_actions(found: Content, tmp_path: Path) -> None:
         read_predictions(PredictionsConfig(str(path)), ActionLayout.parse("joint:6"), NORMALISER)
 
 
+@pytest.mark.parametrize("spoil", ["gone", "main_logits", "checkpoint", "alone"])
+def test_the_command_ends_before_the_first_notebook(
+    found: Content, tmp_path: Path, tiny_data: Path, spoil: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(run, "_execute", lambda *_: pytest.fail("a notebook was started"))
+    path = save(tmp_path / "a.npz", {name: value for name, value in found.items() if name != spoil})
+    options = ["--predictions", str(tmp_path / "gone.npz" if spoil == "gone" else path)]
+    options = ["--predictions-checkpoint", str(path)] if spoil == "alone" else options
+    assert run.main([*options, "--data", str(tiny_data), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") for line in said if "warning" not in line.lower()] == [True]
+
+
 # Whether it means what it says
 
 
@@ -327,3 +344,33 @@ def test_settings_tell_the_files_by_name_and_hash(found: Content, tmp_path: Path
     assert replace(PredictionsConfig(str(path)), predictions="").settings is None
     save(path, found | {"actions": found["actions"] + 0.01})
     assert PredictionsConfig(str(path)).settings != settings
+
+
+def test_the_snippet_writes_such_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heading: Your own predictions, judged. With made-up heads: linear ones, of the guide's sizes."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint = made_checkpoint(Path("rfsq_robust_scale_best.pt"), hidden=16, layers=8, levels=7)
+    tokens = made_tokens(MOMENTS, 8, 16, 8, 7)
+    torch.manual_seed(0)
+    hidden, draft_weights, main_weights = (torch.randn(*s) for s in ((MOMENTS, 20), (20, 3 * 896), (20, 8 * 896)))
+
+    def main(hidden: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+        assert coarse.shape == (MOMENTS, 3, 128)
+        logits = (hidden @ main_weights).unflatten(1, (8, 128, 7))
+        logits[:, :3] += 100 * torch.nn.functional.one_hot(coarse, 7)  # it says what it is given
+        return logits
+
+    scope = {
+        "draft": lambda hidden: (hidden @ draft_weights).unflatten(1, (3, 128, 7)), "main": main, "hidden": hidden,
+        "tokens": torch.from_numpy(tokens), "actions": torch.from_numpy(actions_of(checkpoint, tokens)),
+        "task": torch.arange(MOMENTS) % 3, "episode": torch.arange(MOMENTS) // 4,
+    }  # fmt: skip
+    (snippet,) = [text for place, text in blocks("python") if place.endswith(": Your own predictions, judged")]
+    exec(snippet, scope)
+    given = read(tmp_path / "predictions.pt")
+    assert given.other is not None
+    assert (given.task[given.other] == given.task).mean() > 0.9
+    found = judge(given).tables["predictions_acceptance"]
+    assert (found.accepted == 1).all()
+    assert (found.accepted_other == 1).all()
+    assert (found.by_chance < 0.5).all()

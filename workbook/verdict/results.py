@@ -48,7 +48,7 @@ def assemble(run: Evidence) -> dict[str, Any]:
         "criteria": [criterion.as_json() for criterion in criteria],
         "recommendation": recommendation,
         "loop": [contrast.as_json() for contrast in run.loop.contrasts] if run.loop.played else [],
-        "predictions": run.predictions.as_json(),
+        "predictions": run.predictions.as_json() if run.predictions.given else None,
         "claims": [claim.as_json() for claim in guide_claims(run)],
         "provenance": _provenance(run.out, documents),
     }

@@ -129,9 +129,7 @@ class Predictions:
         return estimate_mean(rows.share.mean().to_numpy()[None], rows.moments.first().to_numpy(float))
 
     def as_json(self) -> dict[str, Any]:
-        """As results.json holds it."""
-        if not self.given:
-            return {"not_run": self.values["not_run"]}
+        """As results.json holds those that were given."""
         gains = {rule: {metric: self.gain(rule, metric).as_json() for metric in METRICS} for rule in self.rules[1:]}
         shares = {name: self.acceptance(*columns).as_json() for name, columns in ACCEPTANCES.items()}
         return {
