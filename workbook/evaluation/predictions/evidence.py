@@ -146,12 +146,27 @@ def decide(predictions: Predictions) -> dict[str, Any]:
     """The questions that predictions can answer: word, limit and estimate of each, and the rule that is held against
     the pipeline's own. YES where the whole interval is above the limit, NO where none of it is.
     """
-    asked = {
+    found = {
+        key: {"word": WORDS[_status(one, limit)], "limit": limit, "estimate": one.as_json()}
+        for key, (one, limit) in _asked(predictions).items()
+    }
+    return {**found, "rule": predictions.mended}
+
+
+def statuses(predictions: Predictions) -> dict[str, Status]:
+    """The same for the recommendation, by its options, where they stand before the loop's and the probe's."""
+    if not predictions.given:
+        return {}
+    asked = {"codec_limits": "codec_share", "naive_rule": "decode_rule"}
+    return {option: _status(*_asked(predictions)[key]) for option, key in asked.items()}
+
+
+def _asked(predictions: Predictions) -> dict[str, tuple[Estimate, float]]:
+    return {
         "codec_share": (predictions.codec_share(), CODEC_LIMITS_FROM),
         "decode_rule": (predictions.gain(predictions.mended), SAME_WITHIN),
     }
-    found = {
-        key: {"word": WORDS[Threshold.above(limit).judge(one.as_json())], "limit": limit, "estimate": one.as_json()}
-        for key, (one, limit) in asked.items()
-    }
-    return {**found, "rule": predictions.mended}
+
+
+def _status(estimate: Estimate, limit: float) -> Status:
+    return Threshold.above(limit).judge(estimate.as_json())
