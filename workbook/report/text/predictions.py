@@ -7,8 +7,13 @@ from workbook.evaluation.predictions.evidence import ACCEPTANCES, decide
 from workbook.report.text import words
 
 
+def answers(run: Evidence) -> list[str]:
+    """The two questions that they can answer; nothing where none were given."""
+    return words("predictions").sentences("answers", decide(run.predictions)) if run.predictions.given else []
+
+
 def remarks(run: Evidence) -> list[str]:
-    """What they answer, and what to know beside it."""
+    """The answers, and what to know beside them."""
     found, said = run.predictions, words("predictions")
     if not found.given:
         return [said.not_given(found.values["not_run"])]
@@ -16,4 +21,4 @@ def remarks(run: Evidence) -> list[str]:
     of_main = found.of_model("main")
     layers = {kind: of_main.layer[of_main[kind].fillna(False).astype(bool)].tolist() for kind in ("dead", "copied")}
     accuracy = found.accuracy(), found.accuracy(telling=True)
-    return said.sentences("remarks", found.values, decide(found), accuracy, layers, shares)
+    return [*answers(run), *said.sentences("remarks", found.values, accuracy, layers, shares)]
