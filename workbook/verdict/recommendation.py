@@ -1,6 +1,8 @@
 """Whether to retrain Phase 2, how, and with which codec: rules declared before the run, and what follows from them.
 
 Policies that act in the simulator decide where there are enough of them. Else the offline probe stands in for them.
+Before both stand the user's own predictions, where they are given: of the codec's share of the error and of the decode
+rule, which is what they can say.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, SAME_WITHIN, PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import RULES
+from workbook.evaluation.predictions.evidence import CODEC_LIMITS_FROM, Predictions, statuses
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE
 from workbook.verdict.criteria import WORDS, Word
 
 Option = Literal["A", "B", "decode rule", "C", "keep naive"]
 
 IN_LOOP: dict[str, Status] = {"YES": "met", "NO": "unmet", "NOT SHOWN": "not shown"}
-CODEC_LIMITS_FROM = 0.10  # share of the policy's error that the codec has to make, to be what limits it
 KLT_RFSQ = "klt_rfsq_fixed"
 FILES = {CONDITIONED[conditioning]: file for conditioning, file in BEST_FILES.items()} | {KLT_RFSQ: FILE_NAME}
 
@@ -92,6 +94,7 @@ def recommend(run: Evidence, missing: Sequence[object]) -> Recommendation:
     rules = tuple(_judge(rule, policy, run.comparison["test_episodes"]) for rule in DECISION_RULES)
     by_loop = run.loop.decides
     status = _status_in_loop(run.loop) if by_loop else {rule.key: rule.status for rule in rules}
+    status |= statuses(run.predictions)
     option = _option(status)
     new = policy.of(run.loop.new_tokens.codec) if by_loop else policy.new_codec
     codec = new if option in ("A", "C") else policy.of(NAIVE)
@@ -104,7 +107,8 @@ def recommend(run: Evidence, missing: Sequence[object]) -> Recommendation:
         setting=codec.setting,
         checkpoint=RETRAINED_FILE if option == "B" else FILES.get(codec.codec),
         layers=policy.layers(codec) if by_loop else policy.layers_to_keep(codec),  # as they were played
-        decode_rule=_rule_in_loop(run.loop, codec) if by_loop else decode_rule(codec, policy),
+        decode_rule=_rule_by_predictions(run.predictions, option)
+        or (_rule_in_loop(run.loop, codec) if by_loop else decode_rule(codec, policy)),
         rules=rules,
         would_change=tuple(each for each in _would_change(policy) if not (by_loop and each["key"] == "task_success")),
     )
@@ -123,6 +127,13 @@ def _rule_in_loop(loop: Loop, codec: PredictedCodec) -> str:
     if codec.codec == NAIVE and (shown is None or shown.word != "YES"):
         return RULES[0]
     return loop.best(codec.codec).rule
+
+
+def _rule_by_predictions(predictions: Predictions, option: Option) -> str:
+    """Where tokens stay as they are: the pipeline's own rule, if no other is shown to have less error; else ''."""
+    if not predictions.given or option not in ("decode rule", "keep naive"):
+        return ""
+    return predictions.mended if option == "decode rule" else RULES[0]
 
 
 def _judge(rule: DecisionRule, policy: PolicyEvidence, episodes: int) -> JudgedRule:

@@ -6,10 +6,12 @@ from workbook.codecs.catalogue import SHOWN_RATE
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import PlayedArm
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED
+from workbook.evaluation.predictions.evidence import RULES as OWN_RULES
 from workbook.evaluation.rate_distortion import against_fast
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.report.text.loop import arm_title
+from workbook.report.text.predictions import answers
 from workbook.verdict.criteria import GUIDES, data_doubts
 from workbook.verdict.recommendation import FILES, decode_rule
 
@@ -17,8 +19,8 @@ from workbook.verdict.recommendation import FILES, decode_rule
 def sentences(run: Evidence) -> list[str]:
     """What the first page begins with."""
     if _by_loop(run):
-        return [whether(run), *in_loop(run)]
-    return [whether(run), how(run), which(run)]
+        return [whether(run), *answers(run), *in_loop(run)]
+    return [whether(run), *answers(run), how(run), which(run)]
 
 
 def _by_loop(run: Evidence) -> bool:
@@ -83,6 +85,8 @@ def _at_equal_bits(run: Evidence) -> list[tuple[str, object]]:
 def use(run: Evidence) -> str:
     """What to use, and what the errors do not say."""
     decided = run.results["recommendation"]
+    if decided["decode_rule"] in OWN_RULES:
+        return words("predictions").use(decided["decode_rule"])
     return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"], _by_loop(run))
 
 
