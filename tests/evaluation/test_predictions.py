@@ -195,15 +195,15 @@ def test_a_main_model_that_copies_its_draft_is_told(checkpoint: Path, path: Path
     other = np.roll(np.arange(MOMENTS), 7)
     copying = judged(path, held | {"other": other, "other_main_logits": certain(draft[other])})
     assert copying.of_model("main").copied_share.to_numpy()[:3] == pytest.approx([1, 1, 1])
-    beyond = copying.acceptance("accepted", "accepted_other")
+    beyond = copying.not_copied()
     assert (beyond.mean, beyond.low, beyond.high) == (0, 0, 0)
 
     seeing = judged(path, held | {"other": other, "other_main_logits": certain(main[..., :3])})
     assert seeing.of_model("main").copied_share.to_numpy()[:3] == pytest.approx([0, 0, 0])
     assert not seeing.of_model("main").copied.fillna(False).any()
-    assert seeing.acceptance("accepted", "accepted_other").mean == pytest.approx(
-        seeing.acceptance("accepted", "by_chance").mean
-    )
+    chance = seeing.acceptance("by_chance").mean
+    assert chance is not None
+    assert seeing.not_copied().mean == pytest.approx(1 - chance)  # of acceptance, which is all
 
 
 def test_constant_layers_are_always_accepted(checkpoint: Path, path: Path) -> None:

@@ -22,7 +22,7 @@ tables/predictions_acceptance.parquet, where there is a draft: layer, group | mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -41,14 +41,7 @@ MAIN_SOFT, DRAFT_KEPT = "main_soft", "draft_kept"
 RULES = (PHASE2_ARGMAX, DRAFT_KEPT, MAIN_SOFT, PHASE2_SOFT)  # the pipeline's own first
 METRICS = ("mse", "motion_mse", "gripper_mse")
 TABLES = ("predictions", "predictions_layers", "predictions_acceptance")
-# What of the acceptance is told, as columns of its table: one, or one less another.
-ACCEPTANCES: dict[str, tuple[str, ...]] = {
-    "accepted": ("accepted",),
-    "by_chance": ("by_chance",),
-    "beyond_chance": ("accepted", "by_chance"),
-    "accepted_other": ("accepted_other",),
-    "beyond_copying": ("accepted", "accepted_other"),
-}
+ACCEPTANCES = ("accepted", "by_chance", "accepted_other")
 CODEC_LIMITS_FROM = 0.10  # share of the error that the codec has to make, to be what limits it
 Word = Literal["YES", "NO", "NOT SHOWN", "NOT RUN"]
 WORDS: dict[Status, Word] = {"met": "YES", "unmet": "NO", "not shown": "NOT SHOWN", "not run": "NOT RUN"}
@@ -92,13 +85,14 @@ class Predictions:
     def gain(self, rule: str, metric: str = "mse") -> Estimate:
         """The share by which the error is less than by the pipeline's rule, paired by group."""
         baseline, weights = self._of(PHASE2_ARGMAX, metric)
-        return estimate_improvement(baseline, self._of(rule, metric)[0], weights)
+        return _less(baseline, self._of(rule, metric)[0], weights)
 
     def codec_share(self, rule: str = PHASE2_ARGMAX, metric: str = "mse") -> Estimate:
         """The error of the true tokens as a share of that of the predicted ones."""
         predicted, weights = self._of(rule, metric)
-        own, _ = self._of(CODEC, metric)
-        return estimate_improvement(predicted, predicted - own, weights)
+        rest = _less(predicted, self._of(CODEC, metric)[0], weights)
+        mean, low, high = (None if end is None else 1 - end for end in (rest.mean, rest.high, rest.low))
+        return Estimate(mean, low, high, tuple(1 - each for each in rest.per_seed))
 
     @cached_property
     def _by_rule(self) -> dict[str, pd.DataFrame]:
@@ -120,26 +114,40 @@ class Predictions:
         rows = rows[~(rows.dead | rows.copied.fillna(False))] if telling else rows
         return float(rows.accuracy.mean()) if len(rows) else None
 
-    def acceptance(self, column: str, minus: str = "") -> Estimate:
-        """Mean over layers of a share of the acceptances, or of its difference to another; none where not known."""
-        if not self.drafted or self.acceptances[[column, minus or column]].isna().any(axis=None):
-            return Estimate(None)
-        shares = self.acceptances[column] - (self.acceptances[minus] if minus else 0.0)
-        rows = self.acceptances.assign(share=shares).groupby("group")
-        return estimate_mean(rows.share.mean().to_numpy()[None], rows.moments.first().to_numpy(float))
+    def acceptance(self, column: str) -> Estimate:
+        """Mean over layers of a share of the acceptances; none where it is not known."""
+        shares, weights = self._accepted(column)
+        found = estimate_mean(shares, weights)
+        return found if found.high is None else replace(found, high=min(found.high, 1.0))
+
+    def not_copied(self) -> Estimate:
+        """The share of what is accepted that no longer is with another moment's draft; none where it is not known."""
+        other, weights = self._accepted("accepted_other")
+        return _less(self._accepted("accepted")[0], other, weights)
+
+    def _accepted(self, column: str) -> tuple[Array, Array]:
+        """As `_of`."""
+        groups = self.acceptances.groupby("group")
+        shares = groups[column].mean().to_numpy(float)[None]
+        return np.nan_to_num(shares), np.where(np.isnan(shares[0]), 0.0, groups.moments.first().to_numpy(float))
 
     def as_json(self) -> dict[str, Any]:
         """As results.json holds those that were given."""
         gains = {rule: {metric: self.gain(rule, metric).as_json() for metric in METRICS} for rule in self.rules[1:]}
-        shares = {name: self.acceptance(*columns).as_json() for name, columns in ACCEPTANCES.items()}
+        shares = {name: self.acceptance(name) for name in ACCEPTANCES} | {"not_copied": self.not_copied()}
         return {
             **self.values,
             "decided": decide(self),
             "mse": {rule: self.error(rule).as_json() for rule in (CODEC, *self.rules)},
             "gains": gains,
             "accuracy": {"all": self.accuracy(), "telling": self.accuracy(telling=True)},
-            "acceptance": shares if self.drafted else {},
+            "acceptance": {name: one.as_json() for name, one in shares.items()} if self.drafted else {},
         }
+
+
+def _less(baseline: Array, candidate: Array, weights: Array) -> Estimate:
+    """The share by which a candidate is less; none where nothing was measured."""
+    return estimate_improvement(baseline, candidate, weights) if weights.any() else Estimate(None)
 
 
 def decide(predictions: Predictions) -> dict[str, Any]:

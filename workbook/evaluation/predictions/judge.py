@@ -19,7 +19,7 @@ from workbook.common.array import Array
 from workbook.evaluation.layers import majority_share
 from workbook.evaluation.loop.arms import PHASE2_ARGMAX, PHASE2_SOFT
 from workbook.evaluation.policy.evidence import CODEC
-from workbook.evaluation.predictions.evidence import DRAFT_KEPT, MAIN_SOFT, METRICS
+from workbook.evaluation.predictions.evidence import ACCEPTANCES, DRAFT_KEPT, MAIN_SOFT, METRICS
 from workbook.evaluation.predictions.read import Given, decode
 
 PART = 256  # moments at once, which keeps the memory of a large file small
@@ -30,9 +30,7 @@ BINS = 15  # of confidence, of equal width, as in Guo et al. 2017
 COPIED_FROM = 0.5
 REPEATED_FROM = 0.95
 COPIES = ("repeated", "copied_share", "copied")
-NO_ACCEPTANCE = pd.DataFrame(
-    columns=["group", "moments", "accepted", "by_chance", "accepted_other", "layer"], dtype=float
-)
+NO_ACCEPTANCE = pd.DataFrame(columns=["group", "moments", *ACCEPTANCES, "layer"], dtype=float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +189,7 @@ def _copied(given: Given, main: Codes, draft: Codes, acceptance: pd.DataFrame) -
     layers = draft.shape[-1]
     wrong = draft != given.tokens[..., :layers]
     wrongs, alikes = (each.sum(axis=(0, 1, 2)) for each in (wrong, wrong & (main[..., :layers] == draft)))
-    shares = acceptance[["accepted", "by_chance", "accepted_other"]].mul(acceptance.moments, axis=0)
+    shares = acceptance[list(ACCEPTANCES)].mul(acceptance.moments, axis=0)
     accepted, by_chance, other = shares.groupby(acceptance.layer).sum(min_count=1).to_numpy().T / len(main)
     with np.errstate(invalid="ignore", divide="ignore"):  # of nothing wrong, and of nothing beyond chance
         repeated, copied = alikes / wrongs, (other - by_chance) / (accepted - by_chance)

@@ -8,7 +8,7 @@ from workbook.common.numbers import number
 from workbook.common.table import Table
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.evidence import CODEC
-from workbook.evaluation.predictions.evidence import METRICS
+from workbook.evaluation.predictions.evidence import ACCEPTANCES, METRICS
 from workbook.report.text import words
 
 NONE = "-"
@@ -40,12 +40,12 @@ def layers_table(run: Evidence) -> Table:
             figures = (row.accuracy, row.majority_share, row.confidence, row.calibration_error)
             rows.append([
                 said.models[model], f"{row.layer}", *map(said.share, figures), f"{row.cross_entropy_bits:.2f}",
-                number(row.mse), *(said.share(told.get(name)) for name in said.shares), said.kind(row.dead, row.copied),
+                number(row.mse), *(said.share(told.get(name)) for name in ACCEPTANCES), said.kind(row.dead, row.copied),
             ])  # fmt: skip
     return Table(said.layers_header, rows, said.layers_note)
 
 
 def _weighed(rows: pd.DataFrame) -> pd.Series:
     """Means of the shares over moments."""
-    shares = rows[["accepted", "by_chance", "accepted_other"]]
+    shares = rows[list(ACCEPTANCES)]
     return shares.mul(rows.moments, axis=0).sum(min_count=1) / rows.moments.sum()

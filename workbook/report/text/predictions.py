@@ -17,7 +17,7 @@ def remarks(run: Evidence) -> list[str]:
     found, said = run.predictions, words("predictions")
     if not found.given:
         return [said.not_given(found.values["not_run"])]
-    shares = {name: found.acceptance(*columns) for name, columns in ACCEPTANCES.items()}
+    shares = {name: found.acceptance(name) for name in ACCEPTANCES} | {"not_copied": found.not_copied()}
     of_main = found.of_model("main")
     layers = {kind: of_main.layer[of_main[kind].fillna(False).astype(bool)].tolist() for kind in ("dead", "copied")}
     accuracy = found.accuracy(), found.accuracy(telling=True)
