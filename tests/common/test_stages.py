@@ -59,6 +59,20 @@ def test_notebooks_of_an_earlier_run_go_from_the_first_stage_that_is_written_ane
     assert left == {STAGES[name] for name in list(STAGES)[: list(STAGES).index("comparison")]}
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_notebooks_that_a_stage_does_not_follow_into_stay(out: OutputFolder, name: str) -> None:
+    """Among them, as a run goes on, those that were just executed."""
+    write_all_stages(out)
+    (out.root / "notebooks").mkdir()
+    order = sorted(set(STAGES.values()))
+    for notebook in order:
+        (out.root / "notebooks" / f"{notebook}.ipynb").touch()
+    write_stage(out, name, {}, {})
+    left = {path.stem for path in (out.root / "notebooks").iterdir()}
+    assert {notebook for notebook in order if notebook < STAGES[name]} <= left
+    assert STAGES[name] not in left
+
+
 def write_all_stages(out: OutputFolder) -> None:
     for name in STAGES:
         write_stage(out, name, {}, {"of": name})

@@ -55,7 +55,9 @@ def write_stage(
     """
     out.results.unlink(missing_ok=True)
     shutil.rmtree(out.reports, ignore_errors=True)
-    for notebook in list(STAGES.values())[list(STAGES).index(name) :]:  # executed by an earlier run
+    chain = [each for each in STAGES if each not in BESIDE]
+    later = chain[chain.index(name) :] if name in chain else [name]
+    for notebook in (STAGES[each] for each in later):  # executed by an earlier run
         (out.root / "notebooks" / f"{notebook}.ipynb").unlink(missing_ok=True)
     before = _stage_before(name)
     files = {table: write_table(out, table, rows) for table, rows in (tables or {}).items()}
