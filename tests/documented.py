@@ -77,6 +77,9 @@ COMMANDS: dict[str, Command] = {
     "./run_all.sh --data path/to/recordings --naive-checkpoint rfsq_best.pt": Command(
         ("path/to/recordings", "rfsq_best.pt"), **RUN
     ),
+    "./run_all.sh --predictions predictions.pt": Command(
+        by="test_run.py::test_what_the_users_own_phase_2_predicts_is_judged"
+    ),
     "./run_all.sh --with-replay": Command(**RUN),
     "./run_all.sh --with-simulator": Command(**RUN),
     "./run_all.sh --full": Command(**RUN),
@@ -150,6 +153,9 @@ SNIPPETS: dict[str, str] = {
     "INTEGRATION_TO_PHASE2.md: The options in code (2)": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: Tokens of a whole data set": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: Tokens of a whole data set (2)": PHASE_2_AND_3,
+    "INTEGRATION_TO_PHASE2.md: Your own predictions, judged": (
+        "evaluation/test_predictions_file.py::test_the_snippet_writes_such_a_file"
+    ),
     "INTEGRATION_TO_PHASE2.md: ONNX": "export/test_export_onnx.py::test_the_snippet_under_the_heading_onnx_runs",
     "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model": PHASE_2_AND_3,
     "INTEGRATION_TO_PHASE2.md: A tokenizer for a language model (2)": PHASE_2_AND_3,

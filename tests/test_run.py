@@ -18,6 +18,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+from made_predictions import content, made_checkpoint, made_tokens, save, spoiled
 
 from workbook import run
 from workbook.common.errors import InputError
@@ -45,7 +46,11 @@ def run_workbook(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Rehearsal:
     """A rehearsal from another folder, into a path with a space that is given relative to it."""
     cwd = tmp_path_factory.mktemp("elsewhere")
-    done = run_workbook("--smoke", "--with-replay", *REHEARSED, "--out", "my results", cwd=cwd)
+    tokens = made_tokens(60)
+    predicted = content(made_checkpoint(cwd / "codec.pt"), tokens, spoiled(tokens, 0.2), spoiled(tokens[..., :3], 0.3))
+    save(cwd / "predictions.npz", predicted | {"checkpoint": "codec.pt"})
+    given = ("--predictions", "predictions.npz")
+    done = run_workbook("--smoke", "--with-replay", *REHEARSED, *given, "--out", "my results", cwd=cwd)
     return cwd / "my results", done
 
 
@@ -72,6 +77,18 @@ def test_a_run_leaves_only_what_the_readme_names(rehearsal: Rehearsal) -> None:
     assert not list(out.glob(".run-*"))
     for name in ("rfsq_best.pt", "rfsq_robust_best.pt", "rfsq_robust_scale_best.pt"):
         assert (out / "checkpoints" / name).is_file()
+
+
+def test_what_the_users_own_phase_2_predicts_is_judged(rehearsal: Rehearsal) -> None:
+    """In results and tables, in its notebook and on the first page."""
+    out, _ = rehearsal
+    results = json.loads((out / "results.json").read_text())
+    decided = results["predictions"]["decided"]
+    assert (decided["codec_share"]["word"], decided["codec_share"]["estimate"]["mean"]) == ("NO", 0)
+    assert results["provenance"]["parameters"]["predictions"]["predictions"] == "predictions.npz"
+    assert results["predictions"]["mse"] == Evidence(out).predictions.as_json()["mse"]
+    said = words("predictions").rules["phase2_soft"]
+    assert all(said in read_page(out, page) for page in ("index.html", "04_residual_analysis.html"))
 
 
 def test_results_hold_what_a_reader_of_them_needs(rehearsal: Rehearsal) -> None:

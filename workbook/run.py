@@ -96,6 +96,19 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--trust-remote-code", action="store_true", help="let the code in a folder that --codec names run"
     )
     parser.add_argument(
+        "--predictions",
+        default="",
+        metavar="FILE",
+        help="what your own Phase 2 predicts (.h5, .npz or .pt), judged without retraining; INTEGRATION_TO_PHASE2.md "
+        "shows how to write it",
+    )
+    parser.add_argument(
+        "--predictions-checkpoint",
+        default="",
+        metavar="FILE",
+        help="the codec of these predictions; default: the one that their file names",
+    )
+    parser.add_argument(
         "--full", action="store_true", help="the complete sweep of codecs and policies; takes hours on 2 cores"
     )
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
@@ -173,6 +186,7 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     from workbook.data.sources.mirror import CACHE_VARIABLE
     from workbook.evaluation.loop.play import LoopConfig
     from workbook.evaluation.policy.probe import ProbeConfig
+    from workbook.evaluation.predictions.read import PredictionsConfig, read_predictions
     from workbook.evaluation.replay.replay import ReplayConfig, unplayable
     from workbook.report.text import words
     from workbook.simulation.scene import missing_packages
@@ -195,6 +209,7 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     }
     replay = asdict(ReplayConfig(options.replay_episodes, options.replay_seeds))
     loop = asdict(LoopConfig(**{name: getattr(options, name) for name in (*LOOP_OPTIONS, "full")}))
+    predictions = PredictionsConfig(options.predictions, options.predictions_checkpoint)
     choose_device(options.device)
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
@@ -202,6 +217,9 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
         data_config = config_of(options, split_seed=0)
         prepared = prepare_dataset(options.data, data_config, on_progress)
     brought_codecs(prepared.dataset, baselines)
+    if predictions.settings:
+        read_predictions(predictions, prepared.dataset.layout, prepared.dataset.normaliser)
+        settings["predictions"] = predictions.settings
     problem = missing_packages() or unplayable(prepared.dataset)
     if options.with_replay and problem:
         print(f"replay: will not be run, for {words('replay').reason(problem)}", flush=True)  # noqa: T201
@@ -219,7 +237,8 @@ def _notebook_parameters(
 ) -> dict[str, dict[str, Any]]:
     """Notebook -> the parameters that it is given, in the order of execution."""
     out = str(work.root)
-    naive = options.naive_checkpoint and str(expand(options.naive_checkpoint))
+    named = ("naive_checkpoint", "predictions", "predictions_checkpoint")  # the kernels start in another folder
+    files = {name: getattr(options, name) and str(expand(getattr(options, name))) for name in named}
     # Models in training and finished replays outlive a run that is interrupted, so they lie where results are left.
     replay = {
         "out": out,
@@ -242,7 +261,7 @@ def _notebook_parameters(
             "num_layers": options.num_layers,
             "num_levels": options.num_levels,
             "device": options.device,
-            "naive_checkpoint": naive,
+            "naive_checkpoint": files.pop("naive_checkpoint"),
             "unfinished": str(target.unfinished),
         },
         "03_compare": {
@@ -252,7 +271,7 @@ def _notebook_parameters(
             "codecs": ",".join(options.codec),
             "trust_remote_code": options.trust_remote_code,
         },
-        "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full},
+        "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full, **files},
         **({"05_policy_in_the_loop": replay} if options.with_replay else {}),
     }
 

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import (
+    BESIDE,
     OPTIONAL,
     ROWS,
     STAGES,
@@ -27,6 +28,8 @@ from workbook.common.stages import (
     write_stage,
     write_table,
 )
+
+CHAIN = [name for name in STAGES if name not in BESIDE]
 
 # Stages
 
@@ -56,6 +59,20 @@ def test_notebooks_of_an_earlier_run_go_from_the_first_stage_that_is_written_ane
     assert left == {STAGES[name] for name in list(STAGES)[: list(STAGES).index("comparison")]}
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_notebooks_that_a_stage_does_not_follow_into_stay(out: OutputFolder, name: str) -> None:
+    """Among them, as a run goes on, those that were just executed."""
+    write_all_stages(out)
+    (out.root / "notebooks").mkdir()
+    order = sorted(set(STAGES.values()))
+    for notebook in order:
+        (out.root / "notebooks" / f"{notebook}.ipynb").touch()
+    write_stage(out, name, {}, {})
+    left = {path.stem for path in (out.root / "notebooks").iterdir()}
+    assert {notebook for notebook in order if notebook < STAGES[name]} <= left
+    assert STAGES[name] not in left
+
+
 def write_all_stages(out: OutputFolder) -> None:
     for name in STAGES:
         write_stage(out, name, {}, {"of": name})
@@ -66,11 +83,11 @@ def test_stages_made_one_after_the_other_can_be_read(out: OutputFolder) -> None:
     assert [read_stage(out, name)["of"] for name in STAGES] == list(STAGES)
 
 
-@pytest.mark.parametrize(("before", "after"), list(pairwise(STAGES)))
+@pytest.mark.parametrize(("before", "after"), list(pairwise(CHAIN)))
 def test_a_stage_made_from_an_older_one_is_refused(out: OutputFolder, before: str, after: str) -> None:
     write_all_stages(out)
     write_stage(out, before, {}, {"of": "another run"})
-    for name in list(STAGES)[list(STAGES).index(after) :]:
+    for name in CHAIN[CHAIN.index(after) :]:
         with pytest.raises(InputError, match=f"newest run of {STAGES[before]}; run {STAGES[after]} again"):
             read_stage(out, name)
     assert read_stage(out, before) == {"of": "another run"}
@@ -80,9 +97,25 @@ def test_a_stage_made_from_an_older_one_is_refused(out: OutputFolder, before: st
 def test_a_missing_stage_names_its_notebook(out: OutputFolder, name: str) -> None:
     write_all_stages(out)
     (out.stages / f"{name}.json").unlink()
-    for later in list(STAGES)[list(STAGES).index(name) :]:
+    for later in [name] if name in BESIDE else CHAIN[CHAIN.index(name) :]:
         with pytest.raises(InputError, match=f"run {STAGES[name]} "):
             read_stage(out, later)
+
+
+@pytest.mark.parametrize(("name", "before"), BESIDE.items())
+def test_a_stage_beside_the_others_follows_from_one_and_none_from_it(out: OutputFolder, name: str, before: str) -> None:
+    for change in CHAIN:
+        write_all_stages(out)
+        write_stage(out, change, {}, {"of": "another run"})
+        if CHAIN.index(change) > CHAIN.index(before):
+            assert read_stage(out, name) == {"of": name}
+        else:
+            with pytest.raises(InputError, match="was made before the newest run of"):
+                read_stage(out, name)
+    write_all_stages(out)
+    write_stage(out, name, {}, {"of": "another run"})
+    stage_path(out, name).unlink()
+    assert [read_stage(out, other)["of"] for other in CHAIN] == CHAIN
 
 
 def test_a_stage_that_cannot_be_written_leaves_the_old_one(out: OutputFolder) -> None:

@@ -247,6 +247,7 @@ INTEGRATION = "INTEGRATION_TO_PHASE2.md"
 ELSEWHERE = {
     "LeRobot": "export/test_lerobot_adapter.py",
     "ONNX": "export/test_export_onnx.py",
+    "Your own predictions, judged": "evaluation/test_predictions_file.py",
 }  # what executes these snippets
 
 

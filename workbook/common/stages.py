@@ -26,10 +26,13 @@ STAGES = {
     "policy": "04_residual_analysis",
     "replay": "05_policy_in_the_loop",
     "loop": "05_policy_in_the_loop",
+    "predictions": "04_residual_analysis",
 }
+BESIDE = {"predictions": "policy"}  # stage: the one that it was made from; no other is made from it
 ROWS = ("scores", "probe", "replays", "policies")  # what lies beside results.json; all other tables lie in tables/
-NOT_ASKED_FOR, OUT_OF_DATE = "not_asked_for", "out_of_date"  # why a simulator was not run, where it does not say it
-OPTIONAL = ("replay", "loop")  # those that results.json can do without: they need a simulator
+NOT_ASKED_FOR, OUT_OF_DATE = "not_asked_for", "out_of_date"  # why an optional stage is none, where it does not say it
+# Those that results.json can do without: they need a simulator, or a file of the user's own.
+OPTIONAL = ("replay", "loop", "predictions")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -52,7 +55,9 @@ def write_stage(
     """
     out.results.unlink(missing_ok=True)
     shutil.rmtree(out.reports, ignore_errors=True)
-    for notebook in list(STAGES.values())[list(STAGES).index(name) :]:  # executed by an earlier run
+    chain = [each for each in STAGES if each not in BESIDE]
+    later = chain[chain.index(name) :] if name in chain else [name]
+    for notebook in (STAGES[each] for each in later):  # executed by an earlier run
         (out.root / "notebooks" / f"{notebook}.ipynb").unlink(missing_ok=True)
     before = _stage_before(name)
     files = {table: write_table(out, table, rows) for table, rows in (tables or {}).items()}
@@ -156,6 +161,8 @@ def read_simulated(out: OutputFolder, name: str, tables: Sequence[str]) -> tuple
 
 
 def _stage_before(name: str) -> str | None:
+    if name in BESIDE:
+        return BESIDE[name]
     names = list(STAGES)
     position = names.index(name)
     return names[position - 1] if position else None

@@ -25,6 +25,7 @@ from workbook.evaluation.layers import Layers
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import PolicyEvidence
 from workbook.evaluation.policy.training import ProbeTraining
+from workbook.evaluation.predictions.evidence import Predictions
 from workbook.evaluation.replay.evidence import Replays
 from workbook.evaluation.score import Scores
 
@@ -95,6 +96,11 @@ class Evidence:
     def loop(self) -> Loop:
         """Policies in the loop; where there are none, `not_run` says why."""
         return Loop.read(self.out)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Those of the user's own Phase 2; where none were given, `not_run` says so."""
+        return Predictions.read(self.out)
 
     @cached_property
     def results(self) -> dict[str, Any]:

@@ -23,7 +23,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
 DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
-SIMULATED = STAGES["replay"]
 Blocks = Callable[[str], Block]  # by its name, each made once
 PAGES = tuple(f"{page}.html" for page in dict.fromkeys((INDEX, *STAGES.values())))
 
@@ -45,9 +44,14 @@ def finished_run(out: OutputFolder) -> Evidence:
     if schema != SCHEMA or not table_path(out, "scores").is_file():
         raise InputError(f"{out.root}: was made by an older version of the workbook; {again} again")
     read_document(out, [stage for stage in STAGES if stage not in OPTIONAL][-1])  # and all that it follows from
-    for told, found, what in ((_of_replays(run), run.replays, "replays"), (run.results["loop"], run.loop, "policies")):
-        if told and not found.played:
-            raise InputError(f"{out.root}: its {what} are not those that its results tell of; run {SIMULATED} again")
+    for told, found, what, stage in (
+        (_of_replays(run), run.replays.played, "replays", "replay"),
+        (run.results["loop"], run.loop.played, "policies", "loop"),
+        (run.results.get("predictions"), run.predictions.given, "predictions", "predictions"),
+    ):
+        if told and not found:
+            notebook = STAGES[stage]
+            raise InputError(f"{out.root}: its {what} are not those that its results tell of; run {notebook} again")
     return run
 
 
@@ -119,4 +123,5 @@ def _index_body(run: Evidence, blocks: Blocks) -> str:
         played=run.replays.played,
         in_the_loop=run.loop.played,
         brought=run.brought,
+        predicted=run.predictions.given,
     )

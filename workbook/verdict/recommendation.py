@@ -1,6 +1,8 @@
 """Whether to retrain Phase 2, how, and with which codec: rules declared before the run, and what follows from them.
 
 Policies that act in the simulator decide where there are enough of them. Else the offline probe stands in for them.
+Before both stand the user's own predictions, where they are given: of the codec's share of the error and of the decode
+rule, which is what they can say.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, SAME_WITHIN, PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import RULES
+from workbook.evaluation.predictions.evidence import CODEC_LIMITS_FROM, Predictions, statuses
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE
 from workbook.verdict.criteria import WORDS, Word
 
 Option = Literal["A", "B", "decode rule", "C", "keep naive", "cannot decide"]
 
 IN_LOOP: dict[str, Status] = {"YES": "met", "NO": "unmet", "NOT SHOWN": "not shown"}
-CODEC_LIMITS_FROM = 0.10  # share of the policy's error that the codec has to make, to be what limits it
 KLT_RFSQ = "klt_rfsq_fixed"
 FILES = {CONDITIONED[conditioning]: file for conditioning, file in BEST_FILES.items()} | {KLT_RFSQ: FILE_NAME}
 
@@ -98,6 +100,7 @@ def recommend(run: Evidence, missing: Sequence[object]) -> Recommendation:
     rules = judged_offline(policy, run.comparison["test_episodes"])
     by_loop = run.loop.decides
     status = _status_in_loop(run.loop) if by_loop else {rule.key: rule.status for rule in rules}
+    status |= statuses(run.predictions)
     option = option_of(status)
     new = policy.of(run.loop.new_tokens.codec) if by_loop else policy.new_codec
     codec = new if option in ("A", "C") else policy.of(NAIVE)
@@ -110,7 +113,8 @@ def recommend(run: Evidence, missing: Sequence[object]) -> Recommendation:
         setting=codec.setting,
         checkpoint=RETRAINED_FILE if option == "B" else FILES.get(codec.codec),
         layers=policy.layers(codec) if by_loop else policy.layers_to_keep(codec),  # as they were played
-        decode_rule=_rule_in_loop(run.loop, codec) if by_loop else decode_rule(codec, policy),
+        decode_rule=_rule_by_predictions(run.predictions, option)
+        or (_rule_in_loop(run.loop, codec) if by_loop else decode_rule(codec, policy)),
         rules=rules,
         would_change=tuple(each for each in _would_change(policy) if not (by_loop and each["key"] == "task_success")),
     )
@@ -131,6 +135,13 @@ def _rule_in_loop(loop: Loop, codec: PredictedCodec) -> str:
     return loop.best(codec.codec).rule
 
 
+def _rule_by_predictions(predictions: Predictions, option: Option) -> str:
+    """Where tokens stay as they are: the pipeline's own rule, if no other is shown to have less error; else ''."""
+    if not predictions.given or option not in ("decode rule", "keep naive"):
+        return ""
+    return predictions.mended if option == "decode rule" else RULES[0]
+
+
 def judged_offline(policy: PolicyEvidence, episodes: int) -> tuple[JudgedRule, ...]:
     """Every rule, beside what the probe has measured over so many test episodes."""
     return tuple(_judge(rule, policy, episodes) for rule in (*DECISION_RULES, *ABLE_RULES))
@@ -149,8 +160,8 @@ def _status(estimate: Estimate, limit: float) -> Status:
 
 def option_of(status: Mapping[str, Status]) -> Option:
     """What follows from the rules; status: of each by its key, of the loop only of what was played there."""
-    if status.get("codec_counts") == "unmet" or status.get("tokens_cost", "met") != "met":
-        return "cannot decide"
+    if _blind(status):
+        return "decode rule" if status.get("naive_rule") == "met" else "cannot decide"
     if status["option_a"] == "met":
         return "A"
     if status["option_b"] == "met":
@@ -162,9 +173,14 @@ def option_of(status: Mapping[str, Status]) -> Option:
     return "keep naive"
 
 
+def _blind(status: Mapping[str, Status]) -> bool:
+    """Whether the probe is not able to see what new tokens are worth."""
+    return status.get("codec_counts") == "unmet" or status.get("tokens_cost", "met") != "met"
+
+
 def _words(option: Option, status: dict[str, Status]) -> dict[str, Word]:
     a, b = (WORDS[status[key]] for key in ("option_a", "option_b"))
-    a = "CANNOT DECIDE" if option == "cannot decide" else a
+    a = "CANNOT DECIDE" if _blind(status) else a
     return {"A": a, "B": b, "C": "NOT SHOWN" if option == "C" else a}
 
 

@@ -49,6 +49,7 @@ def assemble(run: Evidence) -> dict[str, Any]:
         "recommendation": recommendation,
         "loop": [contrast.as_json() for contrast in run.loop.contrasts] if run.loop.played else [],
         "loop_offline": run.loop.offline_values if run.loop.played else {},
+        "predictions": run.predictions.as_json() if run.predictions.given else None,
         "claims": [claim.as_json() for claim in guide_claims(run)],
         "provenance": _provenance(run.out, documents),
     }

@@ -9,9 +9,11 @@ from workbook.evaluation.against_fast import against_fast
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import PlayedArm
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED, PredictedCodec
+from workbook.evaluation.predictions.evidence import RULES as OWN_RULES
 from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.report.text.loop import arm_title
+from workbook.report.text.predictions import answers
 from workbook.report.text.replay import title_of
 from workbook.verdict.criteria import GUIDES, data_doubts
 from workbook.verdict.findings import reconciliation
@@ -21,8 +23,8 @@ from workbook.verdict.recommendation import FILES, decode_rule
 def sentences(run: Evidence) -> list[str]:
     """What the first page begins with."""
     if _by_loop(run):
-        return [whether(run), *in_loop(run)]
-    return [whether(run), how(run), which(run)]
+        return [whether(run), *answers(run), *in_loop(run)]
+    return [whether(run), *answers(run), how(run), which(run)]
 
 
 def _by_loop(run: Evidence) -> bool:
@@ -106,6 +108,8 @@ def _beside_fast(run: Evidence, codec: PredictedCodec) -> dict[str, Estimate]:
 def use(run: Evidence) -> str:
     """What to use, and what the errors do not say."""
     decided = run.results["recommendation"]
+    if decided["decode_rule"] in OWN_RULES:
+        return words("predictions").use(decided["decode_rule"])
     return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"], _by_loop(run))
 
 
