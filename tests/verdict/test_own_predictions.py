@@ -53,8 +53,14 @@ def recommended(run: Evidence) -> Recommendation:
     [(UNMET, MET, "decode rule"), (UNMET, UNMET, "keep naive"), (UNMET, OPEN, "keep naive"), (MET, UNMET, "C")],
 )
 def test_they_stand_first(share: Estimate, less: Estimate, option: str, won: dict[object, int] | None) -> None:
-    contrasts = {"new_for_naive": UNMET, "codec_share": UNMET}
+    contrasts = {"new_for_naive": UNMET, "codec_share": between(0.06, 0.09)}  # enough for the probe to see, and no more
     assert recommended(run_with(share, less, won, **contrasts)).option == option
+
+
+@pytest.mark.parametrize(("less", "option"), [(MET, "decode rule"), (UNMET, "cannot decide"), (OPEN, "cannot decide")])
+def test_where_the_probe_cannot_decide_their_decode_rule_does_and_a_stays_open(less: Estimate, option: str) -> None:
+    found = recommended(run_with(UNMET, less, codec_share=between(0.01, 0.02)))
+    assert (found.option, found.words["A"]) == (option, "CANNOT DECIDE")
 
 
 def test_what_they_do_not_show_the_loop_does_not_show_for_them() -> None:
