@@ -269,6 +269,13 @@ class TestSingleNaiveModel:
 
 
 class TestConfig:
+    def test_large_softmaxes_are_for_full(self, fitting: Fitting, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("workbook.evaluation.policy.probe.MOST_JOINT_LOGITS", 1)
+        kinds = {full: shared_by_jobs(fitting, ProbeConfig(100, full)).targets for full in (False, True)}
+        joint = {full: {kind.codec.codec for kind in found if kind.heads == "joint"} for full, found in kinds.items()}
+        assert joint[False] == set()
+        assert "fixed_scale" in joint[True]
+
     def test_full_trains_four_times_as_long(self) -> None:
         assert ProbeConfig(50).policy.steps == 50
         assert ProbeConfig(50, full=True).policy.steps == 200

@@ -30,6 +30,7 @@ from workbook.evaluation.policy.training import NOISES, AnyPolicy, Kept, ProbeTr
 from workbook.evaluation.policy.trial import PARTS, PolicyJob, Predictor, Shared, Target, Trial
 from workbook.evaluation.score import HeldOut
 
+MOST_JOINT_LOGITS = 20_000  # of a chunk; the fixed scale's 44,000 would take a quarter of all the time
 FEW_EPISODES = 20  # half, once and twice as many are the smaller training-set sizes of `full`
 EPISODE_ERRORS = ("mse", "motion_mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
 ERRORS = (*EPISODE_ERRORS, *SUM_ERRORS, LIKELIHOOD)
@@ -119,17 +120,25 @@ def _least_noise(kind: Predictor, found: Mapping[PolicyJob, Predicted]) -> float
 def shared_by_jobs(fitting: Fitting, config: ProbeConfig) -> Shared:
     """The tokens of every kind of policy, in the order of the catalogue, and what policies are judged by.
 
-    One softmax a latent is for new tokens alone: naive ones are kept for the heads that there are.
+    One softmax a latent is for new tokens alone: naive ones are kept for the heads that there are. Without `full` it is
+    for those alone whose softmaxes are small.
     """
     dataset = fitting.dataset
     targets: dict[Predictor, Target] = {}
     for codec, target in predicted_codecs(replace(fitting, full=config.full)).items():
         targets[Predictor(codec)] = target
         joint = None if codec.codec == NAIVE else target.joint()
+        if joint and not config.full and logits_of(joint.spaces[0]) > MOST_JOINT_LOGITS:
+            joint = None
         targets |= {Predictor(codec, "joint"): joint} if joint else {}
         targets |= {Predictor(codec, "draft"): target} if Setting.parse(codec.setting).get("layers") else {}
     tasks = tuple(sorted({episode.task for episode in dataset.part("train")}))
     return Shared(dataset, config.policy, tasks, targets, {part: HeldOut.of(dataset, part) for part in PARTS})
+
+
+def logits_of(space: TokenSpace) -> int:
+    """What a policy puts out for a chunk."""
+    return space.groups * sum(places * values for places, values in space.sizes)
 
 
 def training_set_sizes(train_episodes: int, config: ProbeConfig) -> tuple[int, ...]:
