@@ -138,7 +138,7 @@ def test_relative_links_lead_somewhere() -> None:
                 assert (REPOSITORY / name).parent.joinpath(target).exists(), (name, target)
 
 
-SHORT = [name for name in documents.DOCUMENTS if name.startswith(("README", "docs/"))]
+SHORT = [name for name in documents.DOCUMENTS if name.startswith(("README", "COMPARISON", "docs/"))]
 MOST_WORDS = 25  # of a sentence
 SPOKEN = ("answer", "verdict")  # blocks of results that are read as text
 
