@@ -6,8 +6,9 @@ from html import escape
 
 from workbook.common.numbers import number
 from workbook.common.table import Badge, Html, Table
+from workbook.common.targets import SAME_WITHIN
 from workbook.evaluation.evidence import Evidence
-from workbook.evaluation.policy.evidence import NAIVE, OWN, REGRESSION, SAME_WITHIN, PolicyEvidence, PredictedCodec
+from workbook.evaluation.policy.evidence import NAIVE, OWN, REGRESSION, PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import JOINT_RULES, RULES, TOKEN_RULES
 from workbook.report.tables.verdict import not_evidence
 from workbook.report.text import words
