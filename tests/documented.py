@@ -122,6 +122,9 @@ COMMANDS: dict[str, Command] = {
         parse=parse_record_command,
         needs="simulator",
     ),
+    "python -m workbook.report.budgets OUT --to FOLDER": Command(
+        by="report/test_budgets.py::test_every_contrast_stands_at_every_budget"
+    ),
     "python -m workbook.report OUT": Command(
         by="report/test_pages.py::test_a_changed_template_changes_the_pages_and_nothing_else"
     ),

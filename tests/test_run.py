@@ -311,7 +311,8 @@ def test_a_finished_run_with_other_settings_is_kept_and_said(
     out, kept = tmp_path / "out", tmp_path / "out.previous"
     shutil.copytree(rehearsal[0], out)
     before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    same = ["--smoke", "--with-replay", *REHEARSED, "--out", str(out)]
+    given = ["--predictions", str(rehearsal[0].parent / "predictions.npz")]
+    same = ["--smoke", "--with-replay", *REHEARSED, *given, "--out", str(out)]
     assert run.main(same) == 1
     assert "other settings" not in capfd.readouterr().out
     assert not kept.exists()

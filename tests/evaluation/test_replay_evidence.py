@@ -201,7 +201,7 @@ def test_the_claim_is_met_only_by_a_whole_interval() -> None:
 
 def test_the_sentence_holds_the_counts() -> None:
     said = text.verdict_sentence(made_evidence(replays=some_replays(naive=half_failed(), fast=half_failed(3))))
-    for part in ("naive tokens succeed in 12 of 24", "in 24 of 24", "at 82 bits 16 of 24", "+50.0 percentage"):
+    for part in ("naive ones in 12 of 24", "in 24 of 24", "in 16 of 24 at 82", "+50.0 percentage"):
         assert part in said
     small = text.verdict_sentence(made_evidence(replays=made_replays(["a"])))
     assert f"1 of at least {targets.EVIDENCE_REPLAY_EPISODES} episodes" in small

@@ -28,7 +28,7 @@ from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.evaluation.metrics import STAND_IN
 from workbook.evaluation.score import Scores
 from workbook.export.tokens import export_tokens
-from workbook.report import documents, pages
+from workbook.report import budgets, documents, pages
 from workbook.simulation.recorder import record
 from workbook.verdict.claims import guide_claims
 from workbook.verdict.criteria import evaluate
@@ -182,6 +182,7 @@ def test_options_that_the_documents_name_exist() -> None:
     options = (
         vars(run.parse_arguments([]))
         | vars(record.parse_arguments(["--out", "anywhere"]))
+        | vars(budgets.parse_arguments(["OUT", "--to", "anywhere"]))
         | vars(training([]))
         | vars(training([], in_cloud=True))
     )

@@ -37,7 +37,7 @@ DOCUMENTS = (
     "sample/DATA_CARD.md",
     *(f"docs/{name}.md" for name in ("results", "running", "data", "codecs", "training", "simulator", "method")),
 )
-BLOCK = re.compile(r"<!-- results: ([a-z_]+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- results: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
 LARGEST = 3_000_000  # bytes of a run's files in the repository
 

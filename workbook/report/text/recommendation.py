@@ -113,7 +113,8 @@ def use(run: Evidence) -> str:
     decided = run.results["recommendation"]
     if decided["decode_rule"] in OWN_RULES:
         return words("predictions").use(decided["decode_rule"])
-    return words("recommendation").use(decided["checkpoint"], decided["layers"], decided["decode_rule"], _by_loop(run))
+    used = (decided["option"], decided["checkpoint"], decided["layers"], decided["decode_rule"])
+    return words("recommendation").use(*used, _by_loop(run))
 
 
 def would_change(run: Evidence) -> list[str]:
