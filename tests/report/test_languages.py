@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 
 import jinja2
 import pytest
 from jinja2 import nodes
 
+from workbook.codecs.catalogue import catalogue
 from workbook.common.errors import InputError
+from workbook.common.intervals import Estimate
 from workbook.evaluation.evidence import Evidence
 from workbook.report import text
 from workbook.report.blocks import BLOCKS, show
@@ -16,7 +20,7 @@ from workbook.report.documents import SAMPLE_RUN
 from workbook.report.figures import style
 from workbook.report.text import speaking, words
 from workbook.report.text.badges import badge
-from workbook.report.text.recommendation import headline, sentences
+from workbook.report.text.recommendation import headline, sentences, use
 
 LONGEST = 60  # characters of a Chinese sentence
 FULL_STOPS = re.compile("[\u3002\uff01\uff1f]")
@@ -136,12 +140,29 @@ def test_every_block_of_the_sample_run_has_words(sample: Evidence, name: str) ->
     assert not cells or CHINESE.search("".join(cells)) or name == "provenance"
 
 
+def _too_long(told: Iterable[str]) -> list[str]:
+    return [part for each in told for part in FULL_STOPS.split(each) if len(part) > LONGEST]
+
+
 def test_sentences_of_the_chinese_answer_are_short(sample: Evidence) -> None:
     with speaking("zh"):
-        told, answer = sentences(sample), headline(sample)
+        told, answer = [*sentences(sample), use(sample)], headline(sample)
     assert told[0].startswith(answer)
-    lengths = {part: len(part) for each in told for part in FULL_STOPS.split(each)}
-    assert {part: count for part, count in lengths.items() if count > LONGEST} == {}
+    assert not _too_long(told)
+
+
+@pytest.mark.parametrize("gain", [Estimate(0.123, 0.101, 0.156), Estimate(-0.123, -0.456, 0.101), Estimate(-0.5)])
+def test_sentences_of_any_chinese_answer_are_short(gain: Estimate) -> None:
+    """Of every option and decode rule, of the longest title, and of differences that are shown or not."""
+    contrasts, longest = defaultdict(lambda: gain), max((entry.title for entry in catalogue().values()), key=len)
+    with speaking("zh"):
+        said, rules = words("recommendation"), words("policy").rules
+        told = [said.whether(option, lack, longest, contrasts) for option in said.answers for lack in said.lacking]
+        for rule in rules:
+            told.append(said.how(rule, gain, contrasts))
+            told.append(said.which(longest, "", False, 1024, rule, contrasts, {"bits": gain, "words": gain}))
+            told += [said.use("rfsq_robust_scale_best.pt", 8, rule, by_loop) for by_loop in (True, False)]
+    assert not _too_long(told)
 
 
 def test_figures_are_english_where_no_font_has_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
