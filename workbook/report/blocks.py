@@ -97,8 +97,8 @@ def _answer(run: Evidence) -> Html:
     from workbook.report.tables.policy import answer_block
     from workbook.report.text.recommendation import headline, sentences
 
-    answer = headline(run)
-    told = [sentence.replace(answer, f"**{answer}**", 1) for sentence in sentences(run)]
+    answer, (first, *others) = headline(run), sentences(run)
+    told = [f"**{answer}** {first.removeprefix(answer).strip()}", *others]
     numbered = "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(told, start=1))
     return Html(answer_block(run).html, numbered)
 
