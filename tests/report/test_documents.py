@@ -153,7 +153,7 @@ def test_the_readme_is_short_and_its_commands_stand_at_the_top() -> None:
         assert {"./run_all.sh", "./run_tests.sh"} <= {line.partition(" ")[0] for line in first}
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", [name for name in SHORT if name not in IN_CHINESE])
 def test_sentences_are_short(name: str) -> None:
     """Those written by hand, and those of the answer and the verdict."""
     long = [sentence for sentence in sentences(TEXTS[name]) if len(sentence.split()) > MOST_WORDS]
