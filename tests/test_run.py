@@ -27,7 +27,7 @@ from workbook.data.layout import LIBERO_SPEC
 from workbook.data.sources import DATA_KINDS
 from workbook.evaluation.evidence import Evidence
 from workbook.report.pages import PAGES
-from workbook.report.text import words
+from workbook.report.text import speaking, words
 from workbook.simulation.scene import missing_packages
 
 COMMAND = [sys.executable, "-m", "workbook.run"]
@@ -167,6 +167,7 @@ class PageReader(HTMLParser):
 
 FIGURES = {
     "index": 5,
+    "index.zh": 5,
     "01_data": 4,
     "02_train_robust": 2,
     "03_compare": 5,
@@ -187,7 +188,8 @@ def test_a_page_stands_alone_and_says_that_it_is_no_evidence(rehearsal: Rehearsa
     assert "@import" not in text
     assert "url(" not in text
     assert "NOT EVIDENCE" in text
-    assert "Where this page comes from" in text
+    with speaking("zh" if name == "index.zh.html" else "en"):
+        assert words("pages").provenance in text
     assert not re.search(r"\$[^$\s][^$]*\\[a-z]+[^$]*\$", text), "raw LaTeX"
 
 

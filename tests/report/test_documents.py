@@ -52,7 +52,7 @@ def quoted() -> Evidence:
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
 def test_figures_in_a_document_are_those_of_the_committed_run(quoted: Evidence, name: str) -> None:
-    assert documents.render(TEXTS[name], quoted) == TEXTS[name]
+    assert documents.render(name, TEXTS[name], quoted) == TEXTS[name]
 
 
 def test_other_rows_change_the_documents(quoted: Evidence) -> None:
@@ -60,7 +60,7 @@ def test_other_rows_change_the_documents(quoted: Evidence) -> None:
     changed = Evidence(documents.SAMPLE_RUN)
     rows = quoted.scores.rows
     vars(changed)["scores"] = Scores(rows.assign(mse=rows.mse.where(rows.codec != "naive", 2 * rows.mse)))
-    assert documents.render(TEXTS["docs/results.md"], changed) != TEXTS["docs/results.md"]
+    assert documents.render("docs/results.md", TEXTS["docs/results.md"], changed) != TEXTS["docs/results.md"]
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
@@ -140,20 +140,37 @@ def test_relative_links_lead_somewhere() -> None:
 
 SHORT = [name for name in documents.DOCUMENTS if name.startswith(("README", "COMPARISON", "docs/"))]
 MOST_WORDS = 25  # of a sentence
+IN_CHINESE = [name for name in documents.DOCUMENTS if name.endswith(".zh-CN.md")]
+MOST_CHARACTERS = 60  # of a Chinese sentence
 SPOKEN = ("answer", "verdict")  # blocks of results that are read as text
 
 
 def test_the_readme_is_short_and_its_commands_stand_at_the_top() -> None:
     lines = TEXTS["README.md"].splitlines()
     assert len(lines) <= 120
-    assert {"./run_all.sh", "./run_tests.sh"} <= {line.partition(" ")[0] for line in lines[:15]}
+    for name in ("README.md", *IN_CHINESE):
+        first = TEXTS[name].splitlines()[:15]
+        assert {"./run_all.sh", "./run_tests.sh"} <= {line.partition(" ")[0] for line in first}
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", [name for name in SHORT if name not in IN_CHINESE])
 def test_sentences_are_short(name: str) -> None:
     """Those written by hand, and those of the answer and the verdict."""
     long = [sentence for sentence in sentences(TEXTS[name]) if len(sentence.split()) > MOST_WORDS]
     assert not long, long
+
+
+@pytest.mark.parametrize("name", IN_CHINESE)
+def test_chinese_sentences_are_short(name: str) -> None:
+    told = [part for sentence in sentences(TEXTS[name]) for part in re.split("(?<=[\u3002\uff01\uff1f])", sentence)]
+    assert [part for part in told if len(part) > MOST_CHARACTERS] == []
+    assert len(told) > 10
+
+
+def test_the_readme_in_english_and_in_chinese_link_to_each_other() -> None:
+    pair = {"README.md": "README.zh-CN.md", "README.zh-CN.md": "README.md"}
+    for name, other in pair.items():
+        assert f"]({other})" in "".join(TEXTS[name].splitlines()[:4])
 
 
 def sentences(text: str) -> list[str]:

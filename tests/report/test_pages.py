@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 import nbformat
@@ -21,6 +22,7 @@ from workbook.report import __main__ as command, blocks, pages, text
 from workbook.report.blocks import MIMETYPE, show
 from workbook.report.documents import SAMPLE_RUN
 from workbook.report.figures.style import Plot
+from workbook.report.text.recommendation import headline
 from workbook.verdict.criteria import Criterion
 
 PICTURE = Plot(b"\x89PNG\r\n\x1a\n", 'a "b" < c & d')
@@ -68,8 +70,9 @@ def test_a_changed_template_changes_the_pages_and_nothing_else(
 ) -> None:
     before = hashes(finished.root)
     assert command.main([str(finished.root)]) == 0
-    assert {"reports/index.html", "reports/01_data.html"} == hashes(finished.root).keys() - before.keys()
-    first, of_notebook = read(finished, "index"), read(finished, "01_data")
+    made = ("index", "index.zh", "01_data")
+    assert {f"reports/{page}.html" for page in made} == hashes(finished.root).keys() - before.keys()
+    first, in_chinese, of_notebook = (read(finished, page) for page in made)
 
     other = tmp_path / "xx"  # another language is another folder of templates
     shutil.copytree(text.FOLDER / "en", other)
@@ -79,6 +82,7 @@ def test_a_changed_template_changes_the_pages_and_nothing_else(
     monkeypatch.setenv(text.LANGUAGE_VARIABLE, str(other))
     assert command.main([str(finished.root)]) == 0
     assert read(finished, "index") == first.replace("The options", "Les options")
+    assert read(finished, "index.zh") == in_chinese
     assert read(finished, "01_data") == of_notebook.replace("<th>task</th><th>episodes</th>", "<th>la t</th><th>n</th>")
     assert {name: of for name, of in hashes(finished.root).items() if not name.startswith("reports/")} == before
     assert {path.name for path in finished.root.iterdir()} == {path.name for path in SAMPLE_RUN.iterdir()} | {
@@ -89,7 +93,7 @@ def test_a_changed_template_changes_the_pages_and_nothing_else(
 
 def test_a_language_that_the_workbook_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(text.LANGUAGE_VARIABLE, "xx")
-    with pytest.raises(InputError, match=r"^WORKBOOK_LANGUAGE is 'xx'; give one of en, or a folder of templates$"):
+    with pytest.raises(InputError, match=r"^WORKBOOK_LANGUAGE is 'xx'; give one of en, zh, or a folder of templates$"):
         text.words("pages")
 
 
@@ -126,11 +130,33 @@ def test_a_page_shows_blocks_anew_and_keeps_pictures(finished: OutputFolder) -> 
     assert '<details class="code">' in page
 
 
+def test_the_first_page_stands_in_two_languages_that_link_to_each_other(finished: OutputFolder) -> None:
+    command.render(finished)
+    english, chinese, notebook = (read(finished, page) for page in ("index", "index.zh", "01_data"))
+    assert [re.findall(r'<html lang="(.*?)">', page) for page in (english, chinese, notebook)] == [
+        ["en"], ["zh-CN"], ["en"],
+    ]  # fmt: skip
+    to_chinese = '<a href="index.zh.html" lang="zh-CN" hreflang="zh-CN">'
+    assert to_chinese in english
+    assert to_chinese in notebook
+    assert '<a href="index.html" lang="en" hreflang="en">' in chinese
+    run = Evidence(finished.root)
+    in_english = escape(headline(run))
+    with text.speaking("zh"):
+        in_chinese = escape(headline(run))
+        assert show(run, "claims").html in chinese
+    assert in_english in english
+    assert in_chinese in chinese
+    assert in_english != in_chinese
+    ids = [re.findall(r' id="(.*?)"', page) for page in (english, chinese)]
+    assert ids[0] == ids[1]
+
+
 def test_pages_of_an_earlier_rendering_go(finished: OutputFolder) -> None:
     finished.reports.mkdir()
     (finished.reports / "04_residual_analysis.html").write_text("old")
     command.render(finished)
-    assert {path.name for path in finished.reports.iterdir()} == {"index.html", "01_data.html"}
+    assert {path.name for path in finished.reports.iterdir()} == {"index.html", "index.zh.html", "01_data.html"}
 
 
 def test_a_rendering_that_fails_leaves_the_pages_as_they_were(
@@ -220,5 +246,5 @@ class TestBlocks:
 
 
 def test_the_pages_are_the_first_and_one_a_notebook() -> None:
-    assert pages.PAGES[0] == "index.html"
-    assert len(pages.PAGES) == 6
+    assert pages.PAGES[:2] == ("index.html", "index.zh.html")
+    assert len(pages.PAGES) == 7

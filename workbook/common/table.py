@@ -20,16 +20,17 @@ class Html:
 
 @dataclass(frozen=True)
 class Badge:
-    """A status or verdict word."""
+    """A status or verdict word, which its looks go by, and how it reads in another language."""
 
     word: str
+    read: str = ""
 
     def __str__(self) -> str:
-        return self.word
+        return self.read or self.word
 
     @property
     def html(self) -> str:
-        return f'<span class="badge {self.word.lower().replace(" ", "-")}">{escape(self.word)}</span>'
+        return f'<span class="badge {self.word.lower().replace(" ", "-")}">{escape(str(self))}</span>'
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ made anew from the same files whenever words change, and nothing is computed aga
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from html import escape
 from importlib import import_module
@@ -14,10 +15,11 @@ from typing import Any, cast
 
 from workbook.common import targets
 from workbook.common.errors import InputError
-from workbook.common.table import Badge, Bullets, Html, Table
+from workbook.common.table import Bullets, Html, Table
 from workbook.evaluation.evidence import Evidence
-from workbook.report.figures.style import Plot
+from workbook.report.figures.style import Plot, in_letters_at_hand
 from workbook.report.text import words
+from workbook.report.text.badges import badge
 
 MIMETYPE = "application/vnd.workbook.block+json"
 Content = Table | Bullets | Html | Plot
@@ -70,7 +72,8 @@ def _made(module: str, function: str, *more: Any) -> Callable[[Evidence], Any]:
     """What a function of the report makes of a run; imported when it is asked for, for a page needs few of many."""
 
     def make(run: Evidence) -> Any:
-        return getattr(import_module(f"workbook.report.{module}"), function)(run, *more)
+        with in_letters_at_hand() if module.startswith("figures.") else nullcontext():
+            return getattr(import_module(f"workbook.report.{module}"), function)(run, *more)
 
     return make
 
@@ -94,8 +97,8 @@ def _answer(run: Evidence) -> Html:
     from workbook.report.tables.policy import answer_block
     from workbook.report.text.recommendation import headline, sentences
 
-    answer = headline(run)
-    told = [sentence.replace(answer, f"**{answer}**", 1) for sentence in sentences(run)]
+    answer, (first, *others) = headline(run), sentences(run)
+    told = [f"**{answer}** {first.removeprefix(answer).strip()}", *others]
     numbered = "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(told, start=1))
     return Html(answer_block(run).html, numbered)
 
@@ -105,7 +108,7 @@ def _replay_verdict(run: Evidence) -> Html:
 
     part = next(part for part in verdict_parts(run) if part["key"] == "success")
     sentence = part_sentence(run, "success")
-    return Html(f"<p>{Badge(part['word']).html} {escape(sentence[0].upper() + sentence[1:])}</p>")
+    return Html(f"<p>{badge(part['word']).html} {escape(sentence[0].upper() + sentence[1:])}</p>")
 
 
 def _method(run: Evidence) -> Bullets:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from workbook.common.errors import InputError
@@ -22,6 +23,7 @@ from workbook.evaluation.evidence import Evidence
 from workbook.report.blocks import BLOCKS, show
 from workbook.report.figures.style import Plot
 from workbook.report.pages import finished_run
+from workbook.report.text import speaking
 
 SAMPLE_RUN = REPOSITORY / "docs" / "sample"
 FIGURES = {
@@ -32,6 +34,7 @@ FIGURES = {
 }
 DOCUMENTS = (
     "README.md",
+    "README.zh-CN.md",
     "COMPARISON_GUIDE.md",
     "INTEGRATION_TO_PHASE2.md",
     "sample/DATA_CARD.md",
@@ -42,8 +45,8 @@ ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
 LARGEST = 3_000_000  # bytes of a run's files in the repository
 
 
-def render(text: str, run: Evidence) -> str:
-    """The document with every marked block made anew.
+def render(name: str, text: str, run: Evidence) -> str:
+    """The text of a document with every marked block made anew, in the document's language.
 
     Raises:
         InputError: a marker names no block.
@@ -53,7 +56,8 @@ def render(text: str, run: Evidence) -> str:
         body = colab_links() if found[1] == COLAB else show(run, found[1]).markdown
         return f"<!-- results: {found[1]} -->\n{body}\n<!-- end -->"
 
-    return BLOCK.sub(anew, text)
+    with speaking("zh" if name.endswith(".zh-CN.md") else ""):
+        return BLOCK.sub(anew, text)
 
 
 def repository_address() -> str:
@@ -134,8 +138,8 @@ def _files(out: OutputFolder) -> Iterable[Path]:
 
 def write_documents() -> None:
     run = Evidence(SAMPLE_RUN)
-    for path in (REPOSITORY / name for name in DOCUMENTS):
-        _rewrite(path, lambda text: render(text, run))
+    for name in DOCUMENTS:
+        _rewrite(REPOSITORY / name, partial(render, name, run=run))
     for path in NOTEBOOKS.glob("*.ipynb"):
         _rewrite(path, with_address)
 

@@ -17,14 +17,16 @@ from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import OPTIONAL, STAGES, read_document, table_path
 from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.report.blocks import MIMETYPE, Block, show
-from workbook.report.text import words
+from workbook.report.text import speaking, words
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
 DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
+CHINESE = "index.zh"  # the first page in Chinese
+LANGUAGES = {INDEX: "en", CHINESE: "zh-CN"}
 Blocks = Callable[[str], Block]  # by its name, each made once
-PAGES = tuple(f"{page}.html" for page in dict.fromkeys((INDEX, *STAGES.values())))
+PAGES = tuple(f"{page}.html" for page in dict.fromkeys((*LANGUAGES, *STAGES.values())))
 
 
 def finished_run(out: OutputFolder) -> Evidence:
@@ -62,20 +64,25 @@ def _of_replays(run: Evidence) -> bool:
 
 
 def write_reports(run: Evidence, executed: Mapping[str, Path], folder: Path | None = None) -> None:
-    """Write a page for each executed notebook (stem -> file), and index.html last; into reports/ of the run's folder.
+    """Write a page for each executed notebook (stem -> file), and the first page, in Chinese and then as index.html.
+
+    folder: reports/ of the run's folder, where none is given.
 
     Whatever a notebook showed by its name is made anew from the run's files; figures stay the pictures that they are.
     """
     folder = folder or run.out.reports
     folder.mkdir(exist_ok=True)
-    blocks, pages = cache(partial(show, run)), [INDEX, *executed]
+    blocks, pages = cache(partial(show, run)), [*LANGUAGES, *executed]
     for stem, notebook in executed.items():
         _write_page(folder, stem, _notebook_body(blocks, notebook), blocks, pages)
+    with speaking("zh"):
+        translated = cache(partial(show, run))
+        _write_page(folder, CHINESE, _index_body(run, translated), translated, pages)
     _write_page(folder, INDEX, _index_body(run, blocks), blocks, pages)
 
 
 def _write_page(folder: Path, current: str, body: str, blocks: Blocks, pages: list[str]) -> None:
-    page = _rendered("page.html.j2", blocks, pages=pages, current=current, body=Markup(body))
+    page = _rendered("page.html.j2", blocks, pages=pages, languages=LANGUAGES, current=current, body=Markup(body))
     with replacing(folder / f"{current}.html") as temporary:
         temporary.write_text(page, encoding="utf8")
 

@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any
@@ -18,6 +18,8 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+
+from workbook.report.text import speaking, words
 
 DPI = 110
 WIDTH = 9.0  # inches; 990 pixels, a laptop's text column
@@ -104,6 +106,17 @@ def _lacking(text: Text) -> list[int]:
     ]
 
 
+def _families() -> list[str]:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["sans-serif", "DejaVu Sans", *(name for name in CJK_FONTS if name in installed)]
+
+
+def in_letters_at_hand() -> AbstractContextManager[None]:
+    """English within the block, where no font of this machine has the letters of the language that is spoken."""
+    lacking = _lacking(Text(text=words("pages").question, fontfamily=_families()))
+    return speaking("en") if lacking else nullcontext()
+
+
 def wrapped(text: str, width: int) -> str:
     """Lines of at most so many characters, of which Chinese, Japanese and Korean ones count for two; spaces stay."""
     wide = sum(east_asian_width(character) in "WF" for character in text)
@@ -114,9 +127,7 @@ def wrapped(text: str, width: int) -> str:
 @contextmanager
 def canvas(rows: int = 1, columns: int = 1, height: float = 4.0, **subplots: Any) -> Iterator[Canvas]:
     """A white figure of the report's width with rows x columns axes; no global state, no backend."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = ["sans-serif", "DejaVu Sans", *(name for name in CJK_FONTS if name in installed)]
-    style = sns.axes_style("whitegrid") | {"axes.edgecolor": "0.6", "grid.color": "0.9", "font.family": fonts}
+    style = sns.axes_style("whitegrid") | {"axes.edgecolor": "0.6", "grid.color": "0.9", "font.family": _families()}
     with mpl.rc_context(style):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **subplots)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from workbook.common.numbers import number, percent
-from workbook.common.table import Badge, Table
+from workbook.common.table import Table
 from workbook.evaluation.evidence import Evidence
 from workbook.report.text import words
+from workbook.report.text.badges import badge
 from workbook.report.text.codecs import title
 from workbook.report.text.loop import arm_title
 
@@ -40,7 +41,7 @@ def contrasts_table(run: Evidence) -> Table:
     rows = [
         [
             said.questions[one.key],
-            Badge(one.word),
+            badge(one.word),
             arm_title(one.arm),
             arm_title(one.over),
             said.difference(one.difference),
@@ -58,7 +59,7 @@ def offline_table(run: Evidence) -> Table:
     found, said, rows = run.loop, words("loop"), []
     for name, one in found.offline_figures.items():
         rho = one.correlation
-        interval = "-" if rho.low is None else f"{number(rho.low)} to {number(rho.high)}"
+        interval = "-" if rho.low is None else words("phrases").range(number(rho.low), number(rho.high))
         rows.append([said.offline_figures[name], f"{one.arms}", number(rho.mean), interval])
     return Table(said.offline_header, rows, said.offline_note(found))
 

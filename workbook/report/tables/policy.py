@@ -5,13 +5,14 @@ from __future__ import annotations
 from html import escape
 
 from workbook.common.numbers import number
-from workbook.common.table import Badge, Html, Table
+from workbook.common.table import Html, Table
 from workbook.common.targets import SAME_WITHIN
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.evidence import NAIVE, OWN, REGRESSION, PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import JOINT_RULES, RULES, TOKEN_RULES
 from workbook.report.tables.verdict import not_evidence
 from workbook.report.text import words
+from workbook.report.text.badges import badge
 from workbook.report.text.codecs import title
 from workbook.report.text.recommendation import headline, options, sentences, use
 
@@ -24,7 +25,7 @@ def answer_block(run: Evidence) -> Html:
     first, *others = sentences(run)
     told = "".join(f"<p>{escape(sentence)}</p>" for sentence in (first.removeprefix(answer).strip(), *others))
     verdicts = run.results["recommendation"]["words"]
-    badges = " ".join(f"{Badge(verdicts[key]).html} {escape(titles[key])}" for key in ("A", "B"))
+    badges = " ".join(f"{badge(verdicts[key]).html} {escape(titles[key])}" for key in ("A", "B"))
     note = f'<p class="note">{escape(use(run))}</p>'
     answered = f'<p class="answer">{escape(answer)}</p><p>{badges}</p>'
     return Html(f'<div class="verdict">{not_evidence(run).html}{answered}{told}{note}</div>')
@@ -40,7 +41,7 @@ def rules_table(run: Evidence) -> Table:
             share(rule["measured"]),
             said.interval(rule["interval"]),
             said.counted(rule["episodes"], rule["seeds"]),
-            Badge(rule["status"]),
+            badge(rule["status"]),
             said.if_met[rule["key"]],
         ]
         for rule in run.results["recommendation"]["rules"]
@@ -53,7 +54,7 @@ def rules_table(run: Evidence) -> Table:
 def options_table(run: Evidence) -> Table:
     """What the run says about each way to go on."""
     said, verdicts = words("recommendation"), run.results["recommendation"]["words"]
-    rows = [[said.option_titles[key], Badge(verdicts[key]), text] for key, text in options(run).items()]
+    rows = [[said.option_titles[key], badge(verdicts[key]), text] for key, text in options(run).items()]
     return Table(said.options_header, rows)
 
 

@@ -14,7 +14,7 @@ from workbook.report.text.replay import title_of
 def success_table(run: Evidence) -> Table:
     """Every codec: how many episodes still succeed, how far the hand strays, what fails."""
     replays, said = run.replays, words("replay")
-    count = f"{replays.episodes} of {replays.episodes}"
+    count = words("phrases").of(replays.episodes, replays.episodes)
     truth = [said.recorded_actions, "-", count, "-", "-", "-", "0", "0", "0", "-"]
     codecs = sorted(replays.codecs, key=lambda of: of.bits)
     note = said.success_note(replays.episodes, len(replays.tasks))

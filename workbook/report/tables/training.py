@@ -22,7 +22,7 @@ SHOWN_OF_A_HASH = 16  # digits
 
 def training_table(run: Evidence) -> Table:
     """Validation MSE, epoch kept and time of each conditioning."""
-    say, rows = words("training"), []
+    say, spread, rows = words("training"), words("phrases").range, []
     for conditioning, codec in CONDITIONED.items():
         models = run.training["conditionings"][conditioning]["runs"]
         seconds = [model["seconds"] for model in models if model["seconds"] is not None]
@@ -31,8 +31,8 @@ def training_table(run: Evidence) -> Table:
         rows.append([
             title(codec),
             f"{len(models)}",
-            say.range(number(min(mse)), number(max(mse))) if mse else say.not_said,
-            say.range(min(epochs), max(epochs)),
+            spread(number(min(mse)), number(max(mse))) if mse else say.not_said,
+            spread(min(epochs), max(epochs)),
             say.seconds(np.mean(seconds)) if seconds else say.given,
         ])  # fmt: skip
     return Table(say.header, rows)

@@ -15,6 +15,7 @@ from workbook.data.split import FRACTIONS
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.score import ENCODER
 from workbook.report.text import words
+from workbook.report.text.badges import badge
 from workbook.verdict.criteria import JUDGED, cheaper_rounding, data_doubts, evaluate, shortfalls, word_of
 
 Values = dict[str, Any]
@@ -23,7 +24,7 @@ Values = dict[str, Any]
 def verdict_block(run: Evidence) -> Html:
     """The verdict, and above it, where the run is no evidence, that it is none."""
     parts = "".join(
-        f"<p>{Badge(part['word']).html} <strong>{escape(_capital(subject(part['key'])))}:</strong> "
+        f"<p>{badge(part['word']).html} <strong>{escape(_capital(subject(part['key'])))}:</strong> "
         f"{escape(part_sentence(run, part['key']))}</p>"
         for part in verdict_parts(run)
     )
@@ -115,7 +116,7 @@ def criteria_table(run: Evidence, codec: str) -> Table:
             said.threshold(row["key"], row["threshold"]),
             *_measured(row),
             _counted(row, seeds),
-            Badge(row["status"]),
+            badge(row["status"]),
             said.yes if row["required"] else said.no,
         ]
         for row in judged_criteria(run)
@@ -132,14 +133,15 @@ def _counted(row: Values, seeds: int) -> str:
 def _measured(row: Values) -> tuple[str, str]:
     """The figure and its interval; of a share, in per cent."""
     of_share = row["key"].startswith(("improvement", "overhead"))
-    write = words("phrases").share if of_share else number
-    value = f"{row['measured']:.0f} of {row['n']}" if row["key"] == "checkpoints" else write(row["measured"])
+    say = words("phrases")
+    write = say.share if of_share else number
+    value = say.of(f"{row['measured']:.0f}", row["n"]) if row["key"] == "checkpoints" else write(row["measured"])
     if not row["interval"]:
         return value, "-"
     low, high = row["interval"]
     if of_share and high < -1:
         return value, words("criteria").times_the_error(low, high)
-    return value, f"{write(low)} to {write(high)}"
+    return value, say.range(write(low), write(high))
 
 
 def claims_table(run: Evidence, keys: Sequence[str] = ()) -> Table:

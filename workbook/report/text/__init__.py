@@ -1,7 +1,7 @@
 """Words: whatever a person reads as a sentence, a header, a label or a title, in templates, a folder a language.
 
 A template holds labels (`{% set ... %}`) and sentences (macros), and gets values. Another language is another folder
-with the same files; nothing else has to change.
+with the same files; nothing else has to change. `with speaking("zh"):` another language is spoken for a while.
 
     words("claims").sentence(...)            one sentence, white space folded
     words("claims").sentences("remarks", ...)  several, of a macro that separates them by blank lines
@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from workbook.common.numbers import number, percent
 
 FOLDER = Path(__file__).parent
 LANGUAGE_VARIABLE = "WORKBOOK_LANGUAGE"
+_spoken: ContextVar[str] = ContextVar("spoken", default="")
+BESIDE_FULL_WIDTH = re.compile("(?<=[\u3000-\u303f\uff01-\uff60]) | (?=[\u3000-\u303f\uff01-\uff60])")  # punctuation
 
 
 class Words:
@@ -56,12 +61,23 @@ class Words:
 
 
 def _folded(text: str) -> str:
-    return " ".join(str(text).split())
+    """On one line, and no space beside punctuation that is as wide as a Chinese character, for it brings its own."""
+    return BESIDE_FULL_WIDTH.sub("", " ".join(str(text).split()))
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Within the block words are of this language, whatever WORKBOOK_LANGUAGE names; '' changes nothing."""
+    before = _spoken.set(language or _spoken.get())
+    try:
+        yield
+    finally:
+        _spoken.reset(before)
 
 
 def words(topic: str) -> Words:
-    """The words of a topic, in the language that WORKBOOK_LANGUAGE names; English where it names none."""
-    return _words(topic, os.environ.get(LANGUAGE_VARIABLE) or "en")
+    """The words of a topic, in the language of `speaking`, else of WORKBOOK_LANGUAGE, else in English."""
+    return _words(topic, _spoken.get() or os.environ.get(LANGUAGE_VARIABLE) or "en")
 
 
 @cache
