@@ -38,7 +38,10 @@ DOCUMENTS = (
     "COMPARISON_GUIDE.md",
     "INTEGRATION_TO_PHASE2.md",
     "sample/DATA_CARD.md",
-    *(f"docs/{name}.md" for name in ("results", "running", "data", "codecs", "tables", "training", "simulator", "method")),
+    *(
+        f"docs/{name}.md"
+        for name in ("results", "running", "data", "codecs", "tables", "training", "simulator", "method")
+    ),
 )
 BLOCK = re.compile(r"<!-- results: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
