@@ -161,7 +161,7 @@ def test_sentences_of_any_chinese_answer_are_short(gain: Estimate) -> None:
         for rule in rules:
             told.append(said.how(rule, gain, contrasts))
             told.append(said.which(longest, "", False, 1024, rule, contrasts, {"bits": gain, "words": gain}))
-            told += [said.use("rfsq_robust_scale_best.pt", 8, rule, by_loop) for by_loop in (True, False)]
+            told += [said.use("A", "rfsq_robust_scale_best.pt", 8, rule, by_loop) for by_loop in (True, False)]
     assert not _too_long(told)
 
 
