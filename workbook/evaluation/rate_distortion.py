@@ -11,7 +11,7 @@ import pandas as pd
 from workbook.codecs.catalogue import POLICY_RATES, Family, Fitting, catalogue, fitting_chunks, of_family
 from workbook.common import targets
 from workbook.common.array import Array
-from workbook.common.intervals import Estimate, estimate_improvement
+from workbook.common.intervals import Estimate, estimate_improvement, weighted_mean
 from workbook.evaluation.score import Scores
 
 # The best RFSQ but naive is held against FAST; the guide's architecture is that of naive and of the fixed scale.
@@ -23,7 +23,7 @@ CHOSEN_AMONG = (*GUIDES, "klt_rfsq", *FAST)
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One codec at one setting: bits a chunk, mse (S, E), and the weights of the episodes, (E,)."""
+    """One codec at one setting: bits a chunk, mse (S, E), and the weights of the episodes, (E,) or (S, E)."""
 
     codec: str
     setting: str
@@ -33,7 +33,7 @@ class Point:
 
     @property
     def mean(self) -> float:
-        return float((self.mse @ self.weights).mean() / self.weights.sum())
+        return weighted_mean(self.mse, self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def at_rate(scores: Scores, codecs: Sequence[str], rate: float) -> AtRate | None
         high = low if catalogue()[name].fixed_length or not above else above[0]
         share = 0.0 if high.bits == low.bits else (rate - low.bits) / (high.bits - low.bits)
         mse = (1 - share) * low.mse + share * high.mse
-        found.append(AtRate(name, mse, float((mse @ low.weights).mean() / low.weights.sum())))
+        found.append(AtRate(name, mse, weighted_mean(mse, low.weights)))
     return min(found, key=lambda one: one.mean, default=None)
 
 
@@ -120,7 +120,8 @@ def against_fast(scores: Scores, validation: Scores) -> list[AgainstFast]:
 def _gain(fast: AtRate | None, found: AtRate | None, weights: Array) -> Estimate:
     if fast is None or found is None:
         return Estimate(None)
-    return estimate_improvement(fast.mse.mean(axis=0, keepdims=True), found.mse, weights)
+    over = fast.mse if len(fast.mse) == len(found.mse) else fast.mse.mean(axis=0, keepdims=True)
+    return estimate_improvement(over, found.mse, weights)
 
 
 def smallest(validation: Scores) -> dict[str, tuple[str, str] | None]:
