@@ -76,6 +76,28 @@ def test_the_interval_of_an_improvement_holds_it_in_95_of_100_studies(codec: str
     assert 0.93 <= held / STUDIES <= 0.98
 
 
+@pytest.mark.parametrize("codec", ["fixed_scale", "running_statistics"])
+def test_the_intervals_of_five_folds_hold_the_truth_too(codec: str) -> None:
+    """Every episode is of one seed alone, and weighs nothing in the others."""
+    of_mean = of_improvement = 0
+    tested = np.repeat(np.eye(5), 10, axis=1)
+    mean, improvement = true_mean(MEASURED[codec]), 1 - true_mean(MEASURED[codec]) / true_mean(NAIVE)
+    for number in range(STUDIES):
+        study = Study(5, 50, number)
+        naive, errors = study.errors(NAIVE) * tested, study.errors(MEASURED[codec]) * tested
+        weights = study.weights * tested
+        of_mean += holds(estimate_mean(errors, weights), mean)
+        of_improvement += holds(estimate_improvement(naive, errors, weights), improvement)
+    assert 0.93 <= of_mean / STUDIES <= 0.98
+    assert 0.93 <= of_improvement / STUDIES <= 0.98
+
+
+def test_in_folds_each_seed_has_the_mean_of_its_own_episodes() -> None:
+    tested = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    found = estimate_mean(np.array([[1.0, 3.0, 0.0], [0.0, 0.0, 8.0]]), tested)
+    assert (found.mean, found.per_seed) == (4.0, (2.0, 8.0))
+
+
 @pytest.mark.parametrize("episodes", [10, 38])
 def test_the_interval_of_a_codec_without_seeds_holds_its_mean_over_episodes(episodes: int) -> None:
     spreads, held = (0.0, 0.31, 0.0), 0

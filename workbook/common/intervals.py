@@ -35,12 +35,13 @@ class Estimate:
 def estimate_mean(values: Array, weights: Array, most: float = np.inf) -> Estimate:
     """Weighted mean of values (S seeds, E episodes) with weights (E,); no figure where all weights are 0.
 
-    values: none is negative; most: the largest that a value can be, as 1 of a share.
+    values: none is negative; weights: (S, E) where not every seed has every episode, as in folds; most: the largest
+    that a value can be, as 1 of a share.
     """
+    weights = np.broadcast_to(weights, values.shape)
     if weights.sum() == 0:
         return Estimate(None)
-    per_seed = values @ weights / weights.sum()
-    mean = float(per_seed.mean())
+    mean, per_seed = weighted_mean(values, weights), _per_seed(values, weights)
     low, high = _ratio_interval(mean, values, np.ones_like(values), weights)
     return Estimate(mean, low, None if high is None else min(high, most), tuple(map(float, per_seed)))
 
@@ -48,32 +49,44 @@ def estimate_mean(values: Array, weights: Array, most: float = np.inf) -> Estima
 def estimate_improvement(baseline: Array, candidate: Array, weights: Array) -> Estimate:
     """1 - candidate / baseline of the weighted means, paired by episode and seed.
 
-    Both are (S, E); a baseline with one seed is paired with every seed of the candidate. A baseline without error
-    cannot be improved on, and gives no figure.
+    Both are (S, E); a baseline with one seed is paired with every seed of the candidate; weights as in `estimate_mean`.
+    A baseline without error cannot be improved on, and gives no figure.
     """
-    baseline = np.broadcast_to(baseline, candidate.shape)
-    if not (baseline @ weights).all():
+    baseline, weights = (np.broadcast_to(values, candidate.shape) for values in (baseline, weights))
+    if not _per_seed(baseline, weights).all():
         return Estimate(None)
-    per_seed = 1 - (candidate @ weights) / (baseline @ weights)
-    ratio = float((candidate @ weights).sum() / (baseline @ weights).sum())
+    per_seed = 1 - _per_seed(candidate, weights) / _per_seed(baseline, weights)
+    ratio = weighted_mean(candidate, weights) / weighted_mean(baseline, weights)
     low, high = _ratio_interval(ratio, candidate, baseline, weights)
     least, most = (None, None) if low is None or high is None else (1 - high, 1 - low)
     return Estimate(1 - ratio, least, most, tuple(map(float, per_seed)))
 
 
+def weighted_mean(values: Array, weights: Array) -> float:
+    """Of values (S, E) with weights (E,) or (S, E)."""
+    return float((values * weights).sum() / np.broadcast_to(weights, values.shape).sum())
+
+
+def _per_seed(values: Array, weights: Array) -> Array:
+    return (values * weights).sum(axis=1) / weights.sum(axis=1)
+
+
 def _ratio_interval(ratio: float, over: Array, under: Array, weights: Array) -> tuple[float, float] | tuple[None, None]:
-    """Ends of the interval of a ratio of weighted means, over / under, each (S seeds, E episodes); weights (E,).
+    """Ends of the interval of a ratio of weighted means, over / under; all are (S seeds, E episodes).
 
     It is one of the logarithm, as errors are skewed and never negative: t quantiles, and the spread of what each seed
     and episode adds to it. Where fewer than two episodes have weight, or the ratio is negative, there is none.
     """
-    used = weights > 0
+    used = (weights > 0).any(axis=0)
     if used.sum() < 2 or ratio < 0:
         return None, None
     if ratio == 0:
         return 0.0, 0.0
     shares = [_shares((values * weights)[:, used]) for values in (over, under)]
-    variance, freedom = _crossed_variance(shares[0] - shares[1])
+    of_seed = weights[:, used] > 0
+    in_folds = len(of_seed) > 1 and (of_seed.sum(axis=0) == 1).all()
+    added = shares[0] - shares[1]
+    variance, freedom = _nested_variance(added, of_seed) if in_folds else _crossed_variance(added)
     half = np.minimum(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance), np.log(WIDEST))
     return float(ratio * np.exp(-half)), float(ratio * np.exp(half))
 
@@ -110,6 +123,22 @@ def _crossed_variance(values: Array) -> tuple[float, float]:
     total = max(of_seeds, left) + max(of_episodes, left) - left
     spread = of_seeds**2 / (seeds - 1) + of_episodes**2 / (episodes - 1) + left**2 / left_freedom
     return float(total / values.size), float(total**2 / spread) if total > 0 else left_freedom
+
+
+def _nested_variance(values: Array, of_seed: NDArray[np.bool_]) -> tuple[float, float]:
+    """As `_crossed_variance` where each episode is of one seed alone, (S, E): the folds of a cross-validation.
+
+    Mean squares between and within seeds of a one-way table; that within is the least that between can stand for.
+    """
+    seeds, episodes = values.shape
+    by_episode, number = values.sum(axis=0) / seeds, of_seed.sum(axis=1)
+    present = number > 0
+    by_seed = (of_seed * by_episode).sum(axis=1)[present] / number[present]
+    between_freedom, within_freedom = int(present.sum()) - 1, episodes - int(present.sum())
+    between = (number[present] * (by_seed - by_episode.mean()) ** 2).sum() / max(between_freedom, 1)
+    residual = by_episode - (of_seed[present] * by_seed[:, None]).sum(axis=0)
+    within = (residual**2).sum() / within_freedom if within_freedom else 0.0
+    return float(max(between, within) / episodes), float(between_freedom if between >= within else within_freedom)
 
 
 def estimate_excess(over: Array, under: Array) -> Estimate:

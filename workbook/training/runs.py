@@ -253,8 +253,9 @@ def train_variants(
     naive_checkpoint: str = "",
     on_progress: OnProgress | None = None,
     unfinished: str = "",
+    first_seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Train every conditioning with seeds 0..seeds-1, save their checkpoints, and time a step of each.
+    """Train every conditioning with so many seeds from the first on, save their checkpoints, and time a step of each.
 
     naive_checkpoint: a file that takes the place of the trained naive models; "" trains them.
     unfinished: folder where a call that is cut off leaves its models in training, for the next to go on; "" is one in
@@ -274,7 +275,8 @@ def train_variants(
     out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)
     data = TrainData.of(dataset)
-    jobs = [Job(name, seed) for seed in range(seeds) for name in CONDITIONINGS if not (given and name == "none")]
+    wanted = [name for name in CONDITIONINGS if not (given and name == "none")]
+    jobs = [Job(name, seed) for seed in range(first_seed, first_seed + seeds) for name in wanted]
     in_training = expand(unfinished) if unfinished else out.unfinished
     resumed = any(in_training.glob(f"*{SUFFIX}"))
     started = time.perf_counter()

@@ -92,9 +92,10 @@ def why_no_evidence(run: Evidence) -> list[str]:
     """A sentence of the data and one of the run, where it is not evidence."""
     said, missing = words("criteria"), missing_evidence(run)
     doubts = [words("data").of_note(doubt) for doubt in data_doubts(run)]
+    tested = 1.0 if "folds" in run.comparison else FRACTIONS["test"]
     return [
         *([said.doubtful(doubts)] if doubts else []),
-        *([said.too_little(missing, FRACTIONS["test"])] if missing else []),
+        *([said.too_little(missing, tested)] if missing else []),
     ]
 
 
