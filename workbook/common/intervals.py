@@ -35,10 +35,9 @@ class Estimate:
 def estimate_mean(values: Array, weights: Array, most: float = np.inf) -> Estimate:
     """Weighted mean of values (S seeds, E episodes) with weights (E,); no figure where all weights are 0.
 
-    values: none is negative; weights: (S, E) where not every seed has every episode, as in folds; most: the largest
-    that a value can be, as 1 of a share.
+    values: none is negative; weights: in folds (S, E), 0 where an episode is another seed's; most: the largest that a
+    value can be, as 1 of a share.
     """
-    weights = np.broadcast_to(weights, values.shape)
     if weights.sum() == 0:
         return Estimate(None)
     mean, per_seed = weighted_mean(values, weights), _per_seed(values, weights)
@@ -52,41 +51,50 @@ def estimate_improvement(baseline: Array, candidate: Array, weights: Array) -> E
     Both are (S, E); a baseline with one seed is paired with every seed of the candidate; weights as in `estimate_mean`.
     A baseline without error cannot be improved on, and gives no figure.
     """
-    baseline, weights = (np.broadcast_to(values, candidate.shape) for values in (baseline, weights))
-    if not _per_seed(baseline, weights).all():
+    baseline = np.broadcast_to(baseline, candidate.shape)
+    over, under = _sums(candidate, weights), _sums(baseline, weights)
+    if not under.all():
         return Estimate(None)
-    per_seed = 1 - _per_seed(candidate, weights) / _per_seed(baseline, weights)
-    ratio = weighted_mean(candidate, weights) / weighted_mean(baseline, weights)
+    ratio = float(over.sum() / under.sum())
     low, high = _ratio_interval(ratio, candidate, baseline, weights)
     least, most = (None, None) if low is None or high is None else (1 - high, 1 - low)
-    return Estimate(1 - ratio, least, most, tuple(map(float, per_seed)))
+    return Estimate(1 - ratio, least, most, tuple(map(float, 1 - over / under)))
 
 
 def weighted_mean(values: Array, weights: Array) -> float:
-    """Of values (S, E) with weights (E,) or (S, E)."""
-    return float((values * weights).sum() / np.broadcast_to(weights, values.shape).sum())
+    """Of values (S, E) with weights (E,), or (S, E) as in folds."""
+    in_folds = weights.ndim == 2
+    return float((values * weights).sum() / weights.sum() if in_folds else _per_seed(values, weights).mean())
 
 
 def _per_seed(values: Array, weights: Array) -> Array:
-    return (values * weights).sum(axis=1) / weights.sum(axis=1)
+    whole = weights.sum(axis=-1)
+    return np.asarray(_sums(values, weights) / (whole[whole > 0] if weights.ndim == 2 else whole))
+
+
+def _sums(values: Array, weights: Array) -> Array:
+    """Weighted sum of each seed's values; in folds of the seeds that have any of weight."""
+    if weights.ndim == 2:
+        return np.asarray((values * weights).sum(axis=1)[weights.any(axis=1)])
+    return np.asarray(values @ weights)
 
 
 def _ratio_interval(ratio: float, over: Array, under: Array, weights: Array) -> tuple[float, float] | tuple[None, None]:
-    """Ends of the interval of a ratio of weighted means, over / under; all are (S seeds, E episodes).
+    """Ends of the interval of a ratio of weighted means, over / under, each (S seeds, E episodes); weights (E,), or
+    (S, E) as in folds.
 
     It is one of the logarithm, as errors are skewed and never negative: t quantiles, and the spread of what each seed
     and episode adds to it. Where fewer than two episodes have weight, or the ratio is negative, there is none.
     """
-    used = (weights > 0).any(axis=0)
+    used = np.atleast_2d(weights > 0).any(axis=0)
     if used.sum() < 2 or ratio < 0:
         return None, None
     if ratio == 0:
         return 0.0, 0.0
     shares = [_shares((values * weights)[:, used]) for values in (over, under)]
-    of_seed = weights[:, used] > 0
-    in_folds = len(of_seed) > 1 and (of_seed.sum(axis=0) == 1).all()
     added = shares[0] - shares[1]
-    variance, freedom = _nested_variance(added, of_seed) if in_folds else _crossed_variance(added)
+    in_folds = weights.ndim == 2
+    variance, freedom = _nested_variance(added, weights[:, used] > 0) if in_folds else _crossed_variance(added)
     half = np.minimum(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance), np.log(WIDEST))
     return float(ratio * np.exp(-half)), float(ratio * np.exp(half))
 
@@ -131,14 +139,14 @@ def _nested_variance(values: Array, of_seed: NDArray[np.bool_]) -> tuple[float, 
     Mean squares between and within seeds of a one-way table; that within is the least that between can stand for.
     """
     seeds, episodes = values.shape
+    of_seed = of_seed[of_seed.any(axis=1)]
     by_episode, number = values.sum(axis=0) / seeds, of_seed.sum(axis=1)
-    present = number > 0
-    by_seed = (of_seed * by_episode).sum(axis=1)[present] / number[present]
-    between_freedom, within_freedom = int(present.sum()) - 1, episodes - int(present.sum())
-    between = (number[present] * (by_seed - by_episode.mean()) ** 2).sum() / max(between_freedom, 1)
-    residual = by_episode - (of_seed[present] * by_seed[:, None]).sum(axis=0)
-    within = (residual**2).sum() / within_freedom if within_freedom else 0.0
-    return float(max(between, within) / episodes), float(between_freedom if between >= within else within_freedom)
+    by_seed = of_seed @ by_episode / number
+    between_freedom, within_freedom = len(number) - 1, episodes - len(number)
+    between = (number * (by_seed - by_episode.mean()) ** 2).sum() / max(between_freedom, 1)
+    within = ((by_episode - by_seed @ of_seed) ** 2).sum() / max(within_freedom, 1)
+    freedom = between_freedom if between > within or not within_freedom else within_freedom
+    return float(max(between, within) / episodes), float(freedom)
 
 
 def estimate_excess(over: Array, under: Array) -> Estimate:
