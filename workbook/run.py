@@ -147,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from workbook.common.stages import read_stage
+
     started = time.monotonic()
     target = OutputFolder.at(options.out)
     settings = _check_before_start(options)
@@ -154,7 +156,8 @@ def _run(options: argparse.Namespace) -> int:
         _keep_finished_run(target, settings)
         folds = [work, *(OutputFolder.at(f"{work.root}/folds/{fold}") for fold in range(1, options.folds))]
         for fold, folder in enumerate(folds):
-            notebooks = _notebook_parameters(options, settings["data"]["data"], folder, target, fold)
+            decided = read_stage(work, "comparison")["decided"] if fold else ""
+            notebooks = _notebook_parameters(options, settings["data"]["data"], folder, target, fold, decided)
             for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
                 label = f"{position}/{len(notebooks)} {stem}" + (f", fold {fold}" if options.folds else "")
                 path = folder.root / "notebooks" / f"{stem}.ipynb"
@@ -251,12 +254,18 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
 
 
 def _notebook_parameters(
-    options: argparse.Namespace, data: str, work: OutputFolder, target: OutputFolder, fold: int
+    options: argparse.Namespace,
+    data: str,
+    work: OutputFolder,
+    target: OutputFolder,
+    fold: int = 0,
+    decided: str = "",
 ) -> dict[str, dict[str, Any]]:
-    """Notebook -> the parameters that it is given, in the order of execution."""
+    """Notebook -> the parameters that it is given, in the order of execution; decided: settings of fold 0."""
     out = str(work.root)
     named = ("naive_checkpoint", "predictions", "predictions_checkpoint")  # the kernels start in another folder
-    files = {name: getattr(options, name) and str(expand(getattr(options, name))) for name in named}
+    given = {name: "" if fold else getattr(options, name) for name in named}  # judged once
+    files = {name: path and str(expand(path)) for name, path in given.items()}
     # Models in training and finished replays outlive a run that is interrupted, so they lie where results are left.
     replay = {
         "out": out,
@@ -289,6 +298,7 @@ def _notebook_parameters(
             "full": options.full,
             "codecs": ",".join(options.codec),
             "trust_remote_code": options.trust_remote_code,
+            "decided": decided,
         },
         "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full, **files},
         **({"05_policy_in_the_loop": replay} if options.with_replay else {}),

@@ -264,7 +264,7 @@ def _values_in_folds(rows: pd.DataFrame, metric: str, weight: str | None) -> tup
     weights = np.ones(len(rows)) if weight is None else rows[weight].to_numpy(float)
     absent = np.isnan(found) & (metric != LARGEST) & (not metric.startswith("mse"))
     found, weights = np.where(absent, 0.0, found), np.where(absent, 0.0, weights)
-    if (rows.part == "validation").all():
+    if "part" in rows and (rows.part == "validation").all():
         return found[None], weights
     of_seed = rows.seed.to_numpy() == np.unique(rows.seed)[:, None]
     return np.where(of_seed, found, 0.0), np.where(of_seed, weights, 0.0)

@@ -21,7 +21,7 @@ from rfsq_robust import (
     load_checkpoint,
     save_checkpoint,
 )
-from workbook.codecs.catalogue import CONDITIONED, Fitting, Unit
+from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, Unit
 from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE, load_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.common import provenance
@@ -335,12 +335,15 @@ def retrained_name(position: int) -> str:
 def load_fitting(out: OutputFolder, training: dict[str, Any], dataset: Dataset, full: bool = False) -> Fitting:
     """What codecs are made from, of a finished 03_compare, without the networks that were trained there alone."""
     compared = read_optional(out, "comparison")
-    brought = brought_codecs(dataset, BaselineConfig(**compared["parameters"])) if compared else []
+    if compared and "folds" in compared["content"]:
+        raise InputError(f"{out.root}: its models are those of one fold of several; run ./run_all.sh without --folds")
+    config = BaselineConfig(**compared["parameters"]) if compared else BaselineConfig()
     rfsq = load_rfsq(out, training, dataset)
     files = [out.seeds / retrained_name(position) for position in range(len(rfsq["none"]))]
     decoders: dict[Unit, list[ActionRFSQAE]] = {"step": [load_codec(file, dataset.normaliser).model for file in files]}
     klt_rfsq = load_klt_rfsq(out.checkpoints / KLT_FILE)
-    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=klt_rfsq, brought=brought, full=full)
+    brought, given = brought_codecs(dataset, config), Setting.parse(config.decided)
+    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=klt_rfsq, brought=brought, full=full, decided=given)
 
 
 def train_all(
