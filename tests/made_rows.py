@@ -209,13 +209,14 @@ def made_evidence(folder: str = "made_up", **parts: object) -> MadeUp:
     assert isinstance(scores, Scores)
     made: dict[str, object] = {
         "scores": scores,
+        "validation": scores,
         "layers": Layers(layer_rows(), scores),
         "models": model_rows(),
         "data": dict(NOTHING_ODD),
         "training": training_values(),
         "policy": MadePolicy(),
         "replays": MadeReplays(),
-        "comparison": {"test_episodes": EPISODES, "test_steps": 5000, "layout": LIBERO.spec},
+        "comparison": {"test_episodes": EPISODES, "test_steps": 5000, "layout": LIBERO.spec, "brought": {}},
     }
     vars(run).update(made | parts)
     return run

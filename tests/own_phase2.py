@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbook.codecs.catalogue import COARSE_LAYERS
 from workbook.codecs.rfsq import load_codec
 from workbook.codecs.token_spaces import StepRFSQ
+from workbook.common.targets import COARSE_LAYERS
 from workbook.data.config import DataConfig
 from workbook.data.dataset import Dataset, prepare_dataset
 from workbook.evaluation.loop.phase2 import ParallelHeads

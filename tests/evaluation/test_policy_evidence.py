@@ -8,7 +8,8 @@ import pytest
 from made_policies import EPISODES, FEW, MOST, SETTINGS, made_policies, prediction
 
 from workbook.common.intervals import Estimate
-from workbook.evaluation.policy.evidence import CODEC, RETRAINED, SAME_WITHIN, PolicyEvidence
+from workbook.common.targets import SAME_WITHIN
+from workbook.evaluation.policy.evidence import CODEC, RETRAINED, PolicyEvidence
 from workbook.evaluation.policy.network import RULES
 
 

@@ -11,11 +11,12 @@ from small_runs import ignore_progress, make_dataset, quickly
 
 from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.codecs import catalogue as catalogue_module
-from workbook.codecs.catalogue import COARSE_LAYERS, MOST_POLICY_LAYERS, POLICY_CODES, Fitting, Setting, catalogue
+from workbook.codecs.catalogue import MOST_POLICY_LAYERS, POLICY_CODES, Fitting, Setting, catalogue
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import STAGES, write_stage
+from workbook.common.targets import COARSE_LAYERS
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.distribution import LIKELIHOOD, SUM_ERRORS
 from workbook.evaluation.policy.evidence import (

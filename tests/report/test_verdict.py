@@ -252,7 +252,7 @@ def test_a_rehearsal_says_first_that_it_is_none_and_why() -> None:
     banner = verdict_lines(run)[0]
     assert banner == (
         "NOT EVIDENCE: this run has 2 of at least 100 epochs; 2 of at least 5 seeds; 1 of at least 10 test episodes; "
-        "2 of at least 400 batches of the policies; 2 of at least 1000 batches of the field's quantizers."
+        "2 of at least 1600 batches of the policies; 2 of at least 1000 batches of the field's quantizers."
     )
     assert verdict_block(run).html.startswith(
         f'<div class="verdict"><p class="not-evidence">{banner.replace(chr(39), "&#x27;")}</p>'

@@ -26,7 +26,7 @@ from workbook.common.errors import InputError
 from workbook.common.paths import expand
 from workbook.data.chunks import Normaliser
 
-SAME_WITHIN = 1e-6  # in normalised units, between two decodes of the same tokens
+SAME_DECODE = 1e-6  # in normalised units, between two decodes of the same tokens
 HOW = "name it as package.module:Class, path/to/file.py:Class, or a folder that save_pretrained wrote"
 
 Sequences = list[list[int]]
@@ -86,7 +86,7 @@ class BroughtCodec:
         sequences = _lists(tokens)
         known, _ = self._decode(encoder, sequences)  # by the copy that has just encoded them, in their order
         shuffled, found = self._decode(self._fresh(), [sequences[i] for i in order])
-        differs = np.abs(known[order] - shuffled).reshape(len(chunks), -1).max(axis=1, initial=0) > SAME_WITHIN
+        differs = np.abs(known[order] - shuffled).reshape(len(chunks), -1).max(axis=1, initial=0) > SAME_DECODE
         return Faults(
             chunks=len(chunks),
             outside_vocabulary=int((tokens.codes >= self.vocabulary).any(axis=1).sum()),

@@ -28,6 +28,7 @@ from workbook.codecs.protocol import Codec
 from workbook.codecs.rfsq import RefittedDecoder, RFSQCodec, WholeChunkRFSQ, layers_enough, live_layers
 from workbook.codecs.token_spaces import Bins, ChunkCodes, StepRFSQ, TokenSpace
 from workbook.common.array import Array
+from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import Normaliser, cut_chunks
 from workbook.data.dataset import Dataset
 
@@ -44,7 +45,6 @@ CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
-COARSE_LAYERS = 3  # L0-L2, what the draft model of Phase 2 predicts
 BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16)  # control points of a dimension; BEAST takes half as many as steps
 GRIPPER_BITS = "gripper_bits"  # of KLT-RFSQ, which decide how many codes fit into a rate
 POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk

@@ -161,7 +161,7 @@ def read_optional(out: OutputFolder, name: str) -> dict[str, Any] | None:
 def read_simulated(out: OutputFolder, name: str, tables: Sequence[str]) -> tuple[dict[str, Any], list[pd.DataFrame]]:
     """Values and tables of a stage that need not be there; then 'not_run' says why there are no tables, '' else.
 
-    A run of an earlier version lacks tables that came later, which stand last.
+    Of the tables, those that it did not write are left out; they stand last.
     """
     try:
         document = read_optional(out, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workbook.common.threshold import Threshold
 
+SAME_WITHIN = 0.05  # errors this near to each other count as equal
 MSE_BELOW = 0.012
 IMPROVEMENT_ABOVE = 0.30
 LOW_MSE, IMPROVES = Threshold.below(MSE_BELOW), Threshold.above(IMPROVEMENT_ABOVE)
@@ -16,9 +17,9 @@ EXPECTED_TRAINING_HOURS = 3.0
 EXPECTED_CHECKPOINT_KB = 50.0
 EXPECTED_CURVE = {10: 0.045, 30: 0.018, 50: 0.012, 80: 0.010, 100: 0.010}  # epoch: MSE
 
-# Layers and the range of the std of the naive residual that enters them.
-COARSE_LAYERS, FINE_LAYERS = (0, 1, 2), (3, 4, 5, 6, 7)
-EXPECTED_NAIVE_STD = {COARSE_LAYERS: (0.1, 0.5), FINE_LAYERS: (0.001, 0.01)}
+COARSE_LAYERS = 3  # L0-L2, what the draft model of Phase 2 predicts
+FINE_LAYERS = tuple(range(COARSE_LAYERS, 8))
+EXPECTED_NAIVE_STD = {tuple(range(COARSE_LAYERS)): (0.1, 0.5), FINE_LAYERS: (0.001, 0.01)}  # of what enters the layers
 
 # Error of naive and robust, as the guide's comparison page has them.
 EXPECTED_ERRORS = {

@@ -260,7 +260,7 @@ def _figures(codec: RFSQCodec, test: HeldOut, ways: Ways) -> Values:
 
     Where the model has no such layers, coarse or fine are None.
     """
-    layers, coarse, count = codec.model.rfsq.num_layers, None, len(targets.COARSE_LAYERS)
+    layers, coarse, count = codec.model.rfsq.num_layers, None, targets.COARSE_LAYERS
     prefix = [
         estimate_of(score(replace(codec, statistics="sent", layers=k), test), "mse").as_json()
         for k in range(1, layers + 1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import COARSE_LAYERS
+from workbook.common.targets import COARSE_LAYERS
 from workbook.evaluation.policy.evidence import PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.score import HeldOut

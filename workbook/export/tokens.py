@@ -40,12 +40,12 @@ import torch
 from numpy.typing import NDArray
 
 from rfsq_robust import Checkpoint, CheckpointError, load_checkpoint
-from workbook.codecs.catalogue import COARSE_LAYERS
 from workbook.codecs.protocol import NOT_SENT
 from workbook.codecs.rfsq import normaliser_of
 from workbook.common import provenance, terminal
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, expand, replacing
+from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import cut_chunks
 from workbook.data.config import DataConfig, add_options, config_of
 from workbook.data.dataset import LABELS, Dataset, Prepared, prepare_dataset

@@ -92,9 +92,11 @@ def _verdict(run: Evidence) -> Html:
 
 def _answer(run: Evidence) -> Html:
     from workbook.report.tables.policy import answer_block
-    from workbook.report.text.recommendation import sentences
+    from workbook.report.text.recommendation import headline, sentences
 
-    numbered = "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(sentences(run), start=1))
+    answer = headline(run)
+    told = [sentence.replace(answer, f"**{answer}**", 1) for sentence in sentences(run)]
+    numbered = "\n".join(f"{place}. {sentence}" for place, sentence in enumerate(told, start=1))
     return Html(answer_block(run).html, numbered)
 
 

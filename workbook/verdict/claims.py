@@ -17,8 +17,6 @@ from workbook.evaluation.replay.evidence import Among
 from workbook.evaluation.score import ENCODER, TOKENS
 from workbook.verdict.criteria import DEPLOYABLE, GUIDES, NAIVE, overhead
 
-SAME_WITHIN = 0.05  # errors this near to each other count as equal
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -139,7 +137,7 @@ def _group(run: Evidence, key: str, metric: str, decoding: str) -> Claim:
 
 
 def _layers(run: Evidence) -> Iterator[Claim]:
-    prefix, count, coarse = run.layers.prefix_mse(GUIDES), len(targets.COARSE_LAYERS), targets.EXPECTED_COARSE_MSE
+    prefix, count, coarse = run.layers.prefix_mse(GUIDES), targets.COARSE_LAYERS, targets.EXPECTED_COARSE_MSE
     if len(prefix) >= count:
         yield _estimated("coarse_mse", coarse, prefix[count - 1], Threshold.up_to(coarse[1]))
     yield Claim("fine_mse", targets.EXPECTED_FINE_MSE, (), None, "not measurable")
@@ -174,7 +172,7 @@ def _phase2(run: Evidence) -> Iterator[Claim]:
     )  # fmt: skip
     yield _not_comparable(found) if constant else found
     own, crossed = (run.scores.estimate("mse", name) for name in (NAIVE, "naive_by_layernorm"))
-    not_worse = Threshold.above(-SAME_WITHIN).judge(run.scores.improvement("naive_by_layernorm").as_json())
+    not_worse = Threshold.above(-targets.SAME_WITHIN).judge(run.scores.improvement("naive_by_layernorm").as_json())
     claim = _estimated("option_b", (), crossed, Threshold(), "works", naive=own.mean)
     yield replace(claim, status=not_worse)
 

@@ -14,10 +14,11 @@ from typing import Any, Literal
 from workbook.codecs.catalogue import CONDITIONED
 from workbook.codecs.klt_rfsq_file import FILE_NAME
 from workbook.common.intervals import Estimate
+from workbook.common.targets import SAME_WITHIN
 from workbook.common.threshold import Status, Threshold
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import Loop
-from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, SAME_WITHIN, PolicyEvidence, PredictedCodec
+from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.predictions.evidence import CODEC_LIMITS_FROM, Predictions, statuses
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbook.codecs.catalogue import COARSE_LAYERS, CONDITIONED, Entry, Fitting, Setting, catalogue
+from workbook.codecs.catalogue import CONDITIONED, Entry, Fitting, Setting, catalogue
 from workbook.codecs.fast import FastCodec
 from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.token_spaces import Codes, TokenSpace
 from workbook.common.array import Array
+from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import Normaliser
 from workbook.evaluation.loop.sequence import SequencePolicy
 from workbook.evaluation.policy.evidence import FIXED_SCALE, OWN

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from workbook.codecs.catalogue import COARSE_LAYERS
+from workbook.common.targets import COARSE_LAYERS
 from workbook.evaluation.policy.network import FEWEST_FEATURES, PolicyConfig, head_of, head_width, token_loss
 
 EMBEDDING = 4  # numbers for each coarse token

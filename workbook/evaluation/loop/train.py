@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbook.codecs.catalogue import COARSE_LAYERS
 from workbook.codecs.token_spaces import Codes
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.parallel import ProgressStep, in_progress_steps
 from workbook.common.paths import replacing
+from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import Normaliser
 from workbook.evaluation.loop.arms import Actor, Arm, Lineup, PolicyKey
 from workbook.evaluation.loop.phase2 import ParallelHeads

@@ -33,11 +33,11 @@ import numpy as np
 import pandas as pd
 
 from workbook.common.intervals import Estimate, estimate_improvement
+from workbook.common.targets import SAME_WITHIN
 from workbook.evaluation.policy.network import JOINT_RULES, RULES
 from workbook.evaluation.policy.training import ProbeTraining
 from workbook.evaluation.score import estimate_of, grouped, values_of
 
-SAME_WITHIN = 0.05  # errors this near to each other count as equal
 OWN = "own"  # a codec's own decoder
 CODEC, REGRESSION_RULE = "codec", "regression"  # rows that no decode rule has made
 RETRAINED = "naive_by_retrained"

@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from workbook.codecs.catalogue import COARSE_LAYERS
 from workbook.codecs.token_spaces import Codes, TokenSpace
 from workbook.common.array import Array
+from workbook.common.targets import COARSE_LAYERS
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import Episode, take_evenly
 from workbook.evaluation.policy.decoded import Decoded, Reader, decode_predictions

@@ -33,9 +33,10 @@ from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement, estimate_mean
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import read_simulated
+from workbook.common.targets import SAME_WITHIN
 from workbook.common.threshold import Status, Threshold
 from workbook.evaluation.loop.arms import PHASE2_ARGMAX, PHASE2_SOFT
-from workbook.evaluation.policy.evidence import CODEC, SAME_WITHIN
+from workbook.evaluation.policy.evidence import CODEC
 
 MAIN_SOFT, DRAFT_KEPT = "main_soft", "draft_kept"
 RULES = (PHASE2_ARGMAX, DRAFT_KEPT, MAIN_SOFT, PHASE2_SOFT)  # the pipeline's own first

@@ -6,25 +6,28 @@ from html import escape
 
 from workbook.common.numbers import number
 from workbook.common.table import Badge, Html, Table
+from workbook.common.targets import SAME_WITHIN
 from workbook.evaluation.evidence import Evidence
-from workbook.evaluation.policy.evidence import NAIVE, OWN, REGRESSION, SAME_WITHIN, PolicyEvidence, PredictedCodec
+from workbook.evaluation.policy.evidence import NAIVE, OWN, REGRESSION, PolicyEvidence, PredictedCodec
 from workbook.evaluation.policy.network import JOINT_RULES, RULES, TOKEN_RULES
 from workbook.report.tables.verdict import not_evidence
 from workbook.report.text import words
 from workbook.report.text.codecs import title
-from workbook.report.text.recommendation import options, sentences, use
+from workbook.report.text.recommendation import headline, options, sentences, use
 
 NONE = "-"
 
 
 def answer_block(run: Evidence) -> Html:
-    """The three sentences that answer the report's question, and what to use."""
-    titles = words("recommendation").option_titles
-    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(run))
+    """The answer to the report's question, what it rests on, and what to use."""
+    titles, answer = words("recommendation").option_titles, headline(run)
+    first, *others = sentences(run)
+    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in (first.removeprefix(answer).strip(), *others))
     verdicts = run.results["recommendation"]["words"]
     badges = " ".join(f"{Badge(verdicts[key]).html} {escape(titles[key])}" for key in ("A", "B"))
     note = f'<p class="note">{escape(use(run))}</p>'
-    return Html(f'<div class="verdict">{not_evidence(run).html}{told}{note}<p>{badges}</p></div>')
+    answered = f'<p class="answer">{escape(answer)}</p><p>{badges}</p>'
+    return Html(f'<div class="verdict">{not_evidence(run).html}{answered}{told}{note}</div>')
 
 
 def rules_table(run: Evidence) -> Table:

@@ -36,9 +36,12 @@ def whether(run: Evidence) -> str:
     option, lack, policy = run.results["recommendation"]["option"], _lack(run), run.policy
     if _by_loop(run):
         return words("loop").answer(option, lack, run.loop, _titles(run))
-    return words("recommendation").whether(
-        option, lack, policy.config.steps, title(*policy.new_codec), policy.contrasts()
-    )
+    return words("recommendation").whether(option, lack, title(*policy.new_codec), policy.contrasts())
+
+
+def headline(run: Evidence) -> str:
+    """The words with which `whether` begins: the answer, or why there is none."""
+    return words("recommendation").headline(run.results["recommendation"]["option"], _lack(run))
 
 
 def _lack(run: Evidence) -> Literal["", "data", "smoke", "episodes", "run"]:
