@@ -40,7 +40,8 @@ def estimate_mean(values: Array, weights: Array, most: float = np.inf) -> Estima
     """
     if weights.sum() == 0:
         return Estimate(None)
-    mean, per_seed = weighted_mean(values, weights), _per_seed(values, weights)
+    per_seed = _per_seed(values, weights)
+    mean = weighted_mean(values, weights) if weights.ndim == 2 else float(per_seed.mean())
     low, high = _ratio_interval(mean, values, np.ones_like(values), weights)
     return Estimate(mean, low, None if high is None else min(high, most), tuple(map(float, per_seed)))
 
@@ -63,8 +64,8 @@ def estimate_improvement(baseline: Array, candidate: Array, weights: Array) -> E
 
 def weighted_mean(values: Array, weights: Array) -> float:
     """Of values (S, E) with weights (E,), or (S, E) as in folds."""
-    in_folds = weights.ndim == 2
-    return float((values * weights).sum() / weights.sum() if in_folds else _per_seed(values, weights).mean())
+    sums = _sums(values, weights)
+    return float((sums.sum() if weights.ndim == 2 else sums.mean()) / weights.sum())
 
 
 def _per_seed(values: Array, weights: Array) -> Array:
