@@ -118,6 +118,8 @@ def test_every_override_reached_its_notebook(rehearsal: Rehearsal) -> None:
         "chunk_len": 8,
         "stride": 8,
         "split_seed": 0,
+        "folds": 0,
+        "fold": 0,
         "layout": LIBERO_SPEC,
         "gripper_open": "low",
         "drop_noops": True,
@@ -236,6 +238,9 @@ def test_bad_input_leaves_the_results_of_the_run_before(rehearsal: Rehearsal, tm
         (["--layout", "joint:6"], "expected (steps, 6) for the layout 'joint:6'"),
         (["--gripper-open", "wide"], "gripper_open is 'wide'"),
         (["--device", "tpu"], "device 'tpu'"),
+        (["--folds", "2"], "folds is 2; give 3 to 10"),
+        (["--folds", "5", "--with-replay"], "--folds trains and tests every model anew; leave out the simulator"),
+        (["--folds", "5", "--naive-checkpoint", "a.pt"], "leave out the simulator and --naive-checkpoint"),
         (["--naive-checkpoint", "nowhere.pt"], "nowhere.pt: no such checkpoint file"),
         (["--replay-episodes", "-1"], "replay_episodes is -1"),
         (["--replay-seeds", "-1"], "replay_seeds is -1"),
@@ -435,6 +440,17 @@ def test_production_values_stand_in_the_notebooks() -> None:
                 assert ast.literal_eval(written[name]["default"]) == value, (stem, name)
 
 
+def test_each_fold_has_its_seed_and_the_settings_of_the_first() -> None:
+    options = run.parse_arguments(["--folds", "3", "--seeds", "4", "--predictions", "/own.npz"])
+    out = run.OutputFolder(Path("/nowhere"))
+    first, second = (run._notebook_parameters(options, "sample", out, out, *of) for of in ((0,), (1, "naive=2")))
+    for fold, given in enumerate((first, second)):
+        assert (given["01_data"]["folds"], given["01_data"]["fold"]) == (3, fold)
+        assert (given["02_train_robust"]["seeds"], given["02_train_robust"]["first_seed"]) == (1, fold)
+    assert [given["03_compare"]["decided"] for given in (first, second)] == ["", "naive=2"]
+    assert [given["04_residual_analysis"]["predictions"] for given in (first, second)] == ["/own.npz", ""]
+
+
 def test_help_needs_nothing_installed() -> None:
     """With a bare interpreter: no package of the environment can be imported."""
     command = [sys.executable, "-S", "-m", "workbook.run", "--help"]
@@ -463,6 +479,20 @@ def test_a_full_run_on_the_sample_decides(tmp_path: Path) -> None:
     verdict = json.loads((tmp_path / "out" / "results.json").read_text())["verdict"]
     said = {part["key"]: part["word"] for part in verdict["parts"]}
     assert (said["layernorm"], said["fixed_scale"], said["success"]) == ("FAIL", "PASS", "NOT RUN")
+
+
+@pytest.mark.slow
+def test_folds_test_every_episode_once_and_say_so(tmp_path: Path) -> None:
+    done = run_workbook("--smoke", "--folds", "3", "--num-episodes", "9", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = Evidence(tmp_path / "out")
+    naive = found.scores.of("naive")
+    assert len(naive) == naive.episode.nunique() == found.comparison["test_episodes"] == 9
+    assert found.results["provenance"]["seeds"] == [0, 1, 2]
+    assert "9 test episodes in 3 folds" in read_page(tmp_path / "out", "index.html")
+    assert {path.name for path in (tmp_path / "out" / "checkpoints" / "seeds").glob("none_seed?.pt")} == {
+        "none_seed0.pt"
+    }
 
 
 @pytest.mark.slow

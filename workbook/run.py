@@ -45,7 +45,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", default="", help="folder for results; default: out/ in the repository")
     parser.add_argument("--epochs", type=int, default=100, help="passes over the train episodes; default: 100")
     parser.add_argument("--seeds", type=int, default=5, help="models of each conditioning; default: 5")
-    add_options(parser, "stride", "split_seed")
+    add_options(parser, "stride", "split_seed", "fold")
     parser.add_argument(
         "--stride", type=int, default=0, help="steps between train chunks; default: 0, the chunk length"
     )
@@ -147,23 +147,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from workbook.common.stages import read_stage
+
     started = time.monotonic()
     target = OutputFolder.at(options.out)
     settings = _check_before_start(options)
     with locked(target.root / ".lock"), _work_folder(target) as work:
         _keep_finished_run(target, settings)
-        executed = {}
-        notebooks = _notebook_parameters(options, settings["data"]["data"], work, target)
-        for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
-            path = work.root / "notebooks" / f"{stem}.ipynb"
-            with terminal.kernel_noise(work), terminal.live_line(work, f"{position}/{len(notebooks)} {stem}"):
-                error = _execute(stem, path, parameters)
-            if error is not None:
-                return _explain(stem, error, work)
-            executed[stem] = path
-        lines = _publish(work, target, executed)
+        folds = [work, *(OutputFolder.at(f"{work.root}/folds/{fold}") for fold in range(1, options.folds))]
+        for fold, folder in enumerate(folds):
+            decided = read_stage(work, "comparison")["decided"] if fold else ""
+            notebooks = _notebook_parameters(options, settings["data"]["data"], folder, target, fold, decided)
+            for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
+                label = f"{position}/{len(notebooks)} {stem}" + (f", fold {fold}" if options.folds else "")
+                path = folder.root / "notebooks" / f"{stem}.ipynb"
+                with terminal.kernel_noise(work), terminal.live_line(work, label):
+                    error = _execute(stem, path, parameters)
+                if error is not None:
+                    return _explain(stem, error, work)
+        if options.folds:
+            _pool(work, folds[1:])
+        lines = _publish(work, target, {path.stem: path for path in sorted((work.root / "notebooks").glob("*.ipynb"))})
     terminal.say(target, lines, time.monotonic() - started)
     return 0
+
+
+def _pool(work: OutputFolder, others: Sequence[OutputFolder]) -> None:
+    from workbook.evaluation.evidence import Evidence
+    from workbook.evaluation.folds import pool_folds
+    from workbook.verdict.results import assemble
+
+    pool_folds(work, others)
+    assemble(Evidence(work.root))
 
 
 def _keep_finished_run(target: OutputFolder, settings: dict[str, Settings]) -> None:
@@ -200,7 +215,13 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
         options.epochs, hidden_dim=options.hidden_dim, num_layers=options.num_layers, num_levels=options.num_levels
     )
     check_seeds(options.seeds)
-    training = {"seeds": options.seeds, "device": options.device} | naive_settings(options.naive_checkpoint)
+    if options.folds and (options.with_replay or options.naive_checkpoint):
+        raise InputError("--folds trains and tests every model anew; leave out the simulator and --naive-checkpoint")
+    training = {
+        "seeds": 1 if options.folds else options.seeds,
+        "first_seed": 0,
+        "device": options.device,
+    } | naive_settings(options.naive_checkpoint)
     baselines = BaselineConfig(options.baseline_steps, options.full, ",".join(options.codec), options.trust_remote_code)
     settings: dict[str, Settings] = {
         "training": asdict(config) | training,
@@ -214,7 +235,7 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
     if options.naive_checkpoint:
         check_naive_checkpoint(options.naive_checkpoint, config, ActionLayout.parse(options.layout).dim)
     with terminal.fetching() as on_progress:
-        data_config = config_of(options, split_seed=0)
+        data_config = config_of(options, split_seed=0, fold=0)
         prepared = prepare_dataset(options.data, data_config, on_progress)
     brought_codecs(prepared.dataset, baselines)
     if predictions.settings:
@@ -233,12 +254,18 @@ def _check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
 
 
 def _notebook_parameters(
-    options: argparse.Namespace, data: str, work: OutputFolder, target: OutputFolder
+    options: argparse.Namespace,
+    data: str,
+    work: OutputFolder,
+    target: OutputFolder,
+    fold: int = 0,
+    decided: str = "",
 ) -> dict[str, dict[str, Any]]:
-    """Notebook -> the parameters that it is given, in the order of execution."""
+    """Notebook -> the parameters that it is given, in the order of execution; decided: settings of fold 0."""
     out = str(work.root)
     named = ("naive_checkpoint", "predictions", "predictions_checkpoint")  # the kernels start in another folder
-    files = {name: getattr(options, name) and str(expand(getattr(options, name))) for name in named}
+    given = {name: "" if fold else getattr(options, name) for name in named}  # judged once
+    files = {name: path and str(expand(path)) for name, path in given.items()}
     # Models in training and finished replays outlive a run that is interrupted, so they lie where results are left.
     replay = {
         "out": out,
@@ -251,12 +278,13 @@ def _notebook_parameters(
         "01_data": {
             "out": out,
             "data": data,
-            **asdict(config_of(options, split_seed=0)),
+            **asdict(config_of(options, split_seed=0, fold=fold)),
         },
         "02_train_robust": {
             "out": out,
             "epochs": options.epochs,
-            "seeds": options.seeds,
+            "seeds": 1 if options.folds else options.seeds,
+            "first_seed": fold,
             "hidden_dim": options.hidden_dim,
             "num_layers": options.num_layers,
             "num_levels": options.num_levels,
@@ -270,6 +298,7 @@ def _notebook_parameters(
             "full": options.full,
             "codecs": ",".join(options.codec),
             "trust_remote_code": options.trust_remote_code,
+            "decided": decided,
         },
         "04_residual_analysis": {"out": out, "policy_steps": options.policy_steps, "full": options.full, **files},
         **({"05_policy_in_the_loop": replay} if options.with_replay else {}),

@@ -76,6 +76,60 @@ def test_the_interval_of_an_improvement_holds_it_in_95_of_100_studies(codec: str
     assert 0.93 <= held / STUDIES <= 0.98
 
 
+@pytest.mark.parametrize("codec", ["fixed_scale", "running_statistics"])
+def test_the_intervals_of_five_folds_hold_the_truth_too(codec: str) -> None:
+    """Every episode is of one seed alone, and weighs nothing in the others."""
+    of_mean = of_improvement = 0
+    tested = np.repeat(np.eye(5), 10, axis=1)
+    mean, improvement = true_mean(MEASURED[codec]), 1 - true_mean(MEASURED[codec]) / true_mean(NAIVE)
+    for number in range(STUDIES):
+        study = Study(5, 50, number)
+        naive, errors = study.errors(NAIVE) * tested, study.errors(MEASURED[codec]) * tested
+        weights = study.weights * tested
+        of_mean += holds(estimate_mean(errors, weights), mean)
+        of_improvement += holds(estimate_improvement(naive, errors, weights), improvement)
+    assert 0.93 <= of_mean / STUDIES <= 0.98
+    assert 0.93 <= of_improvement / STUDIES <= 0.98
+
+
+def test_in_folds_each_seed_has_the_mean_of_its_own_episodes() -> None:
+    tested = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    found = estimate_mean(np.array([[1.0, 3.0, 0.0], [0.0, 0.0, 8.0]]), tested)
+    assert (found.mean, found.per_seed) == (4.0, (2.0, 8.0))
+
+
+def test_a_fold_that_has_no_figure_changes_nothing() -> None:
+    study, tested = Study(3, 12, 0), np.repeat(np.eye(3), 4, axis=1)
+    errors, naive = (study.errors(MEASURED[codec]) * tested for codec in ("fixed_scale", "naive"))
+    weights = study.weights * tested
+    wider = [np.vstack([values, np.zeros(12)]) for values in (naive, errors, weights)]
+    for found, without in (
+        (estimate_mean(*wider[1:]), estimate_mean(errors, weights)),
+        (estimate_improvement(*wider), estimate_improvement(naive, errors, weights)),
+    ):
+        assert ends(found) == pytest.approx(ends(without))
+        assert (found.mean, found.per_seed) == (pytest.approx(without.mean), pytest.approx(without.per_seed))
+
+
+@pytest.mark.parametrize("errors", [[2.0, 2.0, 2.0], [1.0, 2.0, 4.0]])
+def test_folds_of_one_episode_each_have_the_interval_of_these_episodes(errors: list[float]) -> None:
+    found = estimate_mean(np.diag(errors), np.eye(3))
+    alone = estimate_mean(np.array([errors]), np.ones(3))
+    assert ends(found) == pytest.approx(ends(alone))
+    assert found.mean == pytest.approx(alone.mean)
+
+
+def test_weights_of_one_split_give_plain_sums_to_the_last_bit() -> None:
+    """What a run without folds says has not changed by there being folds."""
+    study = Study(5, 38, 0)
+    naive, errors = study.errors(NAIVE), study.errors(MEASURED["fixed_scale"])
+    found, gain = estimate_mean(errors, study.weights), estimate_improvement(naive, errors, study.weights)
+    assert found.per_seed == tuple(errors @ study.weights / study.weights.sum())
+    assert found.mean == np.mean(found.per_seed)
+    assert gain.per_seed == tuple(1 - errors @ study.weights / (naive @ study.weights))
+    assert gain.mean == 1 - (errors @ study.weights).sum() / (naive @ study.weights).sum()
+
+
 @pytest.mark.parametrize("episodes", [10, 38])
 def test_the_interval_of_a_codec_without_seeds_holds_its_mean_over_episodes(episodes: int) -> None:
     spreads, held = (0.0, 0.31, 0.0), 0

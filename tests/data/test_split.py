@@ -11,7 +11,7 @@ from made_up import episode
 
 from workbook.common.errors import InputError
 from workbook.data.episodes import Episode, take_evenly
-from workbook.data.split import FRACTIONS, split_episodes
+from workbook.data.split import FRACTIONS, split_episodes, split_fold
 
 HYPOTHESIS = settings(deadline=None, max_examples=60)
 
@@ -143,3 +143,33 @@ def test_parts_of_too_few_recordings_are_refused() -> None:
 def test_parts_of_the_same_name_in_two_files_are_of_two_recordings() -> None:
     cut = [replace(one, source=f"{file}.hdf5") for file in range(4) for one in with_parts([2])]
     assert [len(part) for part in split_episodes(cut, 0).parts().values()] == [4, 2, 2]
+
+
+# Folds
+
+
+@HYPOTHESIS
+@given(st.lists(st.integers(1, 6), min_size=5, max_size=8), st.integers(3, 5), st.integers(0, 100))
+def test_folds_test_every_episode_once_and_validate_it_once(sizes: list[int], folds: int, seed: int) -> None:
+    episodes = recorded_alike(sizes)
+    splits = [split_fold(episodes, seed, fold, folds) for fold in range(folds)]
+    everything = list(range(len(episodes)))
+    for part in ("validation", "test"):
+        assert sorted(position for split in splits for position in split.parts()[part]) == everything
+    for split in splits:
+        assert sorted((*split.train, *split.validation, *split.test)) == everything
+    sizes_of_tests = [len(split.test) for split in splits]
+    assert max(sizes_of_tests) - min(sizes_of_tests) <= 1
+    assert min(sizes_of_tests) >= 1
+
+
+def test_parts_of_a_recording_stay_in_one_fold() -> None:
+    episodes = [replace(episode(key=f"demo_{at}"), part_of=f"whole {at // 2}") for at in range(12)]
+    for fold in range(3):
+        for part in split_fold(episodes, 0, fold, 3).parts().values():
+            assert all(position ^ 1 in part for position in part)
+
+
+def test_fewer_episodes_than_folds_are_refused() -> None:
+    with pytest.raises(InputError, match="give at least 5"):
+        split_fold(recorded_alike([4]), 0, 0, 5)

@@ -46,6 +46,7 @@ SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
 BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16)  # control points of a dimension; BEAST takes half as many as steps
+GRIPPER_BITS = "gripper_bits"  # of KLT-RFSQ, which decide how many codes fit into a rate
 POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk
 
 
@@ -97,7 +98,7 @@ class Fitting:
 
     rfsq: the models of 02_train_robust, one codec a seed; networks: those that entries name, one model a seed;
     decoders: of naive tokens, for steps and for whole chunks, one a naive model; klt_rfsq: where it was fitted before;
-    brought: tokenizers of the user's own.
+    brought: tokenizers of the user's own; decided: settings that are taken from another fold (`decided`).
     """
 
     dataset: Dataset
@@ -107,6 +108,7 @@ class Fitting:
     klt_rfsq: Sequence[VariableLength] = ()
     brought: Sequence[BroughtCodec] = ()
     full: bool = False
+    decided: Setting = Setting(())
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict)
 
     @property
@@ -357,8 +359,9 @@ def _fixed(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
 
 def _fixed_counts(*rates: float) -> Settings:
     def settings(fitting: Fitting) -> Sequence[Setting]:
-        model = klt_rfsq_of(fitting)[0].model
-        return [Setting.of(codes=count) for count in dict.fromkeys(codes_at(model, rate) for rate in rates)]
+        model, bits = klt_rfsq_of(fitting)[0].model, fitting.decided.get(GRIPPER_BITS)
+        more = 0.0 if bits is None else model.gripper_bits - bits
+        return [Setting.of(codes=count) for count in dict.fromkeys(codes_at(model, rate + more) for rate in rates)]
 
     return settings
 
@@ -441,6 +444,9 @@ def _layers_for_a_policy(
     """As many first layers as tell something on validation chunks; without `full` three at most."""
 
     def settings(fitting: Fitting) -> Sequence[Setting]:
+        given = fitting.decided.get(CONDITIONED[conditioning])
+        if given is not None:
+            return [Setting.of(layers=given)]
         chunks = fitting.dataset.held_out_chunks("validation")
         count = enough(fitting.rfsq[conditioning], chunks.actions, chunks.valid)
         return [Setting.of(layers=count if fitting.full else min(count, MOST_POLICY_LAYERS))]
@@ -589,6 +595,16 @@ class Catalogue(dict[str, Entry]):
 def catalogue() -> Catalogue:
     """Name -> entry, in order."""
     return Catalogue({entry.name: entry for entry in ENTRIES})
+
+
+def decided(fitting: Fitting) -> Setting:
+    """Of the settings, what data decide: layers of the tokens that a policy predicts, and the bits of grippers.
+
+    Folds take those of the first, so that they measure the same.
+    """
+    predicted = [(entry.name, setting) for entry in ENTRIES for setting in entry.predicted(fitting)]
+    layers = {name: setting["layers"] for name, setting in predicted if setting.get("layers")}
+    return Setting.of(**layers, **{GRIPPER_BITS: klt_rfsq_of(fitting)[0].model.gripper_bits})
 
 
 def entries(fitting: Fitting) -> list[Entry]:

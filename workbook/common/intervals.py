@@ -35,12 +35,13 @@ class Estimate:
 def estimate_mean(values: Array, weights: Array, most: float = np.inf) -> Estimate:
     """Weighted mean of values (S seeds, E episodes) with weights (E,); no figure where all weights are 0.
 
-    values: none is negative; most: the largest that a value can be, as 1 of a share.
+    values: none is negative; weights: in folds (S, E), 0 where an episode is another seed's; most: the largest that a
+    value can be, as 1 of a share.
     """
     if weights.sum() == 0:
         return Estimate(None)
-    per_seed = values @ weights / weights.sum()
-    mean = float(per_seed.mean())
+    per_seed = _per_seed(values, weights)
+    mean = weighted_mean(values, weights) if weights.ndim == 2 else float(per_seed.mean())
     low, high = _ratio_interval(mean, values, np.ones_like(values), weights)
     return Estimate(mean, low, None if high is None else min(high, most), tuple(map(float, per_seed)))
 
@@ -48,32 +49,53 @@ def estimate_mean(values: Array, weights: Array, most: float = np.inf) -> Estima
 def estimate_improvement(baseline: Array, candidate: Array, weights: Array) -> Estimate:
     """1 - candidate / baseline of the weighted means, paired by episode and seed.
 
-    Both are (S, E); a baseline with one seed is paired with every seed of the candidate. A baseline without error
-    cannot be improved on, and gives no figure.
+    Both are (S, E); a baseline with one seed is paired with every seed of the candidate; weights as in `estimate_mean`.
+    A baseline without error cannot be improved on, and gives no figure.
     """
     baseline = np.broadcast_to(baseline, candidate.shape)
-    if not (baseline @ weights).all():
+    over, under = _sums(candidate, weights), _sums(baseline, weights)
+    if not under.all():
         return Estimate(None)
-    per_seed = 1 - (candidate @ weights) / (baseline @ weights)
-    ratio = float((candidate @ weights).sum() / (baseline @ weights).sum())
+    ratio = float(over.sum() / under.sum())
     low, high = _ratio_interval(ratio, candidate, baseline, weights)
     least, most = (None, None) if low is None or high is None else (1 - high, 1 - low)
-    return Estimate(1 - ratio, least, most, tuple(map(float, per_seed)))
+    return Estimate(1 - ratio, least, most, tuple(map(float, 1 - over / under)))
+
+
+def weighted_mean(values: Array, weights: Array) -> float:
+    """Of values (S, E) with weights (E,), or (S, E) as in folds."""
+    sums = _sums(values, weights)
+    return float((sums.sum() if weights.ndim == 2 else sums.mean()) / weights.sum())
+
+
+def _per_seed(values: Array, weights: Array) -> Array:
+    whole = weights.sum(axis=-1)
+    return np.asarray(_sums(values, weights) / (whole[whole > 0] if weights.ndim == 2 else whole))
+
+
+def _sums(values: Array, weights: Array) -> Array:
+    """Weighted sum of each seed's values; in folds of the seeds that have any of weight."""
+    if weights.ndim == 2:
+        return np.asarray((values * weights).sum(axis=1)[weights.any(axis=1)])
+    return np.asarray(values @ weights)
 
 
 def _ratio_interval(ratio: float, over: Array, under: Array, weights: Array) -> tuple[float, float] | tuple[None, None]:
-    """Ends of the interval of a ratio of weighted means, over / under, each (S seeds, E episodes); weights (E,).
+    """Ends of the interval of a ratio of weighted means, over / under, each (S seeds, E episodes); weights (E,), or
+    (S, E) as in folds.
 
     It is one of the logarithm, as errors are skewed and never negative: t quantiles, and the spread of what each seed
     and episode adds to it. Where fewer than two episodes have weight, or the ratio is negative, there is none.
     """
-    used = weights > 0
+    used = np.atleast_2d(weights > 0).any(axis=0)
     if used.sum() < 2 or ratio < 0:
         return None, None
     if ratio == 0:
         return 0.0, 0.0
     shares = [_shares((values * weights)[:, used]) for values in (over, under)]
-    variance, freedom = _crossed_variance(shares[0] - shares[1])
+    added = shares[0] - shares[1]
+    in_folds = weights.ndim == 2
+    variance, freedom = _nested_variance(added, weights[:, used] > 0) if in_folds else _crossed_variance(added)
     half = np.minimum(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance), np.log(WIDEST))
     return float(ratio * np.exp(-half)), float(ratio * np.exp(half))
 
@@ -110,6 +132,22 @@ def _crossed_variance(values: Array) -> tuple[float, float]:
     total = max(of_seeds, left) + max(of_episodes, left) - left
     spread = of_seeds**2 / (seeds - 1) + of_episodes**2 / (episodes - 1) + left**2 / left_freedom
     return float(total / values.size), float(total**2 / spread) if total > 0 else left_freedom
+
+
+def _nested_variance(values: Array, of_seed: NDArray[np.bool_]) -> tuple[float, float]:
+    """As `_crossed_variance` where each episode is of one seed alone, (S, E): the folds of a cross-validation.
+
+    Mean squares between and within seeds of a one-way table; that within is the least that between can stand for.
+    """
+    seeds, episodes = values.shape
+    of_seed = of_seed[of_seed.any(axis=1)]
+    by_episode, number = values.sum(axis=0) / seeds, of_seed.sum(axis=1)
+    by_seed = of_seed @ by_episode / number
+    between_freedom, within_freedom = len(number) - 1, episodes - len(number)
+    between = (number * (by_seed - by_episode.mean()) ** 2).sum() / max(between_freedom, 1)
+    within = ((by_episode - by_seed @ of_seed) ** 2).sum() / max(within_freedom, 1)
+    freedom = between_freedom if between > within or not within_freedom else within_freedom
+    return float(max(between, within) / episodes), float(freedom)
 
 
 def estimate_excess(over: Array, under: Array) -> Estimate:

@@ -59,18 +59,31 @@ def write_stage(
     later = chain[chain.index(name) :] if name in chain else [name]
     for notebook in (STAGES[each] for each in later):  # executed by an earlier run
         (out.root / "notebooks" / f"{notebook}.ipynb").unlink(missing_ok=True)
+    _write_document(out, name, {"parameters": parameters, "provenance": provenance.collect()}, content, tables or {})
+    return content
+
+
+def _write_document(
+    out: OutputFolder, name: str, made: dict[str, Any], content: dict[str, Any], tables: Mapping[str, pd.DataFrame]
+) -> None:
     before = _stage_before(name)
-    files = {table: write_table(out, table, rows) for table, rows in (tables or {}).items()}
     document = {
         "stage": name,
         "made_from": None if before is None else _hash(stage_path(out, before)),
-        "tables": files,
-        "parameters": parameters,
-        "provenance": provenance.collect(),
+        "tables": {table: write_table(out, table, rows) for table, rows in tables.items()},
+        **made,
         "content": content,
     }
     write_json(stage_path(out, name), document)
-    return content
+
+
+def pool_stage(
+    out: OutputFolder, name: str, documents: Sequence[dict[str, Any]], content: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+) -> None:  # fmt: skip
+    """Write a stage of several runs, of which the first is in `out`: with its parameters and the last one's times."""
+    made = {"parameters": documents[0]["parameters"], "provenance": documents[-1]["provenance"]}
+    _write_document(out, name, made, content, tables)
 
 
 def table_path(out: OutputFolder, name: str) -> Path:

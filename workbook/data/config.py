@@ -17,22 +17,27 @@ if TYPE_CHECKING:
 MAX_LEFT_OUT = 0.1
 
 
+FEWEST_FOLDS, MOST_FOLDS = 3, 10  # one tests, one validates, and one or more train
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """How recordings become a data set; the parameters of 01_data.
 
     num_episodes: taken in turn from every task, 0 for all; chunk_len, stride: steps; split_seed: which episodes are
-    held out; layout: what the numbers of an action are; gripper_open: which end of the recorded gripper is open,
-    'auto', 'low' or 'high'; drop_noops: leave out steps that command nothing, by OpenVLA's rule; action_column,
-    only_successful: as in `ReadOptions`; outliers: 'keep', or 'clip' to the quantiles; max_left_out: share of the
-    episodes that may be left out because they cannot be used; accept_data: give a verdict on data that do not look like
-    robot motion, too.
+    held out; folds, fold: of a cross-validation, and which of them is tested, 0 folds for one split; layout: what the
+    numbers of an action are; gripper_open: which end of the recorded gripper is open, 'auto', 'low' or 'high';
+    drop_noops: leave out steps that command nothing, by OpenVLA's rule; action_column, only_successful: as in
+    `ReadOptions`; outliers: 'keep', or 'clip' to the quantiles; max_left_out: share of the episodes that may be left
+    out because they cannot be used; accept_data: give a verdict on data that do not look like robot motion, too.
     """
 
     num_episodes: int = 0
     chunk_len: int = 8
     stride: int = 8
     split_seed: int = 0
+    folds: int = 0
+    fold: int = 0
     layout: str = "libero"
     gripper_open: str = "auto"
     drop_noops: bool = False
@@ -57,6 +62,10 @@ class DataConfig:
             raise InputError(f"num_episodes is {self.num_episodes}; give a positive number, or 0 for all")
         if self.split_seed < 0:
             raise InputError(f"split_seed is {self.split_seed}; give 0 or a positive number")
+        if self.folds and not FEWEST_FOLDS <= self.folds <= MOST_FOLDS:
+            raise InputError(f"folds is {self.folds}; give {FEWEST_FOLDS} to {MOST_FOLDS}, or 0 for one split")
+        if not 0 <= self.fold < max(self.folds, 1):
+            raise InputError(f"fold is {self.fold}; give 0 to {max(self.folds, 1) - 1}")
         check_cut(self.chunk_len, self.stride)
         check_open_end(self.gripper_open)
         check_outliers(self.outliers)
@@ -80,6 +89,8 @@ HELP = {
     "chunk_len": "steps in a chunk",
     "stride": "steps between the starts of train chunks",
     "split_seed": "which episodes are held out",
+    "folds": "test every episode once, by models fitted on the others, as 5 folds do; 0: one split",
+    "fold": "the one of the folds that is tested",
     "layout": "what the numbers of an action are; libero is 'position:3 rotation:3 gripper:1'",
     "action_column": "of a LeRobot data set that has several; 'a+b' joins two",
     "gripper_open": "the end of the recorded gripper that is open: auto, low or high",

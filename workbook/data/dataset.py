@@ -23,7 +23,7 @@ from workbook.data.layout import ActionLayout
 from workbook.data.left_out import Copy, check_left_out, leave_out_copies, leave_out_emptied, leave_out_unusable
 from workbook.data.names import check_names
 from workbook.data.sources.read import read_recorded_starts, read_recordings
-from workbook.data.split import Split, split_episodes
+from workbook.data.split import Split, split_episodes, split_fold
 
 FILE_NAME = "dataset.h5"
 LABELS = ("task", "source", "key", "session")
@@ -116,7 +116,7 @@ def prepare_dataset(
         episodes, dropped = drop_noops(episodes, layout)
         episodes, emptied = leave_out_emptied(episodes, config.chunk_len)
         left_out = (*left_out, *emptied)
-    split = _split(episodes, config.split_seed, copies, left_out)
+    split = _split(episodes, config, copies, left_out)
     episodes, outliers = limit_outliers(episodes, split.train, layout, config.outliers == "clip")
     episodes, clipping = clip_episodes(episodes, layout)
     normaliser = Normaliser.fit(np.concatenate([episodes[position].actions for position in split.train]))
@@ -129,10 +129,12 @@ def prepare_dataset(
     return Prepared(dataset, changes, recordings.origin, read, config.accept_data)
 
 
-def _split(episodes: list[Episode], seed: int, copies: Sequence[Copy], left_out: Sequence[LeftOut]) -> Split:
+def _split(episodes: list[Episode], config: DataConfig, copies: Sequence[Copy], left_out: Sequence[LeftOut]) -> Split:
     """Split, and where too few episodes are left, say where the others are."""
     try:
-        return split_episodes(episodes, seed)
+        if config.folds:
+            return split_fold(episodes, config.split_seed, config.fold, config.folds)
+        return split_episodes(episodes, config.split_seed)
     except InputError as error:
         others = ""
         if copies:

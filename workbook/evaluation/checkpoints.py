@@ -36,6 +36,7 @@ Ways = dict[str, pd.DataFrame]  # way of decoding -> rows
 # Errors that make sense of chunks drawn here and there; those that build up along an episode do not.
 ERRORS = ("position_mm", "rotation_deg", "joint_length", "gripper_abs", "gripper_error_rate", "max_abs")
 OF_NO_MATTER = ("chunk_len", "stride")  # to which episodes are held out
+WHICH_HELD_OUT = ("split_seed", "folds", "fold")  # of the same actions
 SAMPLING_SEED = 0
 
 
@@ -50,6 +51,8 @@ class ComparisonConfig:
     data: str | None = None
     num_episodes: int | None = None
     split_seed: int | None = None
+    folds: int | None = None
+    fold: int | None = None
     layout: str | None = None
     gripper_open: str | None = None
     drop_noops: bool | None = None
@@ -304,8 +307,8 @@ def _doubt(given: GivenModel, data: str, config: DataConfig, sha256: str) -> Not
         return note("split_not_said", file=file, seed=seed)
     known = asdict(given.trained_on[1]) | {"data": given.trained_on[0]}
     ours = asdict(config) | {"data": data}
-    # The same actions are the same whatever they are called; which of them were held out is then the seed's matter.
-    names = [name for name in ours if name not in OF_NO_MATTER] if theirs is None else ["split_seed"]
+    # The same actions are the same whatever they are called; which of them were held out is then the split's matter.
+    names = tuple(name for name in ours if name not in OF_NO_MATTER) if theirs is None else WHICH_HELD_OUT
     differing = {name: [known[name], ours[name]] for name in names if known[name] != ours[name]}
     return note("trained_otherwise", file=file, differing=differing) if differing else None
 

@@ -17,6 +17,7 @@ from workbook.codecs.catalogue import (
     Fitting,
     Setting,
     catalogue,
+    decided,
     entries,
     klt_rfsq_of,
     of_family,
@@ -66,7 +67,8 @@ def compare(
     networks = train_networks(dataset, base, len(rfsq["scale"]), config, progress("Training baselines"))
     decoders = train_decoders(dataset, rfsq["none"], base, config, progress("Training decoders"))
     brought = brought_codecs(dataset, config)
-    fitting = Fitting(dataset, rfsq, networks, decoders, brought=brought, full=config.full)
+    given = Setting.parse(config.decided)
+    fitting = Fitting(dataset, rfsq, networks, decoders, brought=brought, full=config.full, decided=given)
     save_klt_rfsq(out.checkpoints / FILE_NAME, klt_rfsq_of(fitting))
     _save_retrained(out, dataset, training, fitting)
     test = HeldOut.of(dataset)
@@ -87,6 +89,7 @@ def compare(
             "test_episodes": len(test.episodes),
             "test_steps": int(test.chunks.valid.sum()),
             "layout": dataset.layout.spec,
+            "decided": str(decided(fitting)),
             "brought": {codec.name: codec.faults(test.chunks.actions).as_json() for codec in brought},
         },
     )

@@ -53,6 +53,11 @@ class Evidence:
         return read_stage(self.out, "comparison")
 
     @property
+    def folds(self) -> int:
+        """Into how many the episodes were dealt (`folds`); 0 of one split."""
+        return int(self.comparison.get("folds", 0))
+
+    @property
     def brought(self) -> dict[str, dict[str, int]]:
         """Tokenizers that were brought, by their names, with their faults (`codecs.brought.Faults`)."""
         return self.comparison["brought"]

@@ -11,7 +11,7 @@ import pandas as pd
 from workbook.codecs.catalogue import Family, Fitting, fitting_chunks, of_family
 from workbook.common import targets
 from workbook.common.array import Array
-from workbook.common.intervals import Estimate
+from workbook.common.intervals import Estimate, weighted_mean
 from workbook.evaluation.score import Scores
 
 # The guide's architecture is that of naive and of the fixed scale.
@@ -22,7 +22,7 @@ CHOSEN_AMONG = (*GUIDES, "klt_rfsq")
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One codec at one setting: bits a chunk, mse (S, E), and the weights of the episodes, (E,)."""
+    """One codec at one setting: bits a chunk, mse (S, E), and the weights of the episodes, (E,) or (S, E)."""
 
     codec: str
     setting: str
@@ -32,7 +32,7 @@ class Point:
 
     @property
     def mean(self) -> float:
-        return float((self.mse @ self.weights).mean() / self.weights.sum())
+        return weighted_mean(self.mse, self.weights)
 
 
 def points(scores: Scores, codecs: Sequence[str]) -> list[Point]:

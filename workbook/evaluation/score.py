@@ -209,14 +209,18 @@ class Scores:
 def grouped(rows: pd.DataFrame, columns: list[str]) -> dict[Any, pd.DataFrame]:
     """Rows by the values of some columns, each group by seed and episode, whatever order they were in.
 
-    Episodes stand in the order in which all rows first name them, which pairs those of one group with another's.
+    Episodes stand in the order in which all rows first name them, which pairs those of one group with another's. In
+    folds each episode is of one seed alone.
 
     Raises:
-        ValueError: a group has not one row for each of its seeds and episodes.
+        ValueError: a group has neither one row for each of its seeds and episodes, nor one for each episode.
     """
     places = pd.factorize(pd.MultiIndex.from_frame(rows[["task", "episode"]]))[0]
     groups = {}
     for key, at in rows.groupby(columns, sort=False).indices.items():
+        if len(set(places[at])) == len(at):
+            groups[key] = rows.iloc[at[np.argsort(places[at])]]
+            continue
         at = at[np.lexsort((places[at], rows.seed.to_numpy()[at]))]
         of_seed = places[at].reshape(rows.seed.iloc[at].nunique(), -1) if _fits(rows, at) else None
         if of_seed is None or (of_seed != of_seed[0]).any() or len(set(of_seed[0])) < of_seed.shape[1]:
@@ -239,14 +243,31 @@ def _cost_of(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def values_of(rows: pd.DataFrame, metric: str) -> tuple[Array, Array]:
-    """(S, E) of one metric of the rows of one codec, setting and decoding, and the weights (E,)."""
-    seeds = rows.seed.nunique()
+    """(S, E) of one metric of the rows of one codec, setting and decoding, and the weights (E,).
+
+    In folds the weights are (S, E), 0 where an episode was not a seed's to test; of validation, which only chooses, all
+    episodes are pooled, (1, E).
+    """
+    seeds, weight = rows.seed.nunique(), weight_of(metric)
+    if seeds > 1 and not rows[["task", "episode"]].duplicated().any():
+        return _values_in_folds(rows, metric, weight)
     values = rows[metric].to_numpy().reshape(seeds, -1)
-    weight = weight_of(metric)
     weights = np.ones(values.shape[1]) if weight is None else rows[weight].to_numpy(float).reshape(seeds, -1)[0]
     # Where one seed alone has no figure its model is broken, and every episode has a squared error: both must show.
     absent = np.isnan(values).all(axis=0) & (metric != LARGEST) & (not metric.startswith("mse"))
     return np.where(absent, 0.0, values), np.where(absent, 0.0, weights)
+
+
+def _values_in_folds(rows: pd.DataFrame, metric: str, weight: str | None) -> tuple[Array, Array]:
+    """Values and weights as (S, E), of rows in the order of episodes."""
+    found = rows[metric].to_numpy(float)
+    weights = np.ones(len(rows)) if weight is None else rows[weight].to_numpy(float)
+    absent = np.isnan(found) & (metric != LARGEST) & (not metric.startswith("mse"))
+    found, weights = np.where(absent, 0.0, found), np.where(absent, 0.0, weights)
+    if "part" in rows and (rows.part == "validation").all():
+        return found[None], weights
+    of_seed = rows.seed.to_numpy() == np.unique(rows.seed)[:, None]
+    return np.where(of_seed, found, 0.0), np.where(of_seed, weights, 0.0)
 
 
 def estimate_of(rows: pd.DataFrame, metric: str) -> Estimate:

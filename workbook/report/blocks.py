@@ -116,7 +116,7 @@ def _method(run: Evidence) -> Bullets:
     made_from = run.results["provenance"]
     training, comparison = run.training, made_from["parameters"]["comparison"]
     tasks, seeds = run.scores.rows.task.nunique(), len(made_from["seeds"])
-    values = (run.data, tasks, training["config"], seeds, comparison, run.policy, targets, training)
+    values = (run.data, run.folds, tasks, training["config"], seeds, comparison, run.policy, targets, training)
     return Bullets(words("pages").sentences("how", *values))
 
 

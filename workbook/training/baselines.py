@@ -11,7 +11,7 @@ from torch import nn
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE
 from workbook.codecs.brought import BroughtCodec, fit_all
-from workbook.codecs.catalogue import Fitting, Network, Unit, catalogue, fitting_chunks
+from workbook.codecs.catalogue import Fitting, Network, Setting, Unit, catalogue, fitting_chunks
 from workbook.codecs.learned import QUANTIZERS, LearnedAE, training_loss
 from workbook.codecs.other_decoder import ChunkDecoder
 from workbook.codecs.rfsq import RFSQCodec
@@ -27,17 +27,23 @@ class BaselineConfig:
 
     baseline_steps: batches that a baseline is trained for, and RFSQ of whole chunks for twice as many; full: the
     complete sweep over latents and levels, in which baselines are trained for as many epochs as the RFSQ; codecs:
-    tokenizers that are brought, with commas between them; trust_remote_code: whether a folder's code may run.
+    tokenizers that are brought, with commas between them; trust_remote_code: whether a folder's code may run; decided:
+    settings that data decide, where another fold has decided them (`catalogue.decided`).
     """
 
     baseline_steps: int = 1000
     full: bool = False
     codecs: str = ""
     trust_remote_code: bool = False
+    decided: str = ""
 
     def __post_init__(self) -> None:
         if self.baseline_steps < 1:
             raise InputError(f"baseline_steps is {self.baseline_steps}; give at least 1")
+        try:
+            Setting.parse(self.decided)
+        except ValueError:
+            raise InputError(f"decided is {self.decided!r}; give names with values, as 'naive=2'") from None
 
     @property
     def brought(self) -> list[str]:

@@ -21,7 +21,7 @@ from rfsq_robust import (
     load_checkpoint,
     save_checkpoint,
 )
-from workbook.codecs.catalogue import CONDITIONED, Fitting, Unit
+from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, Unit
 from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE, load_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.common import provenance
@@ -253,8 +253,9 @@ def train_variants(
     naive_checkpoint: str = "",
     on_progress: OnProgress | None = None,
     unfinished: str = "",
+    first_seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Train every conditioning with seeds 0..seeds-1, save their checkpoints, and time a step of each.
+    """Train every conditioning with so many seeds from the first on, save their checkpoints, and time a step of each.
 
     naive_checkpoint: a file that takes the place of the trained naive models; "" trains them.
     unfinished: folder where a call that is cut off leaves its models in training, for the next to go on; "" is one in
@@ -274,7 +275,8 @@ def train_variants(
     out.seeds.mkdir(parents=True, exist_ok=True)
     _remove_old_checkpoints(out)
     data = TrainData.of(dataset)
-    jobs = [Job(name, seed) for seed in range(seeds) for name in CONDITIONINGS if not (given and name == "none")]
+    wanted = [name for name in CONDITIONINGS if not (given and name == "none")]
+    jobs = [Job(name, seed) for seed in range(first_seed, first_seed + seeds) for name in wanted]
     in_training = expand(unfinished) if unfinished else out.unfinished
     resumed = any(in_training.glob(f"*{SUFFIX}"))
     started = time.perf_counter()
@@ -333,12 +335,15 @@ def retrained_name(position: int) -> str:
 def load_fitting(out: OutputFolder, training: dict[str, Any], dataset: Dataset, full: bool = False) -> Fitting:
     """What codecs are made from, of a finished 03_compare, without the networks that were trained there alone."""
     compared = read_optional(out, "comparison")
-    brought = brought_codecs(dataset, BaselineConfig(**compared["parameters"])) if compared else []
+    if compared and "folds" in compared["content"]:
+        raise InputError(f"{out.root}: its models are those of one fold of several; run ./run_all.sh without --folds")
+    config = BaselineConfig(**compared["parameters"]) if compared else BaselineConfig()
     rfsq = load_rfsq(out, training, dataset)
     files = [out.seeds / retrained_name(position) for position in range(len(rfsq["none"]))]
     decoders: dict[Unit, list[ActionRFSQAE]] = {"step": [load_codec(file, dataset.normaliser).model for file in files]}
     klt_rfsq = load_klt_rfsq(out.checkpoints / KLT_FILE)
-    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=klt_rfsq, brought=brought, full=full)
+    brought, given = brought_codecs(dataset, config), Setting.parse(config.decided)
+    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=klt_rfsq, brought=brought, full=full, decided=given)
 
 
 def train_all(

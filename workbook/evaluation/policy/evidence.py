@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement
 from workbook.common.targets import SAME_WITHIN
 from workbook.evaluation.policy.network import JOINT_RULES, RULES
@@ -255,6 +254,8 @@ class PolicyEvidence:
 
 
 def _by_layer(rows: pd.DataFrame, codec: PredictedCodec, column: str) -> list[float]:
-    rows = rows[(rows.codec == codec.codec) & (rows.setting == codec.setting)].sort_values(["seed", "layer"])
-    values: Array = rows[column].to_numpy().reshape(rows.seed.nunique(), -1)
-    return [float(value) for value in np.mean(values, axis=0)]
+    rows = rows[(rows.codec == codec.codec) & (rows.setting == codec.setting)]
+    values = rows.pivot(index="seed", columns="layer", values=column)
+    if column == "cross_entropy_bits":  # the tokens of a fold may lie in fewer layers: others tell nothing there
+        values = values.fillna(0.0)
+    return [float(value) for value in np.nanmean(values.to_numpy(), axis=0)]

@@ -146,4 +146,4 @@ def overview_table(run: Evidence) -> Table:
             number(one.estimate(scores, STAND_IN).mean),
         ])  # fmt: skip
     seeds = int((run.models.codec == DEPLOYABLE).sum())
-    return Table(text.overview_header, rows, text.overview_note(run.comparison["test_episodes"], seeds))
+    return Table(text.overview_header, rows, text.overview_note(run.comparison["test_episodes"], seeds, run.folds))

@@ -33,14 +33,14 @@ def answer_block(run: Evidence) -> Html:
 
 def rules_table(run: Evidence) -> Table:
     """The rules that the recommendation was computed by, with the numbers they used."""
-    said, share = words("recommendation"), words("phrases").share
+    said, phrases = words("recommendation"), words("phrases")
     rows = [
         [
             said.questions[rule["key"]],
             said.threshold(rule["limit"]),
-            share(rule["measured"]),
+            phrases.share(rule["measured"]),
             said.interval(rule["interval"]),
-            said.counted(rule["episodes"], rule["seeds"]),
+            phrases.tested(rule["episodes"], rule["seeds"], run.folds),
             badge(rule["status"]),
             said.if_met[rule["key"]],
         ]
@@ -83,10 +83,11 @@ def network_table(run: Evidence) -> Table:
     kept = policy.policies[policy.policies.chosen & (policy.policies.training_set_size == policy.most)]
     rows = []
     for (codec, setting, heads), networks in kept.groupby(["codec", "setting", "heads"], sort=False):
-        first = networks.iloc[0]
+        first, noises = networks.iloc[0], dict.fromkeys(networks.noise)  # folds choose each its own
         rows.append([
             said.regression if codec == REGRESSION.codec else title(codec, setting),
-            NONE if codec == REGRESSION.codec else said.heads[heads], f"{first.noise:g}",
+            NONE if codec == REGRESSION.codec else said.heads[heads],
+            ", ".join(f"{noise:g}" for noise in noises),
             ", ".join(f"{steps:,}" for steps in networks.steps), number(float(networks.validation_mse.mean())),
             f"{first.head_width}", f"{first.weights:,}",
         ])  # fmt: skip

@@ -93,9 +93,10 @@ def why_no_evidence(run: Evidence) -> list[str]:
     """A sentence of the data and one of the run, where it is not evidence."""
     said, missing = words("criteria"), missing_evidence(run)
     doubts = [words("data").of_note(doubt) for doubt in data_doubts(run)]
+    tested = 1.0 if run.folds else FRACTIONS["test"]
     return [
         *([said.doubtful(doubts)] if doubts else []),
-        *([said.too_little(missing, FRACTIONS["test"])] if missing else []),
+        *([said.too_little(missing, tested)] if missing else []),
     ]
 
 
@@ -115,7 +116,7 @@ def criteria_table(run: Evidence, codec: str) -> Table:
             said.names[row["key"]],
             said.threshold(row["key"], row["threshold"]),
             *_measured(row),
-            _counted(row, seeds),
+            _counted(row, seeds, run.folds),
             badge(row["status"]),
             said.yes if row["required"] else said.no,
         ]
@@ -125,9 +126,10 @@ def criteria_table(run: Evidence, codec: str) -> Table:
     return Table(said.header, rows, said.note(codec))
 
 
-def _counted(row: Values, seeds: int) -> str:
-    said = words("criteria")
-    return said.of_episodes(row["n"], seeds) if row["of"] == "episodes" else f"{row['n']} {said.counted[row['of']]}"
+def _counted(row: Values, seeds: int, folds: int) -> str:
+    if row["of"] == "episodes":
+        return words("phrases").tested(row["n"], seeds, folds)
+    return f"{row['n']} {words('criteria').counted[row['of']]}"
 
 
 def _measured(row: Values) -> tuple[str, str]:
