@@ -104,8 +104,8 @@ def _of_network(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
         for name, (codec,) in fitting.rfsq.items():
             timed = time_in_turn(_calls_of(codec.model, x), options.repetitions)
             for call, against in (("encode uint8", "encoder"), ("encode int64", "encoder"), ("decode", "decoder")):
-                ratio = timed[call].seconds / timed[against].seconds
-                yield _row("network", f"{name}, {call}", batch, timed[call].seconds, ratio, f"its {against} alone")
+                ratio = timed[call] / timed[against]
+                yield _row("network", f"{name}, {call}", batch, timed[call], ratio, f"its {against} alone")
 
 
 @torch.no_grad()
@@ -132,8 +132,8 @@ def _of_codecs(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
             calls = {title: _call(codec, what, chunks, encoded[title]) for title, codec in codecs.items()}
             timed = time_in_turn(calls, options.repetitions)
             for title, each in timed.items():
-                ratio = each.seconds / timed[reference].seconds
-                yield _row("codecs", f"{title}, {what}", batch, each.seconds, ratio, reference)
+                ratio = each / timed[reference]
+                yield _row("codecs", f"{title}, {what}", batch, each, ratio, reference)
 
 
 def _each_codec(fitting: Fitting) -> Iterator[tuple[Entry, Setting, Codec]]:
@@ -161,8 +161,8 @@ def _of_training(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]
         calls[name] = partial(stepper.step, batch)
     timed = time_in_turn(calls, options.repetitions)
     for conditioning, each in timed.items():
-        ratio = each.seconds / timed["none"].seconds
-        yield _row("training", f"{conditioning}, a step", config.batch_size, each.seconds, ratio, "none")
+        ratio = each / timed["none"]
+        yield _row("training", f"{conditioning}, a step", config.batch_size, each, ratio, "none")
 
 
 def _of_growth(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
@@ -175,8 +175,8 @@ def _of_growth(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
         chunks = _chunks(fitting, count)
         calls = {name: _call(codec, "round trip", chunks, None) for name, codec in codecs.items()}
         for name, each in time_in_turn(calls, 3 if count < LARGEST else 1).items():
-            first.setdefault(name, each.seconds / count)
-            yield _row("growth", name, count, each.seconds, each.seconds / count / first[name], "1,000 chunks, a chunk")
+            first.setdefault(name, each / count)
+            yield _row("growth", name, count, each, each / count / first[name], "1,000 chunks, a chunk")
 
 
 PARTS = {"network": _of_network, "codecs": _of_codecs, "training": _of_training, "growth": _of_growth}

@@ -162,7 +162,7 @@ SHORT = [name for name in documents.DOCUMENTS if name.startswith(("README", "COM
 MOST_WORDS = 25  # of a sentence
 IN_CHINESE = [name for name in documents.DOCUMENTS if name.endswith(".zh-CN.md")]
 MOST_CHARACTERS = 60  # of a Chinese sentence
-SPOKEN = ("answer", "verdict")  # blocks of results that are read as text
+SPOKEN = ("answer", "verdict", "timing")  # blocks of results that are read as text
 
 
 def test_the_readme_is_short_and_its_commands_stand_at_the_top() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rfsq_robust import load_plain, refused_object
 from workbook.common.errors import InputError
 from workbook.common.note import Note, note
 from workbook.data.episodes import Episode, Origin, Recordings, control_rate
 from workbook.data.sources.collected import STEPS_OF_A_BLOCK, motion_of
-from workbook.data.sources.files import check_is_file, one_line
+from workbook.data.sources.files import one_line
+from workbook.data.sources.torch_file import loaded
 
 SUFFIXES = (".pt", ".pth")
 # Of the range; float32 and the 1e-6 that is often added to the range before dividing by it are off by less.
@@ -90,20 +89,7 @@ def _task_of_sample(sample: Mapping[str, Any], path: Path) -> str:
 
 
 def _load(path: Path) -> Mapping[str, Any] | list[Mapping[str, Any]]:
-    check_is_file(path)
-    try:
-        content = load_plain(path)
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read it; fix its permissions") from None
-    except pickle.UnpicklingError as error:
-        if name := refused_object(error):
-            raise InputError(
-                f"{path}: holds Python objects other than tensors and plain values ({name}), which are never loaded "
-                "here; save it again with tensors only"
-            ) from None
-        raise InputError(f"{path}: not a PyTorch file; give the one that the existing pipeline wrote") from None
-    except Exception:  # torch.load has no error class of its own for files it cannot read
-        raise InputError(f"{path}: not a PyTorch file, or cut short; copy it again") from None
+    content = loaded(path, "copy again the file that the existing pipeline wrote")
     if isinstance(content, list) and content and all(isinstance(one, Mapping) and RAW in one for one in content):
         return content
     if not isinstance(content, Mapping) or "actions" not in content:

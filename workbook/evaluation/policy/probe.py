@@ -30,7 +30,7 @@ from workbook.evaluation.policy.training import NOISES, AnyPolicy, Kept, ProbeTr
 from workbook.evaluation.policy.trial import PARTS, PolicyJob, Predictor, Shared, Target, Trial
 from workbook.evaluation.score import HeldOut
 
-MOST_JOINT_LOGITS = 20_000  # of a chunk; the fixed scale's 44,000 would take a quarter of all the time
+MOST_JOINT_LOGITS = 20_000  # of a chunk; the fixed scale's 44,000 would take about a fifth of all the time
 FEW_EPISODES = 20  # half, once and twice as many are the smaller training-set sizes of `full`
 EPISODE_ERRORS = ("mse", "motion_mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
 ERRORS = (*EPISODE_ERRORS, *SUM_ERRORS, LIKELIHOOD)

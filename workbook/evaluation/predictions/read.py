@@ -16,7 +16,6 @@ Only main_logits, tokens and actions are required, and a checkpoint, here or bes
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rfsq_robust import CheckpointError, load_plain, refused_object
+from rfsq_robust import CheckpointError
 from workbook.codecs.protocol import Tokens
 from workbook.codecs.rfsq import RFSQCodec, load_codec
 from workbook.codecs.token_spaces import Codes, StepRFSQ
@@ -38,6 +37,8 @@ from workbook.common.errors import InputError
 from workbook.common.paths import expand
 from workbook.data.chunks import Normaliser
 from workbook.data.layout import ActionLayout
+from workbook.data.sources.hdf5 import opened
+from workbook.data.sources.torch_file import loaded
 
 REQUIRED = ("main_logits", "tokens", "actions")
 OPTIONAL = ("draft_logits", "other_main_logits", "other", "episode", "task", "checkpoint")
@@ -172,7 +173,7 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 def _of_hdf5(path: Path) -> Mapping[str, Any]:
     try:
-        with h5py.File(path) as file:
+        with opened(path) as file:
             return {name: file[name][()] for name in (*REQUIRED, *OPTIONAL) if isinstance(file.get(name), h5py.Dataset)}
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: not an HDF5 file, or cut short ({_one_line(error)}); write it again") from None
@@ -193,17 +194,7 @@ def _of_npz(path: Path) -> Mapping[str, Any]:
 
 
 def _of_torch(path: Path) -> Mapping[str, Any]:
-    try:
-        content = load_plain(path)
-    except pickle.UnpicklingError as error:
-        if name := refused_object(error):
-            raise InputError(
-                f"{path}: holds Python objects other than tensors and plain values ({name}), which are never loaded "
-                "here; save it again with tensors only"
-            ) from None
-        raise InputError(f"{path}: not a PyTorch file; write it again with torch.save") from None
-    except Exception:  # torch.load has no error class of its own for files it cannot read
-        raise InputError(f"{path}: not a PyTorch file, or cut short; write it again") from None
+    content = loaded(path, "write it again with torch.save")
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors; save one")
     return {name: _plain(content[name]) for name in (*REQUIRED, *OPTIONAL) if content.get(name) is not None}
