@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 from made_loops import (
@@ -127,6 +129,7 @@ class TestSentences:
         assert "of equal words they have 50.0% more reconstruction error (95 % interval 50.0% to 50.0% more)" in which
         assert "\n" not in said(run)
         assert "  " not in said(run)
+        assert not re.search(r"[a-z)]\.[A-Z]", said(run))  # sentences that stand together without a space
         assert all(sentence.endswith(".") for sentence in (whether, how, which))
 
     def test_without_intervals_there_are_none(self) -> None:
