@@ -26,7 +26,7 @@ LONGEST = 60  # characters of a Chinese sentence
 FULL_STOPS = re.compile("[\u3002\uff01\uff1f]")
 CHINESE = re.compile("[\u4e00-\u9fff]")
 TOPICS = sorted(path.stem for path in (text.FOLDER / "en").glob("*.j2"))
-LANGUAGES = sorted(path.name for path in text.FOLDER.iterdir() if any(path.glob("*.j2")))
+LANGUAGES = text.languages()
 Outline = dict[str, object]
 
 

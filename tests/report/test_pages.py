@@ -26,11 +26,6 @@ from workbook.report.text.recommendation import headline
 from workbook.verdict.criteria import Criterion
 
 PICTURE = Plot(b"\x89PNG\r\n\x1a\n", 'a "b" < c & d')
-PLAYED = (
-    "loop",
-    "loop_tasks",
-    "loop_contrasts",
-)  # shown only where policies were played, as none of the sample run were
 
 
 def executed(run: Evidence) -> nbformat.NotebookNode:
@@ -150,6 +145,25 @@ def test_the_first_page_stands_in_two_languages_that_link_to_each_other(finished
     assert in_english != in_chinese
     ids = [re.findall(r' id="(.*?)"', page) for page in (english, chinese)]
     assert ids[0] == ids[1]
+
+
+def test_another_folder_of_templates_is_another_first_page(
+    finished: OutputFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(text.FOLDER, tmp_path / "text")
+    shutil.copytree(text.FOLDER / "en", tmp_path / "text" / "xx")
+    template = tmp_path / "text" / "xx" / "pages.j2"
+    of_english = template.read_text(encoding="utf8")
+    template.write_text(of_english.replace('"en"', '"xx"').replace("English", "Xish").replace("Verdict", "Sentence"))
+    monkeypatch.setattr(text, "FOLDER", tmp_path / "text")
+    monkeypatch.setattr(pages, "_index_body", lambda run, blocks: f"<p>{text.words('pages').question}</p>")
+    command.render(finished)
+    assert {path.stem for path in finished.reports.iterdir()} == {"index", "index.xx", "index.zh", "01_data"}
+    own, others = read(finished, "index.xx"), [read(finished, page) for page in ("index", "index.zh", "01_data")]
+    assert '<html lang="xx">' in own
+    assert "<strong>Sentence</strong>" in own
+    assert all('<a href="index.xx.html" lang="xx" hreflang="xx">Xish</a>' in page for page in others)
+    assert all(f'hreflang="{language}">{name}</a>' in own for language, name in (("en", "English"), ("zh-CN", "中文")))
 
 
 def test_pages_of_an_earlier_rendering_go(finished: OutputFolder) -> None:

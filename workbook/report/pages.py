@@ -17,16 +17,21 @@ from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import OPTIONAL, STAGES, read_document, table_path
 from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.report.blocks import MIMETYPE, Block, show
-from workbook.report.text import speaking, words
+from workbook.report.text import ENGLISH, Words, languages, speaking, words
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
 DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
-CHINESE = "index.zh"  # the first page in Chinese
-LANGUAGES = {INDEX: "en", CHINESE: "zh-CN"}
 Blocks = Callable[[str], Block]  # by its name, each made once
-PAGES = tuple(f"{page}.html" for page in dict.fromkeys((*LANGUAGES, *STAGES.values())))
+
+
+def first_pages() -> dict[str, str]:
+    """The first page in each language -> that language; in that of `words`, English as a rule, it is index.html."""
+    return {INDEX: "", **{f"{INDEX}.{language}": language for language in languages() if language != ENGLISH}}
+
+
+PAGES = tuple(f"{page}.html" for page in dict.fromkeys((*first_pages(), *STAGES.values())))
 
 
 def finished_run(out: OutputFolder) -> Evidence:
@@ -64,7 +69,7 @@ def _of_replays(run: Evidence) -> bool:
 
 
 def write_reports(run: Evidence, executed: Mapping[str, Path], folder: Path | None = None) -> None:
-    """Write a page for each executed notebook (stem -> file), and the first page, in Chinese and then as index.html.
+    """Write a page for each executed notebook (stem -> file), and the first page in every language, index.html last.
 
     folder: reports/ of the run's folder, where none is given.
 
@@ -72,17 +77,24 @@ def write_reports(run: Evidence, executed: Mapping[str, Path], folder: Path | No
     """
     folder = folder or run.out.reports
     folder.mkdir(exist_ok=True)
-    blocks, pages = cache(partial(show, run)), [*LANGUAGES, *executed]
+    blocks = cache(partial(show, run))
+    links = {page: _words_in(language) for page, language in first_pages().items()} | dict.fromkeys(executed)
     for stem, notebook in executed.items():
-        _write_page(folder, stem, _notebook_body(blocks, notebook), blocks, pages)
-    with speaking("zh"):
-        translated = cache(partial(show, run))
-        _write_page(folder, CHINESE, _index_body(run, translated), translated, pages)
-    _write_page(folder, INDEX, _index_body(run, blocks), blocks, pages)
+        _write_page(folder, stem, _notebook_body(blocks, notebook), blocks, links)
+    for page, language in reversed(first_pages().items()):
+        with speaking(language):
+            spoken = cache(partial(show, run)) if language else blocks
+            _write_page(folder, page, _index_body(run, spoken), spoken, links)
 
 
-def _write_page(folder: Path, current: str, body: str, blocks: Blocks, pages: list[str]) -> None:
-    page = _rendered("page.html.j2", blocks, pages=pages, languages=LANGUAGES, current=current, body=Markup(body))
+def _words_in(language: str) -> Words:
+    with speaking(language):
+        return words("pages")
+
+
+def _write_page(folder: Path, current: str, body: str, blocks: Blocks, links: Mapping[str, Words | None]) -> None:
+    """links: to every page, with the words of its language where it is a first page."""
+    page = _rendered("page.html.j2", blocks, links=links, current=current, body=Markup(body))
     with replacing(folder / f"{current}.html") as temporary:
         temporary.write_text(page, encoding="utf8")
 

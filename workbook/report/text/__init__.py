@@ -27,6 +27,7 @@ from workbook.common.numbers import number, percent
 
 FOLDER = Path(__file__).parent
 LANGUAGE_VARIABLE = "WORKBOOK_LANGUAGE"
+ENGLISH = "en"  # spoken where nothing names another
 _spoken: ContextVar[str] = ContextVar("spoken", default="")
 BESIDE_FULL_WIDTH = re.compile("(?<=[\u3000-\u303f\uff01-\uff60]) | (?=[\u3000-\u303f\uff01-\uff60])")  # punctuation
 
@@ -65,6 +66,12 @@ def _folded(text: str) -> str:
     return BESIDE_FULL_WIDTH.sub("", " ".join(str(text).split()))
 
 
+def languages() -> list[str]:
+    """The languages that have templates, English first."""
+    found = sorted(path.name for path in FOLDER.iterdir() if any(path.glob("*.j2")))
+    return sorted(found, key=lambda language: language != ENGLISH)
+
+
 @contextmanager
 def speaking(language: str) -> Iterator[None]:
     """Within the block words are of this language, whatever WORKBOOK_LANGUAGE names; '' changes nothing."""
@@ -77,7 +84,7 @@ def speaking(language: str) -> Iterator[None]:
 
 def words(topic: str) -> Words:
     """The words of a topic, in the language of `speaking`, else of WORKBOOK_LANGUAGE, else in English."""
-    return _words(topic, _spoken.get() or os.environ.get(LANGUAGE_VARIABLE) or "en")
+    return _words(topic, _spoken.get() or os.environ.get(LANGUAGE_VARIABLE) or ENGLISH)
 
 
 @cache
@@ -88,7 +95,7 @@ def _words(topic: str, language: str) -> Words:
 @cache
 def _environment(language: str) -> jinja2.Environment:
     if not (FOLDER / language).is_dir():
-        known = ", ".join(sorted(path.name for path in FOLDER.iterdir() if any(path.glob("*.j2"))))
+        known = ", ".join(languages())
         raise InputError(f"{LANGUAGE_VARIABLE} is {language!r}; give one of {known}, or a folder of templates")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER / language), undefined=jinja2.StrictUndefined, trim_blocks=True
