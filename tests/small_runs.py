@@ -28,7 +28,6 @@ from workbook.data.split import split_episodes
 from workbook.evaluation.comparison import Comparison, compare
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.probe import ProbeConfig, probe
-from workbook.report.figures.style import Plot
 from workbook.training import runs as variants
 from workbook.training.baselines import BaselineConfig
 from workbook.training.overhead import measure_step_seconds
@@ -36,7 +35,6 @@ from workbook.training.runs import load_fitting, train_variants
 from workbook.training.trainer import TrainConfig
 from workbook.verdict.results import assemble
 
-PNG = b"\x89PNG\r\n\x1a\n"
 SMALL = TrainConfig(epochs=2, batch_size=16, learning_rate=5e-3, hidden_dim=6, num_layers=4)
 
 
@@ -157,9 +155,3 @@ def _predict_and_decide(run: Run) -> None:
 
 def ignore_progress(done: int, total: int) -> None:
     pass
-
-
-def assert_is_picture(plot: Plot) -> None:
-    assert isinstance(plot, Plot)
-    assert plot.png.startswith(PNG)
-    assert plot.alt.strip()

@@ -30,7 +30,6 @@ from rfsq_tokenizer import RFSQTokenizer
 
 TOKENIZER = make_tokenizer(offset=100)  # C = 4, H = 6, L = 5, K = 3: 72 ids from 100 to 114
 PER_LAYER = 24
-NO_LIMIT = [np.inf] * ACTION_DIM
 
 
 def codes_of(tokenizer: RFSQTokenizer, chunks: Array) -> Tensor:
