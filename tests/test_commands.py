@@ -37,8 +37,8 @@ from writers import write_libero
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
 from rfsq_tokenizer import RFSQTokenizer
-from workbook import run
 from workbook.common.paths import NOTEBOOKS, REPOSITORY
+from workbook.options import check_before_start, parse_arguments
 from workbook.report import documents
 from workbook.simulation.scene import missing_packages
 
@@ -217,7 +217,7 @@ def test_the_arguments_of_a_slow_command_are_taken(line: str, folder: Path) -> N
     else:
         (call,) = recorded_calls([program, *words], folder)
         assert call == ["-m", "workbook.run", *words]
-        run._check_before_start(run.parse_arguments(call[2:]))
+        check_before_start(parse_arguments(call[2:]))
 
 
 def assert_can_be_installed(words: list[str]) -> None:

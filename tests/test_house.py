@@ -11,11 +11,14 @@ import pytest
 
 from workbook.common.paths import REPOSITORY
 
-CHAIN = ("rfsq_robust", "common", "data", "codecs", "training", "evaluation", "verdict", "report", "run")
+CHAIN = (
+    "rfsq_robust", "common", "data", "codecs", "training", "evaluation", "verdict", "report",
+    "options", "publish", "run",  # the runner
+)  # fmt: skip
 BEFORE = {room: set(CHAIN[:place]) for place, room in enumerate(CHAIN)}
 BEFORE["simulation"] = {"common", "data"}
 BEFORE["evaluation"] |= {"simulation"}
-BEFORE["run"] |= {"simulation"}
+BEFORE["options"] |= {"simulation"}
 BEFORE["rfsq_tokenizer"] = {"rfsq_robust", "data", "training"}  # workbook.* inside `fit` alone: the named exception
 BEFORE["export"] = BEFORE["evaluation"] | {"evaluation", "rfsq_tokenizer"}
 # One-line shims for saved copies of rfsq_tokenizer.py and saved folders, under the names that these import.

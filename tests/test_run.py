@@ -22,10 +22,11 @@ from made_predictions import content, made_checkpoint, made_tokens, save, spoile
 
 from workbook import run
 from workbook.common.errors import InputError
-from workbook.common.paths import NOTEBOOKS, REPOSITORY, SAMPLE, locked
+from workbook.common.paths import NOTEBOOKS, REPOSITORY, SAMPLE, OutputFolder, locked
 from workbook.data.layout import LIBERO_SPEC
 from workbook.data.sources import DATA_KINDS
 from workbook.evaluation.evidence import Evidence
+from workbook.options import notebook_parameters, parse_arguments
 from workbook.report.pages import PAGES
 from workbook.report.text import speaking, words
 from workbook.simulation.scene import missing_packages
@@ -336,7 +337,7 @@ def test_a_notebook_without_a_parameter_that_it_is_given_fails(tmp_path: Path) -
 
 
 def test_a_second_run_into_the_same_folder_waits_its_turn(tmp_path: Path) -> None:
-    target = run.OutputFolder.at(str(tmp_path))
+    target = OutputFolder.at(str(tmp_path))
     with locked(target.root / ".lock"), pytest.raises(InputError, match="another run"), locked(target.root / ".lock"):
         pass
 
@@ -429,9 +430,9 @@ def test_a_notebook_is_committed_bare(source: Path) -> None:
 
 def test_production_values_stand_in_the_notebooks() -> None:
     """The parameters cells hold the values of a full run, the same that the command line has."""
-    options = run.parse_arguments(["--with-simulator"])
-    out = run.OutputFolder(Path("/nowhere"))
-    given = run._notebook_parameters(options, options.data, out, out)
+    options = parse_arguments(["--with-simulator"])
+    out = OutputFolder(Path("/nowhere"))
+    given = notebook_parameters(options, options.data, out, out)
     assert list(given) == STEMS
     for stem, parameters in given.items():
         written = papermill.inspect_notebook(str(NOTEBOOKS / f"{stem}.ipynb"))
@@ -441,9 +442,9 @@ def test_production_values_stand_in_the_notebooks() -> None:
 
 
 def test_each_fold_has_its_seed_and_the_settings_of_the_first() -> None:
-    options = run.parse_arguments(["--folds", "3", "--seeds", "4", "--predictions", "/own.npz"])
-    out = run.OutputFolder(Path("/nowhere"))
-    first, second = (run._notebook_parameters(options, "sample", out, out, *of) for of in ((0,), (1, "naive=2")))
+    options = parse_arguments(["--folds", "3", "--seeds", "4", "--predictions", "/own.npz"])
+    out = OutputFolder(Path("/nowhere"))
+    first, second = (notebook_parameters(options, "sample", out, out, *of) for of in ((0,), (1, "naive=2")))
     for fold, given in enumerate((first, second)):
         assert (given["01_data"]["folds"], given["01_data"]["fold"]) == (3, fold)
         assert (given["02_train_robust"]["seeds"], given["02_train_robust"]["first_seed"]) == (1, fold)

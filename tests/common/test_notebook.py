@@ -10,11 +10,11 @@ import nbformat
 import papermill
 import pytest
 
-from workbook import run
 from workbook.common import notebook as module
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, OutputFolder
 from workbook.common.stages import write_json
+from workbook.options import notebook_parameters, parse_arguments
 
 STEMS = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
 
@@ -66,8 +66,8 @@ def test_a_notebook_says_where_its_results_go(
 @pytest.mark.parametrize("stem", STEMS)
 def test_a_notebook_takes_what_the_runner_gives_it(stem: str, tmp_path: Path) -> None:
     out = OutputFolder.at(str(tmp_path))
-    options = run.parse_arguments(["--with-replay"])
-    begin(stem, **run._notebook_parameters(options, "sample", out, out)[stem])
+    options = parse_arguments(["--with-replay"])
+    begin(stem, **notebook_parameters(options, "sample", out, out)[stem])
 
 
 @pytest.mark.parametrize("stem", STEMS)

@@ -14,7 +14,6 @@ from made_up import libero_tasks, numbered, random_demos
 from reading import assert_same, assert_same_episodes, read, said
 from writers import FILE, write_lerobot_v3, write_libero_folder
 
-from workbook import run
 from workbook.common.errors import InputError
 from workbook.common.note import note
 from workbook.common.paths import SAMPLE
@@ -25,6 +24,7 @@ from workbook.data.sources import DATA_KINDS, hub, libero_hdf5, libero_suites
 from workbook.data.sources.libero_suites import FILTERED
 from workbook.data.sources.mirror import Mirror
 from workbook.data.sources.read import SAMPLE_KIND, read_recordings
+from workbook.options import check_before_start, parse_arguments
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_what_is_nowhere_gets_the_list_of_what_can_be_given(tmp_path: Path) -> N
 def test_of_a_path_with_an_at_sign_no_revision_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_libero_folder(tmp_path / "mine@home", numbered([30, 31, 32, 33]))
     options = ["--data", str(folder), "--layout", "joint:7"]
-    assert run._check_before_start(run.parse_arguments(options))["data"]["data"] == str(folder)
+    assert check_before_start(parse_arguments(options))["data"]["data"] == str(folder)
     assert capsys.readouterr().out == ""
     [first, *_] = said(folder, layout="joint:7")
     assert re.fullmatch(r"4 episodes with 126 steps, read as LIBERO HDF5; SHA-256 of the actions [0-9a-f]{12}\.", first)
@@ -243,7 +243,7 @@ def test_a_suite_without_tasks_there_is_refused(libero: FakeHub) -> None:
 
 
 def test_the_card_of_a_suite_names_its_commit(libero: FakeHub) -> None:
-    named = run._check_before_start(run.parse_arguments(["--data", "libero_spatial"]))["data"]["data"]
+    named = check_before_start(parse_arguments(["--data", "libero_spatial"]))["data"]["data"]
     card, _ = describe(prepare_dataset(named))
     assert card["origin"]["name"] == named == f"libero_spatial@{COMMIT}"
     assert card["control_rates_hz"] == [20.0]

@@ -296,7 +296,7 @@ def test_single_steps_tell_nothing() -> None:
 def test_the_pages_of_a_run_on_random_actions_say_so_first(tmp_path: Path, accepted: bool) -> None:
     path = write_libero(tmp_path / "a.hdf5", {f"demo_{i}": actions for i, actions in enumerate(noise(0, 24, 10))})
     run = run_notebooks(tmp_path / "out", prepare_dataset(path, DataConfig(accept_data=accepted)))
-    write_reports(run.evidence, {})
+    write_reports(run.evidence)
     first, page = remarks(run.evidence)[0], (run.out.reports / "index.html").read_text(encoding="utf8")
     assert first.startswith("These are no robot motions: neighbouring steps are uncorrelated")
     banner = f'<p class="not-evidence">NOT EVIDENCE: {first}'

@@ -222,7 +222,7 @@ def test_the_figure_of_errors_shows_what_the_layout_has(run: Run) -> None:
 
 
 def test_the_pages_build(run: Run) -> None:
-    write_reports(run.evidence, {})
+    write_reports(run.evidence)
     page = run.out.reports.joinpath("index.html").read_text(encoding="utf8")
     assert page.count("<img ") == 5
     assert "NOT EVIDENCE" in page

@@ -17,7 +17,6 @@ from scripts import load_script
 from small_runs import make_dataset
 
 from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
-from workbook import run
 from workbook.codecs.catalogue import CONDITIONED, Fitting, fitting_chunks
 from workbook.codecs.klt_rfsq import KltRFSQ, fit_variable_length
 from workbook.codecs.klt_rfsq_file import save_klt_rfsq
@@ -29,6 +28,7 @@ from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.evaluation.metrics import STAND_IN
 from workbook.evaluation.score import Scores
 from workbook.export.tokens import export_tokens
+from workbook.options import parse_arguments
 from workbook.report import budgets, documents, pages
 from workbook.simulation.recorder import record
 from workbook.verdict.claims import guide_claims
@@ -217,7 +217,7 @@ def test_options_that_the_documents_name_exist() -> None:
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", text)) - {"--help"}
     training = load_script("train_rfsq_robust").parse_arguments
     options = (
-        vars(run.parse_arguments([]))
+        vars(parse_arguments([]))
         | vars(record.parse_arguments(["--out", "anywhere"]))
         | vars(budgets.parse_arguments(["OUT", "--to", "anywhere"]))
         | vars(training([]))

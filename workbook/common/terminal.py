@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,13 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 
 KERNEL_LOG = "kernels.log"
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+def heed_stops() -> None:
+    """Being stopped must clean up, even where the shell started this in the background, with interrupts ignored."""
+    for stop in STOPS:
+        signal.signal(stop, signal.default_int_handler)
 
 
 def tell(

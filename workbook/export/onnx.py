@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -294,6 +293,5 @@ def summary(files: OnnxFiles) -> str:
 
 
 if __name__ == "__main__":
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.default_int_handler)
+    terminal.heed_stops()
     sys.exit(main())

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -310,6 +309,5 @@ def summary(files: TokenFiles) -> str:
 
 
 if __name__ == "__main__":
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.default_int_handler)
+    terminal.heed_stops()
     sys.exit(main())

@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from workbook.common.paths import OutputFolder, expand, locked
-from workbook.common.stages import STAGES
 from workbook.common.terminal import tell
 
 
@@ -42,14 +41,13 @@ def render(out: OutputFolder) -> Path:
     from workbook.report.pages import finished_run, write_reports
 
     run = finished_run(out)
-    executed = {stem: out.root / "notebooks" / f"{stem}.ipynb" for stem in STAGES.values()}
     lock = out.root / ".lock"
     with (
         locked(lock) if lock.exists() else nullcontext(),
         tempfile.TemporaryDirectory(prefix=".run-", dir=out.root) as name,  # killed, it is removed by the next run
     ):
         made = Path(name) / "reports"
-        write_reports(run, {stem: path for stem, path in executed.items() if path.is_file()}, made)
+        write_reports(run, made)
         if out.reports.exists():
             out.reports.rename(Path(name) / "before")
         made.rename(out.reports)

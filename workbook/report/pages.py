@@ -68,8 +68,8 @@ def _of_replays(run: Evidence) -> bool:
     return bool(word["success"] != "NOT RUN")
 
 
-def write_reports(run: Evidence, executed: Mapping[str, Path], folder: Path | None = None) -> None:
-    """Write a page for each executed notebook (stem -> file), and the first page in every language, index.html last.
+def write_reports(run: Evidence, folder: Path | None = None) -> None:
+    """Write a page for each notebook that the run executed, and the first page in every language, index.html last.
 
     folder: reports/ of the run's folder, where none is given.
 
@@ -77,6 +77,8 @@ def write_reports(run: Evidence, executed: Mapping[str, Path], folder: Path | No
     """
     folder = folder or run.out.reports
     folder.mkdir(exist_ok=True)
+    notebooks = {stem: run.out.root / "notebooks" / f"{stem}.ipynb" for stem in STAGES.values()}
+    executed = {stem: path for stem, path in notebooks.items() if path.is_file()}
     blocks = cache(partial(show, run))
     links = {page: _words_in(language) for page, language in first_pages().items()} | dict.fromkeys(executed)
     for stem, notebook in executed.items():

@@ -22,13 +22,13 @@ from made_up import random_demos
 from reading import assert_same_episodes, card_of, notes, refused
 from writers import lerobot_table, rewrite, write_lerobot_v2, write_lerobot_v3, write_parquet
 
-from workbook import run
 from workbook.common.note import note
 from workbook.data.dataset import prepare_dataset
 from workbook.data.episodes import ReadOptions, Recordings
 from workbook.data.sources import mirror as mirrors
 from workbook.data.sources.mirror import CACHE_VARIABLE, MARKER, NEWEST
 from workbook.data.sources.read import read_recordings
+from workbook.options import check_before_start, parse_arguments
 from workbook.report.text import words
 from workbook.report.text.data import remarks
 
@@ -393,7 +393,7 @@ def test_a_revision_can_be_named(hub: FakeHub, folder: Path, tmp_path: Path, rev
 
 
 def test_the_runner_pins_and_the_notebooks_read_what_it_fetched(hub: FakeHub, tmp_path: Path) -> None:
-    named = run._check_before_start(run.parse_arguments(["--data", DATA, "--num-episodes", "12"]))["data"]["data"]
+    named = check_before_start(parse_arguments(["--data", DATA, "--num-episodes", "12"]))["data"]["data"]
     assert named == PINNED
     publish_next(hub, tmp_path)
     hub.forget()
@@ -413,7 +413,7 @@ def test_the_mirror_is_found_from_another_folder(hub: FakeHub, tmp_path: Path, m
     (tmp_path / "other").mkdir()
     monkeypatch.setenv(CACHE_VARIABLE, "my cache")
     monkeypatch.chdir(tmp_path / "one")
-    named = run._check_before_start(run.parse_arguments(["--data", DATA]))["data"]["data"]
+    named = check_before_start(parse_arguments(["--data", DATA]))["data"]["data"]
     monkeypatch.chdir(tmp_path / "other")
     hub.forget()
     read_recordings(named)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,14 +19,13 @@ import numpy as np
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.common.paths import OutputFolder
-from workbook.common.terminal import tell
+from workbook.common.terminal import heed_stops, tell
 from workbook.simulation.recorder.demo_file import Kept, Recorded
 from workbook.simulation.recorder.expert import Demonstration, demonstrate, settle
 from workbook.simulation.recorder.plans import SAMPLE, Recording, find, in_words
 from workbook.simulation.scene import Scene, SimulationError, missing_packages, versions
 from workbook.simulation.tasks import bddl_text, initial_states
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
 BAR = "{desc} {bar} {percentage:3.0f}% {elapsed}"
 TRIES_AN_EPISODE, TRIES_MORE = 2, 5  # after which a task is given up
 
@@ -171,6 +169,5 @@ def summary(recorded: Sequence[Recorded]) -> str:
 
 
 if __name__ == "__main__":
-    for stop in STOPS:
-        signal.signal(stop, signal.default_int_handler)
+    heed_stops()
     sys.exit(main())
