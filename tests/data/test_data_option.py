@@ -23,7 +23,7 @@ from workbook.data.episodes import Episode, Recordings
 from workbook.data.sources import DATA_KINDS, hub, libero_hdf5, libero_suites
 from workbook.data.sources.libero_suites import FILTERED
 from workbook.data.sources.mirror import Mirror
-from workbook.data.sources.read import SAMPLE_KIND, read_recordings
+from workbook.data.sources.read import read_recordings
 from workbook.options import check_before_start, parse_arguments
 
 
@@ -55,7 +55,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
 def test_sample_is_the_embedded_recordings_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recordings = read_recordings("sample")
-    assert (recordings.origin.kind, recordings.origin.name) == (SAMPLE_KIND, "sample")
+    assert (recordings.origin.kind, recordings.origin.name) == ("expert", "sample")
     expected = [(episode.task, episode.actions) for episode in libero_hdf5.read_folder(SAMPLE).episodes]
     assert_same(recordings.episodes, expected)
 
@@ -75,7 +75,7 @@ def test_a_path_that_exists_wins_over_a_suite_of_its_name(
 def test_a_suite_is_fetched_where_there_is_no_such_path(fetched: list[tuple[str, str]]) -> None:
     recordings = read_recordings("libero_goal")
     assert fetched == [(libero_suites.REPOSITORY, "")]
-    assert (recordings.origin.kind, recordings.origin.name) == ("LeRobot v3.0, from the hub", "libero_goal@abc")
+    assert (recordings.origin.kind, recordings.origin.name) == ("LeRobot v3.0", "libero_goal@abc")
     assert [episode.task for episode in recordings.episodes] == libero_tasks("libero_goal")[:2]
     assert recordings.origin.revision == "abc"
     assert recordings.origin.notes == (

@@ -20,6 +20,7 @@ from workbook.data.episodes import Episode
 from workbook.data.layout import LIBERO
 from workbook.data.plausibility import fills_the_range
 from workbook.evaluation.evidence import Evidence
+from workbook.report.text import words
 from workbook.report.text.data import remarks
 
 # Other units and poses
@@ -197,3 +198,19 @@ def test_a_card_in_files_gives_the_same_remarks(tmp_path: Path, monkeypatch: pyt
         pd.testing.assert_frame_equal(read.table(name), card.table(name), check_exact=True)
     assert remarks(read) == remarks(card)
     assert len(about("there twice", remarks(read))) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "revision", "words_of_it"),
+    [
+        ("expert", "", "read as LIBERO HDF5, of a scripted expert in the simulator;"),
+        ("LIBERO HDF5 + ManiSkill HDF5", "", "read as LIBERO HDF5 + ManiSkill HDF5;"),
+        ("LeRobot v3.0", "abc", "read as LeRobot v3.0, from the hub;"),
+    ],
+)
+def test_a_format_is_called_by_its_name_or_by_its_words(kind: str, revision: str, words_of_it: str) -> None:
+    origin = {"kind": kind, "name": "libero_goal@abc", "revision": revision}
+    card = {"episodes": 5, "episodes_read": 5, "steps": 80, "origin": origin, "dataset_sha256": "0" * 64}
+    told = words("data").origin(card)
+    assert words_of_it in told
+    assert ("libero_goal@abc" in told) == bool(revision)

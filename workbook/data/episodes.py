@@ -69,8 +69,9 @@ class Start:
 class Origin:
     """Where recordings come from.
 
-    kind: the format; name: what to give as --data to read the same again, a hub's revision included; revision: that
-    revision, "" where they were not fetched; notes: what a reader of the results should know of how they were read.
+    kind: the format, by its own name or by a key that words have; name: what to give as --data to read the same again,
+    a hub's revision included; revision: that revision, "" where they were not fetched; notes: what a reader of the
+    results should know of how they were read.
     """
 
     kind: str

@@ -255,7 +255,7 @@ def test_both_suffixes_and_the_older_format_are_read(tmp_path: Path, name: str) 
     content = torch.load(write_chunk_file(tmp_path / "b.pt", exact_demos(2)))
     torch.save(content, tmp_path / name, _use_new_zipfile_serialization=False)
     assert_same(read(tmp_path / name), exact_demos(2))
-    assert read_recordings(tmp_path / name).origin.kind == "normalised chunks"
+    assert read_recordings(tmp_path / name).origin.kind == "chunks"
 
 
 def test_a_chunk_file_may_be_a_link_to_a_file_without_suffix(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_of_repeated_actions_each_is_a_step(tmp_path: Path) -> None:
     recordings = read_recordings(path)
     assert [len(e.actions) for e in recordings.episodes] == [60] * 10  # 600 steps: a tenth is fewer than 160
     np.testing.assert_array_equal(np.concatenate([e.actions for e in recordings.episodes]), actions)
-    assert recordings.origin.kind == "samples collected for Phase 2"
+    assert recordings.origin.kind == "samples"
     assert recordings.origin.notes == (
         note("without_normalization"),
         note("first_actions", repeated=1.0),

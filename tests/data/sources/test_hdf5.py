@@ -438,7 +438,7 @@ def test_without_a_description_the_file_names_the_task(tmp_path: Path, text: str
 def test_kinds_in_one_folder_are_both_named(tmp_path: Path) -> None:
     write_libero(tmp_path / "a.hdf5", demos(2))
     maniskill(tmp_path / "b.h5")
-    assert read_recordings(tmp_path).origin.kind == "LIBERO HDF5 and ManiSkill HDF5"
+    assert read_recordings(tmp_path).origin.kind == "LIBERO HDF5 + ManiSkill HDF5"
 
 
 # Others

@@ -99,7 +99,7 @@ def test_episodes_equal_those_of_the_folder_to_the_last_bit(
         recordings = read_recordings(DATA)
         assert any(request.startswith("GET /cdn/") for request in hub.requests) == redirecting
     assert_same_episodes(recordings, read_recordings(folder))
-    assert recordings.origin.kind == f"{read_recordings(folder).origin.kind}, from the hub"
+    assert recordings.origin.kind == read_recordings(folder).origin.kind
 
 
 def test_of_a_listing_in_pages_every_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +401,7 @@ def test_the_runner_pins_and_the_notebooks_read_what_it_fetched(hub: FakeHub, tm
     origin = card.data["origin"]
     assert hub.requests == []
     assert origin["name"] == PINNED
-    assert (origin["kind"], origin["revision"]) == ("LeRobot v3.0, from the hub", COMMIT)
+    assert (origin["kind"], origin["revision"]) == ("LeRobot v3.0", COMMIT)
     assert f"`--data {PINNED}`" in remarks(card)[0]
     assert remarks(card)[1].startswith("Fetched without images: ")
     assert card.data["episodes"] == 16

@@ -39,9 +39,9 @@ def read_file(path: Path) -> Recordings:
     content = _load(path)
     if isinstance(content, Mapping):
         episodes, notes = _of_chunks(path, content)
-        return Recordings(episodes, Origin("normalised chunks", str(path), notes=tuple(notes)))
+        return Recordings(episodes, Origin("chunks", str(path), notes=tuple(notes)))
     episodes, notes = _of_samples(path, content)
-    return Recordings(episodes, Origin("samples collected for Phase 2", str(path), notes=tuple(notes)))
+    return Recordings(episodes, Origin("samples", str(path), notes=tuple(notes)))
 
 
 def _of_chunks(path: Path, content: Mapping[str, Any]) -> tuple[list[Episode], list[Note]]:

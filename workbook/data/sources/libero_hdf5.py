@@ -85,7 +85,7 @@ def _together(name: str, files: Sequence[_Demos], left_out: Sequence[LeftOut], o
     for file in files:
         notes.extend(one for one in file.notes if one not in notes)
     notes.extend(notes_of_success(succeeded, options.only_successful))
-    kinds = " and ".join(dict.fromkeys(file.kind for file in files)) or LIBERO
+    kinds = " + ".join(dict.fromkeys(file.kind for file in files)) or LIBERO
     return Recordings(
         [episode for file in files for episode in file.episodes],
         Origin(kinds, name, notes=tuple(notes)),

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from workbook.data.sources.hub import OnProgress
 
 HUB_PREFIX = "hf://"
-SAMPLE_KIND = "LIBERO HDF5, of a scripted expert in the simulator"
 
 
 def read_recordings(
@@ -62,7 +61,7 @@ def _read(text: str, options: ReadOptions, on_progress: OnProgress | None) -> Re
         raise InputError(f"--data is empty; give {DATA_KINDS}")
     if text == "sample":
         sample = libero_hdf5.read_folder(SAMPLE, options)
-        return replace(sample, origin=replace(sample.origin, kind=SAMPLE_KIND, name="sample"))
+        return replace(sample, origin=replace(sample.origin, kind="expert", name="sample"))
     if text.startswith(HUB_PREFIX):
         return _read_hub(text.removeprefix(HUB_PREFIX).rstrip("/"), options, on_progress)
     path = expand(text)
@@ -87,8 +86,8 @@ def _read_hub(name: str, options: ReadOptions, on_progress: OnProgress | None) -
         raise InputError(
             f"{pinned}: {error}; it was fetched to {mirror.folder}: delete that to fetch it anew"
         ) from None
-    kind, notes = f"{recordings.origin.kind}, from the hub", (*mirror.notes, *recordings.origin.notes)
-    return replace(recordings, origin=Origin(kind, pinned, mirror.revision, notes))
+    notes = (*mirror.notes, *recordings.origin.notes)
+    return replace(recordings, origin=Origin(recordings.origin.kind, pinned, mirror.revision, notes))
 
 
 def _read_suite(suite: str, revision: str, options: ReadOptions, on_progress: OnProgress | None) -> Recordings:
