@@ -203,20 +203,6 @@ def test_recordings_of_noops_alone_are_refused(tmp_path: Path) -> None:
 # Copies
 
 
-def test_copies_are_kept_once_named_and_counted(tmp_path: Path) -> None:
-    write_libero(tmp_path / "first.hdf5", walks(0))
-    write_libero(tmp_path / "second.hdf5", {**walks(1), "demo_6": walks(0)["demo_2"], "demo_7": walks(0)["demo_0"]})
-    prepared = prepare_dataset(tmp_path)
-    assert len(prepared.dataset.episodes) == 12
-    assert prepared.changes.copies == (
-        ("second.hdf5, demo_6", "first.hdf5, demo_2"),
-        ("second.hdf5, demo_7", "first.hdf5, demo_0"),
-    )
-    [sentence] = about("there twice", said(tmp_path))
-    assert sentence.startswith("2 episode(s)")
-    assert "second.hdf5, demo_6 is the same recording as first.hdf5, demo_2" in sentence
-
-
 def test_a_copy_of_another_number_type_is_a_copy(tmp_path: Path) -> None:
     demos = {key: actions.astype(np.float32) for key, actions in walks(0).items()}
     doubled = demos | {"demo_6": demos["demo_3"].astype(np.float64)}
@@ -328,14 +314,6 @@ def test_where_much_is_clipped_other_units_are_suspected(tmp_path: Path) -> None
     little["demo_0"][:3, 0] = 2.0
     [sentence] = about("clipped", said_of(tmp_path, little))
     assert "--layout" not in sentence
-
-
-def test_the_remarks_say_how_much_was_clipped(tmp_path: Path) -> None:
-    demos = walks(0)
-    demos["demo_0"][[0, 5], :6] = -12.34
-    [remark] = about("clipped", said_of(tmp_path, demos))
-    assert remark.startswith("2 of 281 steps (0.7%)")
-    assert "12.3" in remark
 
 
 def test_the_remarks_say_that_nothing_was_clipped(tiny_data: Path) -> None:

@@ -360,44 +360,9 @@ class TestEstimateMean:
         found = estimate_mean(np.array([[1.0, 1.0, 99.0]]), np.array([2.0, 5.0, 0.0]))
         assert (found.low, found.mean, found.high) == pytest.approx((1.0, 1.0, 1.0))
 
-    def test_the_same_call_gives_the_same_numbers(self) -> None:
-        values = np.random.default_rng(0).random((3, 11))
-        assert estimate_mean(values, np.ones(11)) == estimate_mean(values.copy(), np.ones(11))
-
-    def test_the_order_of_equally_heavy_episodes_hardly_matters(self) -> None:
-        values = np.random.default_rng(0).random((1, 30))
-        here, there = estimate_mean(values, np.ones(30)), estimate_mean(values[:, ::-1], np.ones(30))
-        assert (here.low, here.high) == pytest.approx((there.low, there.high), abs=0.02)
-
-    def test_more_episodes_narrow_the_interval(self) -> None:
-        rng = np.random.default_rng(0)
-        few, many = (estimate_mean(rng.random((1, count)), np.ones(count)) for count in (8, 128))
-        assert width(many) < width(few) / 2
-
-    def test_seeds_that_differ_widen_the_interval(self) -> None:
-        values = np.random.default_rng(0).random((1, 20))
-        alike, apart = np.vstack([values] * 3), np.vstack([values, values + 1, values + 2])
-        assert width(estimate_mean(apart, np.ones(20))) > 2 * width(estimate_mean(alike, np.ones(20)))
-
-    def test_covers_the_truth_about_as_often_as_it_says(self) -> None:
-        rng = np.random.default_rng(7)
-        covered = 0
-        for _ in range(200):
-            found = estimate_mean(rng.normal(2.0, 0.5, (1, 28)), np.ones(28))
-            assert found.low is not None
-            assert found.high is not None
-            covered += found.low <= 2.0 <= found.high
-        assert 0.85 <= covered / 200 <= 0.99
-
     def test_goes_into_json(self) -> None:
         found = estimate_mean(np.array([[2.0, 2.0]]), np.ones(2)).as_json()
         assert found == {"mean": 2.0, "low": 2.0, "high": 2.0, "per_seed": [2.0]}
-
-
-def width(estimate: Estimate) -> float:
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return estimate.high - estimate.low
 
 
 POSITIVE = arrays(np.float64, (2, 6), elements=st.floats(0.01, 10))
@@ -422,10 +387,6 @@ class TestImprovement:
         found = estimate_improvement(baseline, candidate, np.array([1.0, 3.0]))
         assert found.mean == pytest.approx(1 - 4 / 13)
 
-    def test_a_loss_is_below_zero(self) -> None:
-        found = estimate_improvement(np.ones((1, 5)), np.full((1, 5), 3.0), np.ones(5))
-        assert found.mean == pytest.approx(-2.0)
-
     def test_one_baseline_is_held_against_every_seed(self) -> None:
         candidate = np.array([[0.5, 0.5, 0.5], [0.25, 0.25, 0.25]])
         found = estimate_improvement(np.ones((1, 3)), candidate, np.ones(3))
@@ -435,11 +396,6 @@ class TestImprovement:
     def test_one_episode_allows_no_interval(self) -> None:
         found = estimate_improvement(np.array([[2.0]]), np.array([[1.0]]), np.ones(1))
         assert (found.mean, found.low, found.high) == (0.5, None, None)
-
-    def test_the_same_call_gives_the_same_numbers(self) -> None:
-        rng = np.random.default_rng(0)
-        arguments = rng.random((2, 9)), rng.random((2, 9)), np.ones(9)
-        assert estimate_improvement(*arguments) == estimate_improvement(*arguments)
 
 
 class TestExcess:
