@@ -293,6 +293,13 @@ class RobustRFSQBlock(nn.Module):
             quantized (..., H), codes (..., H, K), stats (..., K, 2) or None, and the K+1 residuals
             (..., H): the one that enters each layer and the one that the last layer leaves.
         """
+        quantized, codes, stats, residuals = self.run_layers(z, update)
+        stacked = torch.stack(stats, dim=-2) if stats else None
+        return quantized, torch.stack(codes).movedim(0, -1).long(), stacked, residuals
+
+    @torch.no_grad()
+    def run_layers(self, z: Tensor, update: bool) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        """What `quantize` gives, with indices (..., H) and stats (..., 2) as lists of the layers."""
         residuals = [z.float()]
         codes: list[Tensor] = []
         stats: list[Tensor] = []
@@ -306,8 +313,7 @@ class RobustRFSQBlock(nn.Module):
             codes.append(indices)
             if self.conditioning == "layernorm" and shift is not None and scale is not None:
                 stats.append(torch.cat([shift, scale], dim=-1))
-        stacked = torch.stack(stats, dim=-2) if stats else None
-        return quantized, torch.stack(codes).movedim(0, -1).long(), stacked, residuals
+        return quantized, codes, stats, residuals
 
     @torch.no_grad()
     def to_codes(self, z: Tensor) -> Tensor:
@@ -334,11 +340,15 @@ class RobustRFSQBlock(nn.Module):
         """
         z = z.float()
         quantized, codes, _, residuals = self.quantize(z.detach(), update=self.training)
+        return self.with_gradient(z, quantized, residuals), codes
+
+    def with_gradient(self, z: Tensor, quantized: Tensor, residuals: list[Tensor]) -> Tensor:
+        """What `quantize` made of z, with the gradient of `forward`: (..., H)."""
         out = straight_through(z, quantized)
         if self.conditioning == "learned_scale" and torch.is_grad_enabled():
             steering = self._scale_gradient(residuals)
             out = out + (steering - steering.detach())
-        return out, codes
+        return out
 
     def _scale_gradient(self, residuals: list[Tensor]) -> Tensor:
         """A sum whose derivative by each scale is that of the output, clipping included.
@@ -356,7 +366,8 @@ class RobustRFSQBlock(nn.Module):
             q = u - residuals[k + 1] / scale.detach()
             total = total + scale * ((q - u.masked_fill(clips, 0)) * reaches)
             reaches = reaches & clips
-            if not torch.compiler.is_compiling() and not reaches.any():  # saves time, and would break a graph in two
+            # Saves time on a CPU; elsewhere it would be waited for, and it would break a graph in two.
+            if reaches.device.type == "cpu" and not torch.compiler.is_compiling() and not reaches.any():
                 break
         return total
 

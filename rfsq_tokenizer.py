@@ -293,7 +293,7 @@ class RFSQTokenizer(ActionTokenizer):
         """
         try:
             from workbook.data.chunks import Normaliser, cut_chunks
-            from workbook.training.trainer import Job, TrainConfig, TrainData, train
+            from workbook.training import Job, TrainConfig, TrainData, train
         except ImportError as error:
             raise ImportError(
                 f"RFSQTokenizer.fit trains with the workbook, which cannot be imported ({error}); install its "

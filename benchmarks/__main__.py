@@ -2,7 +2,8 @@
 
     network   the fixed scale and the others of the guide's autoencoder, against the network alone
     codecs    every codec of the catalogue, against the fixed scale
-    training  a training step of each conditioning, against naive's
+    training  a training step of each conditioning, against naive's, and in a stack, against alone
+    whole     on request: all models of 02_train_robust trained one by one and in stacks, by the clock
     growth    from 1,000 chunks on, the time a chunk against that at 1,000
 
 Networks are as they start, for their weights cost the same trained or not. CPU time, in turn, the median.
@@ -13,8 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,15 @@ from workbook.common.errors import InputError
 from workbook.common.paths import expand, replacing
 from workbook.common.provenance import collect
 from workbook.data.dataset import prepare_dataset
-from workbook.training.trainer import Job, Stepper, TrainConfig, TrainData, build_model, reconstruction_loss
+from workbook.training.data import TrainData
+from workbook.training.runs import MOST_STACKED, stacks_of
+from workbook.training.stack import Alone, RFSQStack, Stack
+from workbook.training.trainer import Job, Stepper, TrainConfig, build_model, choose_device, train_together
 
 BATCHES = (1, 64, 4096)
 LARGEST = 10**6  # chunks
 CHUNK_LEN = 8
+STACKED = 5  # models of a conditioning, as many as 02_train_robust trains
 REFERENCE = "fixed_scale"
 Row = dict[str, Any]
 
@@ -55,7 +60,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", default="", help="also write the rows to this JSON file")
     parser.add_argument("--repetitions", type=int, default=15, help="of every call; default: 15")
     parser.add_argument("--largest", type=int, default=LARGEST, help="chunks that growth goes up to; default: 10^6")
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all")
+    parser.add_argument(
+        "--parts", nargs="+", choices=[*PARTS, *ON_REQUEST], default=list(PARTS), help="default: all but whole"
+    )
+    parser.add_argument("--data", default="sample", help="as for run_all.sh; default: sample")
+    parser.add_argument("--device", default="cpu", help="that training runs on: cpu (default), cuda or auto")
+    parser.add_argument("--epochs", type=int, default=100, help="of whole; default: 100")
     return parser.parse_args(arguments)
 
 
@@ -63,8 +73,9 @@ def _measure_and_write(options: argparse.Namespace) -> str:
     if options.repetitions < 1:
         raise InputError(f"--repetitions is {options.repetitions}; give at least 1")
     torch.set_num_threads(1)
-    fitting = _fitting()
-    rows = [row for part in options.parts for row in PARTS[part](fitting, options)]
+    options.device = choose_device(options.device)
+    fitting = _fitting(options.data)
+    rows = [row for part in options.parts for row in (PARTS | ON_REQUEST)[part](fitting, options)]
     if options.out:
         with replacing(expand(options.out)) as temporary:
             content = {"provenance": collect(), "repetitions": options.repetitions, "rows": rows}
@@ -72,10 +83,10 @@ def _measure_and_write(options: argparse.Namespace) -> str:
     return "\n".join(_lines(rows))
 
 
-def _fitting() -> Fitting:
-    """What the catalogue makes its codecs of, on the sample, with networks as they start."""
+def _fitting(data: str) -> Fitting:
+    """What the catalogue makes its codecs of, with networks as they start."""
     torch.manual_seed(0)
-    dataset = prepare_dataset("sample").dataset
+    dataset = prepare_dataset(data).dataset
     models = {name: ActionRFSQAE(conditioning=name).eval() for name in CONDITIONINGS}
     rfsq = {name: [RFSQCodec(name, model, dataset.normaliser)] for name, model in models.items()}
     wanted = dict.fromkeys(network for entry in catalogue().values() for network in entry.networks(False))
@@ -152,17 +163,54 @@ def _call(codec: Codec, what: str, chunks: Array, tokens: Any) -> Call:
 
 
 def _of_training(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
-    """One step of AdamW on a batch, against naive's."""
-    config, data, width = TrainConfig(), TrainData.of(fitting.dataset), fitting.dataset.layout.dim
-    batch = torch.arange(config.batch_size)
-    calls: dict[str, Call] = {}
+    """One step of AdamW on a batch of one model, against naive's, and that of a model in a stack, against alone."""
+    config, data, width = TrainConfig(), TrainData.of(fitting.dataset).to(options.device), fitting.dataset.layout.dim
+    alone = {name: Alone(build_model(config, width, Job(name, 0)), data) for name in CONDITIONINGS}
+    seeds = range(STACKED)
+    stacks = {
+        name: RFSQStack([build_model(config, width, Job(name, seed)) for seed in seeds], data) for name in CONDITIONINGS
+    }
+    timed = time_in_turn(
+        {f"{name}, a step": _step_of(stack, config, data) for name, stack in alone.items()}
+        | {f"{name}, a step of {STACKED}": _step_of(stack, config, data) for name, stack in stacks.items()},
+        options.repetitions,
+    )
     for name in CONDITIONINGS:
-        stepper = Stepper(build_model(config, width, Job(name, 0)), config, 0, data, reconstruction_loss)
-        calls[name] = partial(stepper.step, batch)
-    timed = time_in_turn(calls, options.repetitions)
-    for conditioning, each in timed.items():
-        ratio = each / timed["none"]
-        yield _row("training", f"{conditioning}, a step", config.batch_size, each, ratio, "none")
+        one, of_stack = timed[f"{name}, a step"], timed[f"{name}, a step of {STACKED}"] / STACKED
+        yield _row("training", f"{name}, a step", config.batch_size, one, one / timed["none, a step"], "none")
+        yield _row("training", f"{name}, a step in a stack", config.batch_size, of_stack, of_stack / one, "it alone")
+
+
+def _step_of(stack: Stack, config: TrainConfig, data: TrainData) -> Call:
+    stepper = Stepper(stack, config, range(len(stack)), data)
+    batch = stepper.batches()[0]
+
+    def step() -> None:
+        stepper.step(batch)
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _of_whole_training(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
+    """All models of 02_train_robust, each alone and then in stacks, in this process: seconds by the clock, once."""
+    config, data = TrainConfig(epochs=options.epochs), TrainData.of(fitting.dataset).to(options.device)
+    jobs = [Job(name, seed) for name in CONDITIONINGS for seed in range(STACKED)]
+    most = MOST_STACKED[options.device]
+    ways = {
+        "one by one": [[job] for job in jobs],
+        "stacked": [[jobs[k] for k in part] for part in stacks_of(jobs, most, 1)],
+    }
+    first = 0.0
+    for name, stacks in ways.items():
+        started = time.perf_counter()
+        for stack in stacks:
+            train_together(config, stack, data)
+        seconds = time.perf_counter() - started
+        first = first or seconds
+        what = f"{len(jobs)} models, {config.epochs} epochs, {name}"
+        yield _row("whole", what, config.batch_size, seconds, seconds / first, "one by one")
 
 
 def _of_growth(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
@@ -180,6 +228,7 @@ def _of_growth(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
 
 
 PARTS = {"network": _of_network, "codecs": _of_codecs, "training": _of_training, "growth": _of_growth}
+ON_REQUEST = {"whole": _of_whole_training}  # for it takes minutes
 
 
 def _chunks(fitting: Fitting, count: int) -> Array:

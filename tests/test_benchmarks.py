@@ -40,6 +40,18 @@ def test_the_command_times_every_codec_and_writes_what_it_shows(
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
 
 
+def test_training_is_timed_alone_and_in_stacks(tmp_path: Path) -> None:
+    out = tmp_path / "times.json"
+    parts = ["training", "whole"]
+    assert main(["--parts", *parts, "--repetitions", "1", "--epochs", "1", "--device", "cpu", "--out", str(out)]) == 0
+    rows = json.loads(out.read_text(encoding="utf8"))["rows"]
+    assert [row["part"] for row in rows] == ["training"] * 10 + ["whole"] * 2
+    one_by_one, stacked = rows[-2:]
+    assert one_by_one["ratio"] == 1
+    assert stacked["ratio"] == pytest.approx(stacked["seconds"] / one_by_one["seconds"])
+    assert stacked["seconds"] > 0
+
+
 def test_no_repetition_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--repetitions", "0"]) == 2
     assert "--repetitions is 0" in capsys.readouterr().err

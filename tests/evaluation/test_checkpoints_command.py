@@ -32,7 +32,8 @@ from workbook.evaluation.checkpoints import ComparisonConfig, compare_checkpoint
 from workbook.evaluation.score import HeldOut
 from workbook.report.text import words
 from workbook.report.text.checkpoints import as_text
-from workbook.training.trainer import Job, TrainConfig, TrainData, train
+from workbook.training.data import TrainData
+from workbook.training.trainer import Job, TrainConfig, train
 
 COMMAND = REPOSITORY / "test_layernorm_improvement.py"
 FILES = {"none": "rfsq_best.pt", "layernorm": "rfsq_robust_best.pt", "scale": "rfsq_robust_scale_best.pt"}

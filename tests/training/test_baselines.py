@@ -50,12 +50,12 @@ class TestNetworks:
         config: BaselineConfig | None = None,
         base: TrainConfig = SMALL,
     ) -> list[NetworkJob]:
-        """What would be trained."""
+        """What would be trained, with one seed each."""
         wanted: list[NetworkJob] = []
 
-        def note(work: object, data: object, jobs: list[NetworkJob], *given: object) -> list[None]:
-            wanted.extend(jobs)
-            return [None] * len(jobs)
+        def note(work: object, data: object, jobs: list[NetworkJob], *given: object) -> list[list[None]]:
+            wanted.extend(replace(job, seeds=(seed,)) for job in jobs for seed in job.seeds)
+            return [[] for _ in jobs]
 
         monkeypatch.setattr(baselines, "run_jobs", note)
         train_networks(make_dataset(), base, seeds, config or BaselineConfig())
@@ -63,8 +63,8 @@ class TestNetworks:
 
     def test_without_full_each_quantizer_and_conditioning_once_a_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         jobs = self.jobs(monkeypatch, 3)
-        assert sorted((job.network.quantizer, job.network.unit, job.seed) for job in jobs) == sorted(
-            (name, unit, seed)
+        assert sorted((job.network.quantizer, job.network.unit, job.seeds) for job in jobs) == sorted(
+            (name, unit, (seed,))
             for name, unit in (
                 ("residual_vq", "step"),
                 ("grouped_residual_fsq", "step"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import random
 import subprocess
@@ -20,8 +21,10 @@ from small_runs import SMALL, make_dataset, quickly, same_weights
 from rfsq_robust import CONDITIONINGS, CheckpointError, Conditioning, load_checkpoint
 from workbook.common.errors import InputError
 from workbook.common.paths import REPOSITORY, OutputFolder
+from workbook.training import runs
+from workbook.training.data import TrainData
 from workbook.training.runs import train_variants
-from workbook.training.trainer import Job, ResumeState, TrainConfig, TrainData, identity, train
+from workbook.training.trainer import Job, ResumeState, TrainConfig, identity, train
 
 FIVE_EPOCHS = replace(SMALL, epochs=5, learning_rate=0.05)
 
@@ -184,7 +187,7 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path, data: Trai
     assert [path.name for path in tmp_path.iterdir()] == [".other.abc"]
 
 
-def test_a_run_of_many_trainings_that_is_interrupted_goes_on(tmp_path: Path) -> None:
+def test_a_run_of_many_trainings_that_is_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = make_dataset()
     config = replace(SMALL, epochs=3)
 
@@ -192,12 +195,15 @@ def test_a_run_of_many_trainings_that_is_interrupted_goes_on(tmp_path: Path) -> 
         if done == 7:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(runs, "RESUME_STATE_SECONDS", 0.0)
     with quickly():
         clean, curves = train_variants(OutputFolder.at(str(tmp_path / "clean")), dataset, config, 1, "cpu")
         out = OutputFolder.at(str(tmp_path / "cut off"))
         with pytest.raises(KeyboardInterrupt):
             train_variants(out, dataset, config, 1, "cpu", on_progress=interrupt)
-        assert len(list(out.unfinished.iterdir())) == 2, "two models are done, and the third has not ended an epoch"
+        (state,) = out.unfinished.iterdir()
+        kept = torch.load(io.BytesIO(state.read_bytes().partition(b"\n")[2]), weights_only=True)
+        assert [len(mses) for mses in kept["curve"]] == [5, 5], "two epochs of three, of all models"
         resumed, resumed_curves = train_variants(out, dataset, config, 1, "cpu")
     assert (clean["resumed"], resumed["resumed"]) == (False, True)
     for name in CONDITIONINGS:

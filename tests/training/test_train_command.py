@@ -25,9 +25,11 @@ from workbook.common.errors import InputError
 from workbook.common.paths import REPOSITORY
 from workbook.data.config import DataConfig
 from workbook.data.dataset import prepare_dataset
+from workbook.training.data import TrainData
 from workbook.training.runs import STEMS, TrainingRun
+from workbook.training.stack import RFSQStack
 from workbook.training.sweep import parse_sweep, runs_of
-from workbook.training.trainer import Job, TrainConfig, TrainData, train, validation_mse
+from workbook.training.trainer import Job, TrainConfig, train
 
 command = load_script("train_rfsq_robust")
 QUICK = ["--num-episodes", "16", "--epochs", "3"]
@@ -93,7 +95,7 @@ class TestTheGuidesCommand:
         assert len(dataset.episodes) == 50
         data = TrainData.of(dataset)
         assert checkpoint.model.conditioning == "layernorm"
-        assert validation_mse(checkpoint.model.eval(), data) == checkpoint.mse
+        assert RFSQStack([checkpoint.model], data).eval().validation_mse().tolist() == [checkpoint.mse]
         origin = checkpoint.provenance
         assert (origin["data"], origin["data_config"]) == ("sample", asdict(config))
         assert origin["dataset_sha256"] == dataset.sha256

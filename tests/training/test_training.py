@@ -17,17 +17,17 @@ from torch import Tensor
 from rfsq_robust import CONDITIONINGS, Conditioning
 from workbook.common import parallel
 from workbook.common.errors import InputError
+from workbook.training.data import TrainData
 from workbook.training.overhead import measure_step_seconds
 from workbook.training.runs import naive_settings, train_all
+from workbook.training.stack import RFSQStack
 from workbook.training.trainer import (
     Job,
     TrainConfig,
-    TrainData,
     TrainedModel,
     build_model,
     choose_device,
     train,
-    validation_mse,
 )
 
 
@@ -115,7 +115,7 @@ class TestTrain:
         trained = train(unsteady, Job(conditioning, 0), data)
         assert trained.mse == min(trained.curve)
         assert trained.epoch == trained.curve.index(min(trained.curve)) + 1
-        assert validation_mse(trained.model, data) == trained.mse
+        assert RFSQStack([trained.model], data).eval().validation_mse().tolist() == [trained.mse]
 
     def test_returns_a_model_ready_for_use(self, data: TrainData) -> None:
         trained = train(SMALL, Job("frozen_layernorm", 0), data)
@@ -185,8 +185,10 @@ class TestTrainAll:
         assert [trained.job for trained in over_processes.models] == JOBS
         for trained in over_processes.models:
             here = train(SMALL, trained.job, data)
-            assert same_weights(trained.model, here.model)
-            assert (trained.curve, trained.epoch, trained.mse) == (here.curve, here.epoch, here.mse)
+            assert trained.curve == pytest.approx(here.curve, rel=1e-4)
+            assert (trained.epoch, trained.mse) == (here.epoch, pytest.approx(here.mse, rel=1e-4))
+            for ours, theirs in zip(trained.model.parameters(), here.model.parameters(), strict=True):
+                assert torch.allclose(ours, theirs, atol=1e-3)
 
     def test_progress_rises_to_the_total(self, over_processes: ManyTrained) -> None:
         done = [done for done, _ in over_processes.progress]

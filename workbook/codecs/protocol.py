@@ -12,6 +12,7 @@ from workbook.common.array import Array
 
 SIDE_BITS = 16  # one transmitted statistic, as float16
 NOT_SENT = -1  # in codes of variable length: nothing stands here, and nothing is paid
+MOST_VALUES = 2**12  # of a code, that are counted at all places at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +90,26 @@ def code_entropy(tokens: Tokens, valid: NDArray[np.bool_]) -> Array:
     whether it is sent, an end before it has said.
     """
     codes = tokens.codes if tokens.of_whole_chunks else tokens.codes[valid]
-    sent = np.mean(codes != NOT_SENT, axis=0)
-    symbols = np.unique(codes[codes != NOT_SENT])
-    if not len(symbols):
+    flat = codes.reshape(len(codes), -1)
+    sent = flat != NOT_SENT
+    if not sent.any():
         return np.zeros(codes.shape[1:])
-    shares = np.stack([(codes == symbol).mean(axis=0) for symbol in symbols]) / np.where(sent > 0, sent, 1.0)
-    return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1.0)), axis=0) * sent + 0.0
+    counts = _counts(flat, sent)
+    share_sent = sent.mean(axis=0)
+    shares = counts / len(codes) / np.where(share_sent > 0, share_sent, 1.0)
+    entropy = -np.sum(shares * np.log2(np.where(shares > 0, shares, 1.0)), axis=0) * share_sent + 0.0
+    return entropy.reshape(codes.shape[1:])
+
+
+def _counts(flat: NDArray[np.int64], sent: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How often each value is sent at each place: (N, J) -> (values, J)."""
+    least, greatest = int(flat[sent].min()), int(flat[sent].max())
+    values = greatest - least + 1
+    if values > MOST_VALUES:
+        symbols = np.unique(flat[sent])
+        return np.stack([(flat == symbol).sum(axis=0) for symbol in symbols])
+    places = flat - least + values * np.arange(flat.shape[1])
+    return np.bincount(places[sent], minlength=values * flat.shape[1]).reshape(-1, values).T.copy()
 
 
 def entropy_bits(tokens: Tokens, valid: NDArray[np.bool_]) -> float:

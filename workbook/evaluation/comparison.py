@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 
-from rfsq_robust import CONDITIONINGS, Checkpoint, save_checkpoint
+from rfsq_robust import CONDITIONINGS
 from workbook.codecs.catalogue import (
     CONDITIONED,
     Entry,
@@ -19,11 +17,9 @@ from workbook.codecs.catalogue import (
     catalogue,
     decided,
     entries,
-    klt_rfsq_of,
     of_family,
 )
-from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
-from workbook.codecs.rfsq import RFSQCodec, reconstruction_sha256
+from workbook.codecs.rfsq import reconstruction_sha256
 from workbook.common.parallel import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
@@ -32,9 +28,8 @@ from workbook.evaluation.layers import layer_rows
 from workbook.evaluation.rate_distortion import CHOSEN_AMONG, gaussian_reference
 from workbook.evaluation.score import ENCODER, KEYS, HeldOut, score_setting
 from workbook.evaluation.token_costs import token_costs
-from workbook.training.baselines import BaselineConfig, brought_codecs, train_decoders, train_networks
-from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name
-from workbook.training.trainer import TrainConfig
+from workbook.training.baselines import BaselineConfig
+from workbook.training.fitting import fit_catalogue
 
 CHOICE_COLUMNS = [
     *KEYS, "compared", "measured", "mse", "steps",
@@ -58,19 +53,11 @@ def compare(
     config: BaselineConfig,
     progress: Callable[[str], OnProgress],
 ) -> Comparison:
-    """Train and fit what the catalogue names, write what can be used afterwards, and score all of it.
+    """Train and fit what the catalogue names (`fit_catalogue`), and score all of it.
 
     progress: label of a part of the work -> what is told of it.
     """
-    rfsq = load_rfsq(out, training, dataset)
-    base = TrainConfig(**training["config"])
-    networks = train_networks(dataset, base, len(rfsq["scale"]), config, progress("Training baselines"))
-    decoders = train_decoders(dataset, rfsq["none"], base, config, progress("Training decoders"))
-    brought = brought_codecs(dataset, config)
-    given = Setting.parse(config.decided)
-    fitting = Fitting(dataset, rfsq, networks, decoders, brought=brought, full=config.full, decided=given)
-    save_klt_rfsq(out.checkpoints / FILE_NAME, klt_rfsq_of(fitting))
-    _save_retrained(out, dataset, training, fitting)
+    fitting = fit_catalogue(out, dataset, training, config, progress)
     test = HeldOut.of(dataset)
     seeds = [run["seed"] for run in training["conditionings"]["scale"]["runs"]]
     return Comparison(
@@ -80,7 +67,7 @@ def compare(
                 fitting, HeldOut.of(dataset, "validation"), seeds, progress("Scoring codecs on validation")
             ),
             "models": model_rows(fitting, training, test),
-            "layers": layer_rows(rfsq, seeds, test),
+            "layers": layer_rows(fitting.rfsq, seeds, test),
             "gaussian": gaussian_reference(fitting),
             "against_fast": against_fast_rows(fitting, test, seeds, progress("Fitting FAST-style tokens")),
             "token_costs": token_costs(fitting, test, seeds, progress("What tokens cost")),
@@ -90,7 +77,7 @@ def compare(
             "test_steps": int(test.chunks.valid.sum()),
             "layout": dataset.layout.spec,
             "decided": str(decided(fitting)),
-            "brought": {codec.name: codec.faults(test.chunks.actions).as_json() for codec in brought},
+            "brought": {codec.name: codec.faults(test.chunks.actions).as_json() for codec in fitting.brought},
         },
     )
 
@@ -137,16 +124,3 @@ def model_rows(fitting: Fitting, training: dict[str, Any], test: HeldOut) -> pd.
                 "file": run["file"],
             })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _save_retrained(out: OutputFolder, dataset: Dataset, training: dict[str, Any], fitting: Fitting) -> None:
-    """Naive encoders with their retrained decoders, as checkpoints like any other; the best has a name of its own."""
-    codecs = catalogue()["naive_by_retrained"].codecs(fitting, Setting.of(layers=fitting.layers))
-    for position, codec in enumerate(codecs):
-        assert isinstance(codec, RFSQCodec)
-        bounds = {"min": torch.from_numpy(codec.normaliser.low), "max": torch.from_numpy(codec.normaliser.high)}
-        origin = {"seed": position, "retrained": "decoder", "dataset_sha256": dataset.sha256}
-        save_checkpoint(out.seeds / retrained_name(position), Checkpoint(codec.model, None, None, bounds, origin))
-    seeds = [run["seed"] for run in training["conditionings"]["none"]["runs"]]
-    best = seeds.index(training["best"]["none"]["seed"])
-    shutil.copyfile(out.seeds / retrained_name(best), out.checkpoints / RETRAINED_FILE)

@@ -88,12 +88,15 @@ def _one_episode(
 
 
 def _mean(figures: Array | NDArray[np.bool_]) -> float:
-    return float(figures.mean()) if figures.size else np.nan
+    """As numpy's mean, which takes three times as long on a few figures."""
+    return float(np.add.reduce(figures, axis=None, dtype=np.float64) / figures.size) if figures.size else np.nan
 
 
 def _lengths(error: Array, layout: ActionLayout, kind: Kind) -> Array:
     """Length of the error of one kind at each step: (T,), the mean over the groups of that kind; (0,) without one."""
     lengths = [np.linalg.norm(error[:, group], axis=1) for group in layout.of_kind(kind)]
+    if len(lengths) == 1:
+        return lengths[0]
     return np.mean(lengths, axis=0) if lengths else np.zeros(0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE
 from workbook.codecs.brought import BroughtCodec, fit_all
@@ -18,7 +18,9 @@ from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.data.dataset import Dataset
-from workbook.training.trainer import Job as RFSQJob, TrainConfig, TrainData, fit, train
+from workbook.training.data import TrainData
+from workbook.training.stack import Alone, NetworkStack
+from workbook.training.trainer import Job as RFSQJob, TrainConfig, fit, train_together
 
 
 @dataclass(frozen=True)
@@ -68,31 +70,37 @@ def brought_codecs(dataset: Dataset, config: BaselineConfig) -> list[BroughtCode
 
 @dataclass(frozen=True)
 class NetworkJob:
-    """One model to train."""
+    """One network to train, a model for each of the seeds."""
 
     network: Network
     config: TrainConfig
-    seed: int
+    seeds: tuple[int, ...]
 
 
 def train_networks(
     dataset: Dataset, base: TrainConfig, seeds: int, config: BaselineConfig, on_progress: OnProgress | None = None
 ) -> dict[Network, list[nn.Module]]:
     """Every network that the catalogue names, one model a seed."""
-    wanted = [network for entry in catalogue().values() for network in entry.networks(config.full)]
     batches = -(-len(dataset.train_chunks().actions) // base.batch_size)
     epochs = base.epochs if config.full else config.epochs(base, batches)
+    wanted = dict.fromkeys(network for entry in catalogue().values() for network in entry.networks(config.full))
     jobs = [
-        NetworkJob(network, _config_of(network, base, epochs), seed)
-        for network in dict.fromkeys(wanted)
-        for seed in range(seeds)
+        NetworkJob(network, _config_of(network, base, epochs), together)
+        for network in wanted
+        for together in _together(network, seeds)
     ]
     data: dict[Unit, TrainData] = {"step": TrainData.of(dataset), "chunk": TrainData.of_whole_chunks(dataset)}
     models = run_jobs(_train_network, data, jobs, PROGRESS_STEPS, on_progress)
     trained: dict[Network, list[nn.Module]] = {}
-    for job, model in zip(jobs, models, strict=True):
-        trained.setdefault(job.network, []).append(model)
+    for job, of_job in zip(jobs, models, strict=True):
+        trained.setdefault(job.network, []).extend(of_job)
     return trained
+
+
+def _together(network: Network, seeds: int) -> list[tuple[int, ...]]:
+    """Seeds whose models are trained in one stack; quantizers of the field draw random numbers, each alone."""
+    every = tuple(range(seeds))
+    return [(seed,) for seed in every] if network.quantizer in QUANTIZERS else [every]
 
 
 def _config_of(network: Network, base: TrainConfig, epochs: int) -> TrainConfig:
@@ -107,27 +115,32 @@ def _config_of(network: Network, base: TrainConfig, epochs: int) -> TrainConfig:
     return replace(sized, epochs=min(base.epochs, 2 * epochs) if network.unit == "chunk" else epochs)
 
 
-def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: ProgressStep) -> nn.Module:
+def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: ProgressStep) -> list[nn.Module]:
     part = data[job.network.unit]
     advance = in_progress_steps(job.config.epochs, progress_step)
+
+    def tell(epoch: int, mses: list[float]) -> None:
+        advance(epoch)
+
     for quantizer in QUANTIZERS:
         if job.network.quantizer == quantizer:
-            torch.manual_seed(job.seed)
+            (seed,) = job.seeds
+            torch.manual_seed(seed)
             model = LearnedAE(quantizer, part.train.shape[-1], job.config.hidden_dim)
-            fit(model, job.config, job.seed, part, quantizer, lambda epoch, mse: advance(epoch), training_loss)
-            return model
+            fit(Alone(model, part, training_loss), job.config, [seed], part, [quantizer], tell)
+            return [model]
     conditioning = next(name for name in CONDITIONINGS if name == job.network.quantizer)
-    return train(job.config, RFSQJob(conditioning, job.seed), part, lambda epoch, mse: advance(epoch)).model
+    jobs = [RFSQJob(conditioning, seed) for seed in job.seeds]
+    return [trained.model for trained in train_together(job.config, jobs, part, tell)]
 
 
 @dataclass(frozen=True, eq=False)
 class DecoderJob:
-    """A decoder to train on the frozen tokens of a naive model, for steps or for whole chunks."""
+    """Decoders to train on the frozen tokens of naive models, for steps or for whole chunks: one a model."""
 
-    naive: ActionRFSQAE
+    naive: Sequence[ActionRFSQAE]
     unit: Unit
     config: TrainConfig
-    seed: int
 
 
 def train_decoders(
@@ -140,20 +153,58 @@ def train_decoders(
         "chunk": TrainData.of_whole_chunks(normalised),
     }
     short = replace(base, epochs=config.epochs(base, -(-len(data["chunk"].train) // base.batch_size)))
-    jobs = [DecoderJob(codec.model, unit, short, seed) for unit in data for seed, codec in enumerate(naive)]
-    models = run_jobs(_train_decoder, data, jobs, PROGRESS_STEPS, on_progress)
-    return {"step": models[: len(naive)], "chunk": models[len(naive) :]}
+    models = [codec.model for codec in naive]
+    jobs = [DecoderJob(models, unit, short) for unit in data]
+    step, chunk = run_jobs(_train_decoders, data, jobs, PROGRESS_STEPS, on_progress)
+    return {"step": step, "chunk": chunk}
 
 
-def _train_decoder(data: dict[Unit, TrainData], job: DecoderJob, progress_step: ProgressStep) -> nn.Module:
-    torch.manual_seed(job.seed)
-    part = data[job.unit]
-    model: nn.Module
-    if job.unit == "chunk":
-        model = ChunkDecoder(job.naive, part.train.shape[-1] // job.naive.action_dim)
-    else:
-        model = copy.deepcopy(job.naive)
-        model.encoder.requires_grad_(False)
+def _train_decoders(data: dict[Unit, TrainData], job: DecoderJob, progress_step: ProgressStep) -> list[nn.Module]:
+    part, seeds = data[job.unit], range(len(job.naive))
     advance = in_progress_steps(job.config.epochs, progress_step)
-    fit(model, job.config, job.seed, part, "a decoder of naive tokens", lambda epoch, mse: advance(epoch))
-    return model
+    begin = _begin_of_chunks if job.unit == "chunk" else _begin_of_steps
+    begun = [begin(model, seed, part) for seed, model in enumerate(job.naive)]
+    stack = NetworkStack(
+        [each.network for each in begun], [each.inputs for each in begun], [each.targets for each in begun]
+    )
+    titles = ["a decoder of naive tokens"] * len(seeds)
+    fit(stack, job.config, seeds, part, titles, lambda epoch, mses: advance(epoch))
+    return [each.decoder.eval() for each in begun]
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A decoder to train, by the network in it that is trained, from latents of tokens that stay as they are."""
+
+    decoder: nn.Module
+    network: nn.Sequential
+    inputs: TrainData
+    targets: TrainData
+
+
+def _begin_of_steps(naive: ActionRFSQAE, seed: int, data: TrainData) -> _Begun:
+    model = copy.deepcopy(naive)
+    model.encoder.requires_grad_(False)
+    return _Begun(model, model.decoder, data.changed(lambda steps: _latents(naive, steps)), data)
+
+
+def _begin_of_chunks(naive: ActionRFSQAE, seed: int, data: TrainData) -> _Begun:
+    """The network adds to what the naive decoder gives, which is taken off its targets."""
+    torch.manual_seed(seed)
+    model = ChunkDecoder(naive, data.train.shape[-1] // naive.action_dim)
+
+    def latents(chunks: Tensor) -> Tensor:
+        return _latents(naive, chunks.unflatten(-1, (model.steps, -1)))
+
+    @torch.no_grad()
+    def left_over(chunks: Tensor) -> Tensor:
+        return chunks - naive.decoder(latents(chunks)).flatten(-2)
+
+    inputs = data.changed(lambda chunks: latents(chunks).flatten(-2))
+    return _Begun(model, model.context, inputs, data.changed(left_over))
+
+
+@torch.no_grad()
+def _latents(naive: ActionRFSQAE, actions: Tensor) -> Tensor:
+    """What the tokens of normalised actions (..., A) stand for: (..., H)."""
+    return naive.rfsq.decode_from_indices(naive.rfsq.to_codes(naive.encoder(actions)))

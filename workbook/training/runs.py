@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rfsq_robust import (
 from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, Unit
 from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE, load_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
-from workbook.common import provenance
+from workbook.common import parallel, provenance
 from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_excess
 from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
@@ -34,6 +35,7 @@ from workbook.data.card import concerns
 from workbook.data.config import DataConfig
 from workbook.data.dataset import Dataset, Prepared, prepare_dataset
 from workbook.training.baselines import BaselineConfig, brought_codecs
+from workbook.training.data import TrainData
 from workbook.training.log import TrainingLog
 from workbook.training.overhead import measure_step_seconds
 from workbook.training.trainer import (
@@ -42,12 +44,12 @@ from workbook.training.trainer import (
     OnEpoch,
     ResumeState,
     TrainConfig,
-    TrainData,
     TrainedModel,
     choose_device,
     identity,
     remove_resume_states,
     train,
+    train_together,
 )
 
 # The names that Phase 2 and 3 look for; others go by their conditioning.
@@ -199,6 +201,7 @@ RETRAINED_FILE = "rfsq_best_retrained_decoder.pt"  # naive's encoder with the de
 MOST_SEEDS = 1000
 # Of work that a run of many trainings may lose; a file after every short epoch would cost 5 %.
 RESUME_STATE_SECONDS = 5.0
+MOST_STACKED = {"cpu": 16, "cuda": 256}  # models; those of 16 a CPU finds in its cache, those of 256 take 1 GB
 
 
 def check_seeds(seeds: int) -> None:
@@ -354,24 +357,48 @@ def train_all(
     on_progress: OnProgress | None = None,
     unfinished: Path | None = None,
 ) -> list[TrainedModel]:
-    """Train every job: one after the other on CUDA, one process a core on the CPU; results in the order of jobs.
+    """Train every job, in stacks: one process a core on the CPU, on CUDA in this one. Results are in the order of jobs.
 
-    on_progress is called with the epochs done and the epochs in all. unfinished: a folder for the resume states of
-    models in training, from which a second call goes on where the first was cut off.
+    on_progress is called with the epochs done and the epochs in all, of every model. unfinished: a folder for the
+    resume states of stacks in training, from which a second call goes on where the first was cut off.
     """
+    positions = stacks_of(jobs, MOST_STACKED[device], 1 if device == "cuda" else parallel.available_cores())
+    stacks = [[jobs[position] for position in stack] for stack in positions]
+    total = config.epochs * len(jobs)
     shared = (config, data.to(device), unfinished)
-    return run_jobs(_train_job, shared, jobs, config.epochs, on_progress, in_turn=device == "cuda")
+
+    def tell(done: int, _: int) -> None:
+        if on_progress:
+            on_progress(done, total)
+
+    trained = run_jobs(_train_stack, shared, stacks, config.epochs, tell, in_turn=device == "cuda")
+    in_order = dict(zip(chain(*positions), chain(*trained), strict=True))
+    return [in_order[position] for position in range(len(jobs))]
 
 
-def _train_job(
-    shared: tuple[TrainConfig, TrainData, Path | None], job: Job, progress_step: ProgressStep
-) -> TrainedModel:
+def stacks_of(jobs: Sequence[Job], most: int, cores: int) -> list[list[int]]:
+    """Positions of the jobs of each stack, of so many at most: as many for each core, and alike in conditionings."""
+    names = list(dict.fromkeys(job.conditioning for job in jobs))
+    in_order = sorted(range(len(jobs)), key=lambda position: names.index(jobs[position].conditioning))
+    count = min(len(jobs), cores * -(-len(jobs) // (cores * most)))
+    return [in_order[number::count] for number in range(count)]
+
+
+def _train_stack(
+    shared: tuple[TrainConfig, TrainData, Path | None], jobs: Sequence[Job], progress_step: ProgressStep
+) -> list[TrainedModel]:
     config, data, folder = shared
     resume_state = None
     if folder:
-        of = identity(config, job, data) | {"epochs": config.epochs}
-        resume_state = ResumeState.within(folder, f"{job.conditioning}_seed{job.seed}", of, RESUME_STATE_SECONDS)
-    return train(config, job, data, lambda epoch, mse: progress_step(), resume_state)
+        names = [f"{job.conditioning} {job.seed}" for job in jobs]
+        of = identity(config, jobs[0], data) | {"epochs": config.epochs, "stack": names}
+        resume_state = ResumeState.within(folder, f"{jobs[0].conditioning}_{len(jobs)}", of, RESUME_STATE_SECONDS)
+
+    def tell(epoch: int, mses: list[float]) -> None:
+        for _ in mses:
+            progress_step()
+
+    return train_together(config, jobs, data, tell, resume_state)
 
 
 def _remove_old_checkpoints(out: OutputFolder) -> None:

@@ -1,8 +1,7 @@
-"""Training of one autoencoder; one that was cut off goes on where it stood."""
+"""Training of autoencoders, one or several at once; one that was cut off goes on where it stood."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import json
@@ -10,7 +9,7 @@ import math
 import pickle
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,18 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch import Tensor
 
 import rfsq_robust
 from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.common.errors import InputError
 from workbook.common.paths import replacing
-from workbook.data.chunks import Chunks
-from workbook.data.dataset import Dataset
+from workbook.training import stack as stacks
+from workbook.training.data import TrainData
+from workbook.training.stack import RFSQStack, Stack
 
 SUFFIX = ".resume"
-KEYS = {"of", "model", "optimizer", "generator", "curve", "best", "seconds"}
+KEYS = {"of", "models", "optimizer", "generators", "curve", "best", "seconds"}
 # What torch raises on bytes that are not its own.
 NOT_TORCH = (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 
@@ -114,9 +113,8 @@ def remove_resume_states(folder: Path) -> None:
         folder.rmdir()
 
 
-VALIDATION_PART = 1024  # steps scored at once
-
 OnEpoch = Callable[[int, float], None]
+OnEpochs = Callable[[int, list[float]], None]
 
 
 @dataclass(frozen=True)
@@ -136,49 +134,6 @@ class TrainConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}; give a positive number")
-
-
-@dataclass(frozen=True, eq=False)
-class TrainData:
-    """Normalised actions in float32: train chunks (N, C, A), which of their steps are real (N, C), and the
-    validation steps (M, A).
-    """
-
-    train: Tensor
-    train_valid: Tensor
-    validation: Tensor
-
-    @staticmethod
-    def of_whole_chunks(dataset: Dataset) -> TrainData:
-        """A chunk as one vector: (N, 1, C * A) to train on and (M, C * A) to validate on."""
-
-        def vectors(chunks: Chunks) -> Tensor:
-            normalised = dataset.normaliser.normalise(chunks.actions)
-            return torch.from_numpy(normalised.reshape(len(normalised), 1, -1)).float()
-
-        train = vectors(dataset.train_chunks())
-        validation = vectors(dataset.held_out_chunks("validation"))[:, 0]
-        return TrainData(train, torch.ones(train.shape[:2], dtype=torch.bool), validation)
-
-    @staticmethod
-    def of(dataset: Dataset) -> TrainData:
-        chunks = dataset.train_chunks()
-        validation = np.concatenate([episode.actions for episode in dataset.part("validation")])
-        return TrainData(
-            torch.from_numpy(dataset.normaliser.normalise(chunks.actions)).float(),
-            torch.from_numpy(chunks.valid),
-            torch.from_numpy(dataset.normaliser.normalise(validation)).float(),
-        )
-
-    def to(self, device: str) -> TrainData:
-        return TrainData(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
-
-    @property
-    def sha256(self) -> str:
-        digest = hashlib.sha256()
-        for name in self.__dataclass_fields__:
-            digest.update(getattr(self, name).cpu().numpy().tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -208,46 +163,53 @@ def build_model(config: TrainConfig, action_dim: int, job: Job) -> ActionRFSQAE:
     )
 
 
-Loss = Callable[[Any, Tensor], Tensor]
-
-
-def reconstruction_loss(model: nn.Module, actions: Tensor) -> Tensor:
-    return mse_loss(model(actions)[0], actions)
-
-
 class Stepper:
-    """A model, its optimizer and one training step."""
+    """A stack of models, their optimizer and one training step of all."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, seed: int, data: TrainData, loss: Loss) -> None:
-        self.data = data
-        self.model = model.to(data.train.device).train()
-        self.loss = loss
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, fused=True)
-        self.batch_size = config.batch_size
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, stack: Stack, config: TrainConfig, seeds: Sequence[int], data: TrainData) -> None:
+        self.stack = stack.train()
+        self.optimizer = torch.optim.AdamW(stack.parameters(), lr=config.learning_rate, fused=True)
+        self.batch_size, self.chunks, self.device = config.batch_size, len(data.train), data.train.device
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on: no other random numbers are drawn than those of the generator."""
+        """All that the next epoch depends on: no other random numbers are drawn than those of the generators."""
         return {
-            "model": self.model.state_dict(),
+            "models": self.stack.states(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "generators": [generator.get_state() for generator in self.generators],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        self.stack.restore(state["models"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        for generator, kept in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(kept)
 
-    def batches(self) -> Iterator[Tensor]:
-        order = torch.randperm(len(self.data.train), generator=self.generator)
-        yield from order.to(self.data.train.device).split(self.batch_size)
+    def batches(self) -> Sequence[Tensor]:
+        """Positions of chunks, (S, B) each: every chunk once, for each model in an order of its own."""
+        orders = torch.stack([torch.randperm(self.chunks, generator=generator) for generator in self.generators])
+        return orders.to(self.device).split(self.batch_size, dim=1)
 
     def step(self, batch: Tensor) -> None:
-        loss = self.loss(self.model, self.data.train[batch][self.data.train_valid[batch]])  # (steps, A), no padding
+        loss = self.stack.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for parameter in self.stack.parameters():
+            if (
+                parameter.grad is None
+            ):  # of a scale that reaches no output; else it would hang on the others' in a stack
+                parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()
+
+    def epoch(self) -> list[float]:
+        """One pass over the train chunks; returns the validation MSE of each model, NaN where it diverged."""
+        for batch in self.batches():
+            self.step(batch)
+        self.stack.eval()
+        mses: list[float] = self.stack.validation_mse().tolist()
+        self.stack.train()
+        return mses
 
 
 def train(
@@ -259,71 +221,92 @@ def train(
 ) -> TrainedModel:
     """Train one model with AdamW and keep the epoch with the least validation MSE.
 
-    on_epoch, resume_state: as in `fit`.
+    on_epoch is called with every epoch (from 1) and its validation MSE; resume_state: as in `fit`.
 
     Raises:
         InputError: training diverged, or the resume state is of another training.
     """
-    model = build_model(config, data.train.shape[-1], job)
-    fitted = fit(model, config, job.seed, data, f"'{job.conditioning}'", on_epoch, resume_state=resume_state)
-    best = int(np.argmin(fitted.curve))
-    return TrainedModel(job, model, best + 1, fitted.curve[best], fitted.curve, fitted.seconds)
+    told = on_epoch or _nobody
+    return train_together(config, [job], data, lambda epoch, mses: told(epoch, *mses), resume_state)[0]
+
+
+def train_together(
+    config: TrainConfig,
+    jobs: Sequence[Job],
+    data: TrainData,
+    on_epoch: OnEpochs | None = None,
+    resume_state: ResumeState | None = None,
+) -> list[TrainedModel]:
+    """Train models in one stack, each as `train` does within rounding; those of one conditioning lie side by side.
+
+    Raises:
+        InputError: as `train`.
+    """
+    models = [build_model(config, data.train.shape[-1], job) for job in jobs]
+    seeds, titles = [job.seed for job in jobs], [f"'{job.conditioning}'" for job in jobs]
+    fitted = fit(RFSQStack(models, data), config, seeds, data, titles, on_epoch, resume_state)
+    trained = []
+    for job, model, curve in zip(jobs, models, zip(*fitted.curve, strict=True), strict=True):
+        best = int(np.argmin(curve))
+        trained.append(TrainedModel(job, model, best + 1, curve[best], curve, fitted.seconds / len(jobs)))
+    return trained
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The validation MSE of every epoch, and the seconds that they took, in however many sittings."""
+    """The validation MSE of every epoch and model, and the seconds that they took, in however many sittings."""
 
-    curve: tuple[float, ...]
+    curve: tuple[list[float], ...]
     seconds: float
 
 
 def fit(
-    model: nn.Module,
+    stack: Stack,
     config: TrainConfig,
-    seed: int,
+    seeds: Sequence[int],
     data: TrainData,
-    title: str,
-    on_epoch: OnEpoch | None = None,
-    loss: Loss = reconstruction_loss,
+    titles: Sequence[str],
+    on_epoch: OnEpochs | None = None,
     resume_state: ResumeState | None = None,
 ) -> Fitted:
-    """Train a model whose forward gives the reconstruction first, in place, and leave it at its best epoch.
+    """Train the models of a stack, in place, and leave each at its best epoch.
 
-    on_epoch is called with every epoch (from 1) and its validation MSE. resume_state holds where the training stands,
+    on_epoch is called with every epoch (from 1) and its validation MSEs. resume_state holds where the training stands,
     and is written after an epoch: if it is there, the training goes on from it, and on_epoch hears of the epochs
     that were done before. On the same machine, with as many threads, the weights then are those of an uninterrupted
     one to the last bit.
 
     Raises:
-        InputError: training diverged, or the resume state is of another training.
+        InputError: training of a model diverged, or the resume state is of another training.
     """
-    stepper = Stepper(model, config, seed, data, loss)
-    course = _Course(stepper)
+    course = _Course(Stepper(stack, config, seeds, data))
+    told = on_epoch or _nobody
     if resume_state and (kept := resume_state.read(config.epochs)):
         course.go_on(kept)
-    for epoch, mse in enumerate(course.curve, start=1):
-        (on_epoch or _nobody)(epoch, mse)
+    for epoch, mses in enumerate(course.curve, start=1):
+        told(epoch, mses)
     for epoch in range(len(course.curve) + 1, config.epochs + 1):
-        mse = _train_epoch(stepper)
-        if not math.isfinite(mse):
-            raise InputError(f"training of {title} with seed {seed} diverged in epoch {epoch}; lower the learning rate")
-        course.add(mse)
+        mses = course.stepper.epoch()
+        for mse, title, seed in zip(mses, titles, seeds, strict=True):
+            if not math.isfinite(mse):
+                raise InputError(
+                    f"training of {title} with seed {seed} diverged in epoch {epoch}; lower the learning rate"
+                )
+        course.add(mses)
         if resume_state:
             course.keep(resume_state, last=epoch == config.epochs)
-        (on_epoch or _nobody)(epoch, mse)
-    stepper.model.load_state_dict(course.best)
-    model.cpu().eval()
+        told(epoch, mses)
+    stack.load(course.best)
     return Fitted(tuple(course.curve), course.seconds)
 
 
 class _Course:
-    """The way of a training so far: the MSE of every epoch, the weights of the best, the time taken."""
+    """The way of a training so far: the MSEs of every epoch, the weights of each model's best, the time taken."""
 
     def __init__(self, stepper: Stepper) -> None:
         self.stepper = stepper
-        self.curve: list[float] = []
-        self.best = stepper.model.state_dict()
+        self.curve: list[list[float]] = []
+        self.best: list[dict[str, Tensor]] = stepper.stack.states()
         self.started = time.perf_counter()
         self.kept_at = 0.0
 
@@ -331,10 +314,12 @@ class _Course:
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def add(self, mse: float) -> None:
-        if not self.curve or mse < min(self.curve):
-            self.best = copy.deepcopy(self.stepper.model.state_dict())
-        self.curve.append(mse)
+    def add(self, mses: list[float]) -> None:
+        states = self.stepper.stack.states()
+        for k, mse in enumerate(mses):
+            if all(mse < before[k] for before in self.curve):
+                self.best[k] = {name: value.clone() for name, value in states[k].items()}
+        self.curve.append(mses)
 
     def keep(self, resume_state: ResumeState, last: bool) -> None:
         seconds = self.seconds
@@ -349,28 +334,8 @@ class _Course:
         self.kept_at = kept["seconds"]
 
 
-def _nobody(epoch: int, mse: float) -> None:
+def _nobody(epoch: int, *mses: object) -> None:
     """Where no one wants to hear of epochs."""
-
-
-def _train_epoch(stepper: Stepper) -> float:
-    """One pass over the train chunks; returns the validation MSE, NaN where training diverged."""
-    try:
-        for batch in stepper.batches():
-            stepper.step(batch)
-        return validation_mse(stepper.model, stepper.data)
-    except IndexError:  # a latent that is NaN has no grid value
-        return math.nan
-
-
-@torch.no_grad()
-def validation_mse(model: nn.Module, data: TrainData) -> float:
-    """MSE of the forward pass over the validation steps; in parts that stay in a CPU's cache, which halves the time."""
-    model.eval()
-    parts = data.validation.split(VALIDATION_PART)
-    total = sum(float(mse_loss(model(part)[0], part, reduction="sum")) for part in parts)
-    model.train()
-    return total / data.validation.numel()
 
 
 def choose_device(device: str = "auto") -> str:
@@ -391,8 +356,8 @@ def choose_device(device: str = "auto") -> str:
 def identity(config: TrainConfig, job: Job, data: TrainData) -> dict[str, Any]:
     """All that decides the weights after an epoch, as plain values; the number of epochs does not."""
     code = hashlib.sha256()
-    for module in (rfsq_robust.__file__, __file__):
-        code.update(Path(module).read_bytes())
+    for file in (rfsq_robust.__file__, stacks.__file__, __file__):
+        code.update(Path(file).read_bytes())
     setting = asdict(config)
     del setting["epochs"]
     return setting | asdict(job) | {
