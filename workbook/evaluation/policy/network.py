@@ -337,7 +337,8 @@ def train_policy(
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Of one rule: tokens (N, G, S) a layer, and the log2 probability of the demonstrator's tokens, (N, G, S) a layer.
+    """Of one rule: tokens (N, G, S) a layer, and the log2 probability of the demonstrator's tokens, (N, G, S) a layer,
+    where it was asked for.
 
     autoregressive predicts from its own tokens, but is asked for the demonstrator's given the demonstrator's before, as
     the chain rule has it.
@@ -349,27 +350,28 @@ class Prediction:
 
 @torch.no_grad()
 def predict(
-    model: TokenPolicy, inputs: Tensor, truth: Sequence[np.ndarray]
+    model: TokenPolicy, inputs: Tensor, truth: Sequence[np.ndarray] | None
 ) -> tuple[dict[str, Prediction], list[Array]]:
     """Both rules that give tokens, and the probabilities (N, G, S, L) of parallel heads for soft decoding.
 
-    Without heads that are given layers before theirs there is the parallel rule alone.
+    Without heads that are given layers before theirs there is the parallel rule alone. truth: the demonstrator's
+    tokens, None where their likelihood is not asked for.
     """
     features = model.features(inputs)
-    targets = [torch.from_numpy(layer) for layer in truth]
-    alone = [model.logits_alone(features, layer).log_softmax(-1) for layer in range(len(targets))]
+    targets = [torch.from_numpy(layer) for layer in truth or ()]
+    alone = [_log_softmax(model.logits_alone(features, layer)) for layer in range(len(model.sizes))]
     parallel = Prediction(
-        [each.argmax(-1).numpy() for each in alone], [_of_truth(e, t) for e, t in zip(alone, targets, strict=True)]
+        [each.argmax(-1).numpy() for each in alone], [_of_truth(e, t) for e, t in zip(alone, targets, strict=False)]
     )
     predictions = {"parallel_argmax": parallel}
     if model.chained:
         chosen: list[Tensor] = []
-        surprise = []
-        for layer, target in enumerate(targets):
-            surprise.append(_of_truth(model.logits_given(features, targets[:layer]).log_softmax(-1), target))
+        for _ in alone:
             chosen.append(model.logits_given(features, chosen).argmax(-1))
+        given = [_log_softmax(model.logits_given(features, targets[:layer])) for layer in range(len(targets))]
+        surprise = [_of_truth(*pair) for pair in zip(given, targets, strict=True)]
         predictions["autoregressive"] = Prediction([each.numpy() for each in chosen], surprise)
-    return predictions, [each.exp().double().numpy() for each in alone]
+    return predictions, [each.exp().double().contiguous().numpy() for each in alone]
 
 
 @torch.no_grad()
@@ -391,8 +393,15 @@ def draw(model: TokenPolicy, inputs: Tensor, count: int, generator: torch.Genera
 
 def _drawn(logits: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """(N, G, S, L) -> (count, N, G, S)"""
-    flat = logits.softmax(-1).flatten(0, -2)
+    flat = _log_softmax(logits).exp().flatten(0, -2).contiguous()
     return torch.multinomial(flat, count, replacement=True, generator=generator).T.reshape(count, *logits.shape[:-1])
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Over the last dimension, but not along it: see `_summed`."""
+    if logits.shape[-1] > FEW_VALUES:
+        return logits.log_softmax(-1)
+    return logits.flatten(0, -2).mT.contiguous().log_softmax(0).mT.unflatten(0, logits.shape[:-1])
 
 
 def _of_truth(log_probabilities: Tensor, target: Tensor) -> Array:

@@ -239,7 +239,7 @@ def predicted(trial: Trial, policy: AnyPolicy, kept: Kept) -> Predicted:
             frames.append(_rows(trial.shared, part, keys, actions, more))
     predictions = decoded["test"].predictions
     of_layers = [
-        row for rule, each in predictions.items() for row in _of_layers(_named(trial, rule), each, trial.truth["test"])
+        row for rule, each in predictions.items() for row in _of_layers(_named(trial, rule), each, trial.truth)
     ]
     tokens = {rule: prediction.tokens for rule, prediction in predictions.items()}
     return Predicted(
@@ -268,9 +268,9 @@ def _rows(
     so that errors of every kind are of interest.
     """
     held_out, layout = shared.held_out[part], shared.dataset.layout
-    rows = held_out.rows(actions).assign(**keys)
     if more is None:
-        return rows.reindex(columns=[*KEYS, "mse", *WEIGHTS])
+        return held_out.mse_rows(actions).assign(**keys).reindex(columns=[*KEYS, "mse", *WEIGHTS])
+    rows = held_out.rows(actions).assign(**keys)
     drawn, of_validation = more
     normaliser, chunks = shared.dataset.normaliser, held_out.chunks
     std = residual_std(shared.held_out["validation"].chunks, normaliser, of_validation)

@@ -161,9 +161,9 @@ class Trial:
         return self.space.tokens(chunks)[: len(self.sizes)] if self.space else []
 
     @cached_property
-    def truth(self) -> dict[str, list[Codes]]:
-        """Tokens of the held-out parts."""
-        return {part: self._tokens(self.shared.held_out[part].chunks.actions) for part in PARTS}
+    def truth(self) -> list[Codes]:
+        """Tokens of the test part."""
+        return self._tokens(self.shared.held_out["test"].chunks.actions)
 
     def own_readers(self) -> list[Reader]:
         """The codec's own decoder, of ever more layers; joint tokens are decoded whole."""
@@ -183,7 +183,8 @@ class Trial:
             shape = self.shared.held_out[part].chunks.actions.shape
             actions = self.shared.dataset.normaliser.denormalise(predicted.reshape(shape))
             return Decoded({(REGRESSION_RULE, OWN, 0): actions}, {}, {})
-        return decode_predictions(policy, self.held_out[part], self.truth[part], readers, self.seed if draws else None)
+        truth = self.truth if part == "test" else None
+        return decode_predictions(policy, self.held_out[part], truth, readers, self.seed if draws else None)
 
     def validation_mse(self, policy: AnyPolicy) -> float:
         """At its best rule, by which training is stopped and noise is chosen."""
