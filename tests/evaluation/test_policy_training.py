@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from workbook.evaluation.policy.network import ProbePolicy, RegressionPolicy
-from workbook.evaluation.policy.training import AnyPolicy, Kept, ProbeTraining, averages, train_until_best
+from workbook.evaluation.policy.training import AnyPolicy, Kept, Learner, ProbeTraining, Training, train_until_best
 
 SIZES = ((2, 3), (4, 5))
 SHORT = ProbeTraining(steps=20, batch_size=8, width=16, head_width=8, features=16, judged_every=4, patience=2)
@@ -33,6 +33,14 @@ def weights(policy: AnyPolicy) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
 
 
+def averages(policy: AnyPolicy, config: ProbeTraining, seed: int) -> Iterator[AnyPolicy]:
+    """The policy with its averaged weights after every batch."""
+    training = Training([Learner(policy, inputs(), targets(), 0.1, seed)], config)
+    while training.steps < config.steps:
+        training.step()
+        yield from training.averages()
+
+
 def judged(errors: list[float]) -> Callable[[AnyPolicy], float]:
     """Errors as if they had been measured, one after the other."""
     coming: Iterator[float] = iter(errors)
@@ -41,10 +49,11 @@ def judged(errors: list[float]) -> Callable[[AnyPolicy], float]:
 
 class TestAverages:
     def test_are_the_moving_average_of_the_weights(self) -> None:
-        policy, average, seen = regression(), torch.zeros(0), 0
-        for step, found in enumerate(averages(policy, inputs(), targets(), SHORT, 0.1, 0), start=1):
+        newest = [weights(each) for each in averages(regression(), replace(SHORT, averaging=1.0), 0)]
+        average, seen = torch.zeros(0), 0
+        for step, found in enumerate(averages(regression(), SHORT, 0), start=1):
             weight = max(SHORT.averaging, 1 / step)
-            average = weights(policy) if step == 1 else average + weight * (weights(policy) - average)
+            average = newest[0] if step == 1 else average + weight * (newest[step - 1] - average)
             assert torch.allclose(weights(found), average, atol=1e-6)
             seen = step
         assert seen == SHORT.steps
@@ -52,13 +61,11 @@ class TestAverages:
     def test_do_not_depend_on_how_long_training_goes_on(self) -> None:
         found = []
         for steps in (6, 12):
-            training = averages(regression(), inputs(), targets(), replace(SHORT, steps=steps), 0.1, 0)
-            found.append([weights(average).clone() for average in training])
+            found.append([weights(average) for average in averages(regression(), replace(SHORT, steps=steps), 0)])
         assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=False))
 
     def test_the_seed_decides(self) -> None:
-        ends = [[weights(each).clone() for each in averages(regression(), inputs(), targets(), SHORT, 0.1, seed)][-1]
-                for seed in (0, 0, 1)]  # fmt: skip
+        ends = [[weights(each) for each in averages(regression(), SHORT, seed)][-1] for seed in (0, 0, 1)]
         assert torch.equal(ends[0], ends[1])
         assert not torch.equal(ends[0], ends[2])
 
@@ -66,9 +73,9 @@ class TestAverages:
 class TestTrainUntilBest:
     def train(self, errors: list[float], config: ProbeTraining = SHORT) -> tuple[Kept, RegressionPolicy, list[int]]:
         policy, told = regression(), []
-        return train_until_best(
-            policy, inputs(), targets(), config, 0.1, 0, judged(errors), told.append
-        ), policy, told  # fmt: skip
+        learner = Learner(policy, inputs(), targets(), 0.1, 0)
+        (kept,) = train_until_best([learner], config, [judged(errors)], told.append)
+        return kept, policy, told
 
     @pytest.mark.parametrize(
         ("errors", "kept"),
@@ -84,8 +91,7 @@ class TestTrainUntilBest:
 
     def test_keeps_the_averaged_weights_of_the_best_look(self) -> None:
         kept, policy, _ = self.train([5.0, 4.0, 4.5, 4.2])
-        training = averages(regression(), inputs(), targets(), SHORT, 0.1, 0)
-        wanted = [weights(average).clone() for average in training][kept.steps - 1]
+        wanted = [weights(average) for average in averages(regression(), SHORT, 0)][kept.steps - 1]
         assert torch.equal(weights(policy), wanted)
         assert not policy.training
 
@@ -101,6 +107,41 @@ class TestTrainUntilBest:
         kept, policy, _ = self.train([float("nan")] * 5)
         assert kept == Kept(0, float("inf"))
         assert torch.equal(weights(policy), weights(regression()))
+
+
+class TestStack:
+    """Policies that are trained at once."""
+
+    def learners(self) -> list[Learner]:
+        """Of their own seeds, noise and tokens."""
+        found = []
+        for seed, noise in enumerate((0.1, 0.3, 0.2)):
+            torch.manual_seed(seed)
+            rng = np.random.default_rng(seed)
+            tokens = [torch.from_numpy(rng.integers(0, levels, (40, 4, places))) for places, levels in SIZES]
+            found.append(Learner(ProbePolicy(3, 4, SIZES, 16, 8), inputs(), tokens, noise, seed))
+        return found
+
+    def train(self, which: list[int], errors: list[list[float]]) -> tuple[list[Kept], list[torch.Tensor], list[int]]:
+        learners, told = [self.learners()[place] for place in which], list[int]()
+        kept = train_until_best(learners, SHORT, [judged(errors[place]) for place in which], told.append)
+        return kept, [weights(learner.policy) for learner in learners], told
+
+    def test_each_becomes_what_it_becomes_alone_though_others_stop_before(self) -> None:
+        errors = [[5.0, 4.0, 3.0, 2.0, 1.0], [5.0, 5.0, 5.0], [5.0, 4.0, 4.5, 3.0, 3.5]]
+        kept, found, told = self.train([0, 1, 2], errors)
+        assert kept == [Kept(20, 1.0), Kept(4, 5.0), Kept(16, 3.0)]
+        assert told == [*range(1, SHORT.steps + 1), SHORT.steps]
+        for place in range(3):
+            alone = self.train([place], errors)
+            assert alone[0] == [kept[place]]
+            assert torch.allclose(alone[1][0], found[place], atol=1e-5)
+        assert not torch.allclose(found[0], found[2], atol=1e-2)
+
+    def test_it_ends_with_the_last_of_them(self) -> None:
+        kept, _, told = self.train([0, 1], [[5.0, 4.0, 4.5, 4.2], [5.0, 5.0, 5.0]])
+        assert kept == [Kept(8, 4.0), Kept(4, 5.0)]
+        assert (told[-1], max(told[:-1])) == (SHORT.steps, 15)
 
 
 class TestProbePolicy:

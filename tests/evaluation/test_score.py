@@ -120,6 +120,12 @@ class TestScore:
         assert found.bits[0] == pytest.approx(codec.bits(codec.encode(CHUNKS[first])))
         assert found.chunks.tolist() == np.bincount(TEST.chunks.episode).tolist()
 
+    def test_the_error_alone_is_that_of_all_metrics(self) -> None:
+        decoded = CHUNKS + np.random.default_rng(0).normal(0, 0.2, CHUNKS.shape)
+        rows, alone = TEST.rows(decoded), TEST.mse_rows(decoded)
+        pd.testing.assert_frame_equal(alone, rows[["part", "task", "episode", "mse", "steps"]])
+        assert TEST.mse(decoded) == pytest.approx(np.average(rows.mse, weights=rows.steps))
+
     def test_a_row_says_what_was_done_and_where_it_was_recorded(self) -> None:
         validation = HeldOut.of(make_dataset(), "validation")
         found = score(UniformBins(8, validation.normaliser), validation)

@@ -69,13 +69,26 @@ class HeldOut:
         joined = join_chunks(self.chunks, decoded)
         originals = [episode.actions for episode in self.episodes]
         metrics = episode_metrics(originals, joined, self.layout, self.normaliser, self.train_variance)
+        return pd.concat([self._named(), metrics], axis=1)
+
+    def mse_rows(self, decoded: Array) -> pd.DataFrame:
+        """Of `rows` the mse and its weight alone, which takes a hundredth of the time."""
+        of_step = np.repeat(self.chunks.episode, self.chunks.valid.sum(axis=1))
+        steps = np.bincount(of_step)
+        return self._named().assign(mse=np.bincount(of_step, self._squared(decoded)) / steps, steps=steps.astype(float))
+
+    def _named(self) -> pd.DataFrame:
         known = {"task": [e.task for e in self.episodes], "episode": [e.place for e in self.episodes]}
-        return pd.concat([pd.DataFrame({"part": self.part, **known}), metrics], axis=1)
+        return pd.DataFrame({"part": self.part, **known})
 
     def mse(self, decoded: Array) -> float:
         """The mean over all steps of what `rows` calls mse."""
+        return float(self._squared(decoded).mean())
+
+    def _squared(self, decoded: Array) -> Array:
+        """Squared error of each step that is none of padding, the mean over its dimensions: (steps,)."""
         squared = ((decoded - self.chunks.actions) / self.normaliser.half_width) ** 2
-        return float(squared[self.chunks.valid].mean())
+        return np.asarray(squared.mean(axis=-1)[self.chunks.valid])
 
 
 def score(codec: Codec, test: HeldOut, decoding: str = TOKENS) -> pd.DataFrame:

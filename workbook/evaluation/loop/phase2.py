@@ -54,7 +54,7 @@ class ParallelHeads(nn.Module):
             tokens = torch.stack(list(coarse[:COARSE_LAYERS]), dim=-1)
             seen = torch.cat([seen, self.projection(self.embedding(tokens).flatten(1))], dim=1)
         features = self.rest(seen).unflatten(1, (self.groups, -1))
-        return [head(features).unflatten(-1, size) for head, size in zip(self.heads, self.sizes, strict=True)]
+        return [head(features) for head in self.heads]
 
     def loss(self, inputs: Tensor, tokens: Sequence[Tensor]) -> Tensor:
         """Cross-entropy in nats a token, the mean over layers; a main model is given the true coarse tokens."""

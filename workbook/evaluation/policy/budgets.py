@@ -11,11 +11,19 @@ from functools import partial
 import pandas as pd
 
 from workbook.codecs.catalogue import Fitting
-from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
+from workbook.common.parallel import OnProgress, ProgressStep, in_progress_steps
 from workbook.evaluation.policy.evidence import REGRESSION, PolicyEvidence
-from workbook.evaluation.policy.probe import Predicted, ProbeConfig, of_true_tokens, predicted, shared_by_jobs
-from workbook.evaluation.policy.training import NOISES, Kept, averages
-from workbook.evaluation.policy.trial import PolicyJob, Predictor, Shared, Trial
+from workbook.evaluation.policy.probe import (
+    Predicted,
+    ProbeConfig,
+    of_true_tokens,
+    predicted,
+    run_stacks,
+    shared_by_jobs,
+    trials_of,
+)
+from workbook.evaluation.policy.training import NOISES, Kept, Training
+from workbook.evaluation.policy.trial import PolicyJob, Predictor, Shared
 
 BUDGETS = (400, 1600, 6400)  # batches
 
@@ -28,25 +36,28 @@ def probe_at(
     kinds = [Predictor(REGRESSION), *(kind for kind in shared.targets if kind.heads != "draft")]
     size = len(shared.dataset.part("train"))
     jobs = [PolicyJob(kind, size, seed, NOISES[-1]) for kind in kinds for seed in range(seeds)]
-    found = run_jobs(partial(_after_each, tuple(budgets)), shared, jobs, PROGRESS_STEPS, on_progress)
+    found = run_stacks(partial(_after_each, tuple(budgets)), shared, jobs, on_progress)
     true_tokens = of_true_tokens(shared)
     return {
-        budget: _evidence(shared, [each[budget] for each in found], true_tokens[true_tokens.seed < seeds])
+        budget: _evidence(shared, [found[job][budget] for job in jobs], true_tokens[true_tokens.seed < seeds])
         for budget in budgets
     }
 
 
 def _after_each(
-    budgets: tuple[int, ...], shared: Shared, job: PolicyJob, progress_step: ProgressStep
-) -> dict[int, Predicted]:
-    trial = Trial.of(shared, job)
+    budgets: tuple[int, ...], shared: Shared, stack: Sequence[PolicyJob], progress_step: ProgressStep
+) -> list[dict[int, Predicted]]:
+    trials = trials_of(shared, stack)
     on_step = in_progress_steps(budgets[-1], progress_step)
-    training = averages(trial.new_policy(), trial.inputs, trial.targets(), trial.config, job.noise, trial.seed)
-    found = {}
-    for step, average in enumerate(training, start=1):
-        if step in budgets:
-            found[step] = predicted(trial, average, Kept(step, trial.validation_mse(average)))
-        on_step(step)
+    training = Training([trial.learner() for trial in trials], trials[0].config)
+    found: list[dict[int, Predicted]] = [{} for _ in trials]
+    while training.steps < budgets[-1]:
+        training.step()
+        if training.steps in budgets:
+            for trial, policy, by_budget in zip(trials, training.averages(), found, strict=True):
+                kept = Kept(training.steps, trial.validation_mse(policy))
+                by_budget[training.steps] = predicted(trial, policy, kept)
+        on_step(training.steps)
     return found
 
 

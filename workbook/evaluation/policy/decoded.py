@@ -38,14 +38,16 @@ class Decoded:
 
 
 def decode_predictions(
-    policy: TokenPolicy, inputs: Tensor, truth: Sequence[Codes], readers: Sequence[Reader], seed: int | None = None
+    policy: TokenPolicy,
+    inputs: Tensor,
+    truth: Sequence[Codes] | None,
+    readers: Sequence[Reader],
+    seed: int | None = None,
 ) -> Decoded:
-    """truth: tokens (N, G, S) a layer, whose likelihood is asked for; seed: of draws, None for
-    none.
-    """
+    """truth: tokens (N, G, S) a layer, whose likelihood is asked for, None for none; seed: of draws, None for none."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     parts = [
-        _decode_part(policy, inputs[at], [layer[at] for layer in truth], readers, generator)
+        _decode_part(policy, inputs[at], truth and [layer[at] for layer in truth], readers, generator)
         for at in _slices(len(inputs))
     ]
     rules = parts[0].predictions
@@ -66,7 +68,7 @@ def _joined(parts: Sequence[Prediction]) -> Prediction:
 
 
 def _decode_part(
-    policy: TokenPolicy, inputs: Tensor, truth: Sequence[Codes], readers: Sequence[Reader],
+    policy: TokenPolicy, inputs: Tensor, truth: Sequence[Codes] | None, readers: Sequence[Reader],
     generator: torch.Generator | None,
 ) -> Decoded:  # fmt: skip
     predictions, probabilities = predict(policy, inputs, truth)
@@ -80,6 +82,6 @@ def _decode_part(
         (rule, name): np.stack([space.decode([layer.numpy() for layer in each]) for each in of_rule])
         for rule, of_rule in draws.items()
         for space, name, layers in readers
-        if layers == len(truth)
+        if layers == len(policy.sizes)
     }
     return Decoded(actions, predictions, drawn)

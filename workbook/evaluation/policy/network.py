@@ -114,36 +114,36 @@ class TokenPolicy(nn.Module):
 
     def features(self, inputs: Tensor) -> Tensor:
         """(N, D) -> (N, G, features)"""
-        return self.trunk(inputs).unflatten(1, (self.groups, -1))
+        return self.trunk(inputs).unflatten(-1, (self.groups, -1))
 
     def logits_alone(self, features: Tensor, layer: int) -> Tensor:
         """(N, G, S, L) of one layer from the observation alone."""
-        return self.alone[layer](features).unflatten(-1, self.sizes[layer])
+        return self.alone[layer](features)
 
     def logits_given(self, features: Tensor, before: Sequence[Tensor]) -> Tensor:
         """(N, G, S, L) of the layer after those whose tokens (N, G, S) are given."""
         if not before:
             return self.logits_alone(features, 0)
         known = [2 * tokens / max(levels - 1, 1) - 1 for tokens, (_, levels) in zip(before, self.sizes, strict=False)]
-        layer = len(before)
-        return self.given[layer - 1](torch.cat([features, *known], dim=-1)).unflatten(-1, self.sizes[layer])
+        return self.given[len(before) - 1](torch.cat([features, *known], dim=-1))
 
     def loss(self, inputs: Tensor, tokens: Sequence[Tensor]) -> Tensor:
-        """Cross-entropy of both kinds of heads, in nats a token, the mean over layers."""
+        """Cross-entropy of both kinds of heads, in nats a token, the mean over layers; of a stack (M,)."""
         features = self.features(inputs)
         losses = []
         for layer, target in enumerate(tokens):
             losses.append(token_loss(self.logits_alone(features, layer), target))
             if layer:
                 losses.append(token_loss(self.logits_given(features, tokens[:layer]), target))
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean(dim=0)
 
 
 class ProbePolicy(TokenPolicy):
     """As the offline probe trains it: every token counts the same, in whatever layer it stands.
 
     Not chained it has one softmax a latent, over all values of nested codes together (`JointHead`). Of these a batch
-    counts every other step, drawn anew: neighbours are much alike, and the mean over batches is the same.
+    counts every other step, drawn anew, and for every seed alike: neighbours are much alike, and the mean over batches
+    is the same.
     """
 
     def __init__(
@@ -160,30 +160,36 @@ class ProbePolicy(TokenPolicy):
         if not chained:
             known = max(features // groups, FEWEST_FEATURES)
             self.alone = nn.ModuleList(JointHead(known, size, hidden) for size in sizes)
+        self.draws = torch.Generator().manual_seed(0)
 
     def loss(self, inputs: Tensor, tokens: Sequence[Tensor]) -> Tensor:
-        """Cross-entropy in nats a token, the mean of what parallel heads say of a chunk and of what the chain does."""
+        """Cross-entropy in nats a token, the mean of what parallel heads say of a chunk and of what the chain does; of
+        a stack (M,).
+        """
         features = self.features(inputs)
         if not self.chained and self.groups > 1:
-            steps = torch.randperm(self.groups)[: self.groups // 2]
-            features, tokens = features[:, steps], [each[:, steps] for each in tokens]
+            steps = torch.randperm(self.groups, generator=self.draws)[: self.groups // 2]
+            features, tokens = features[..., steps, :], [each[..., steps, :] for each in tokens]
         heads = [_summed(self.logits_alone(features, layer), target) for layer, target in enumerate(tokens)]
         chain = heads
         if self.chained:
             given = [_summed(self.logits_given(features, tokens[:k]), tokens[k]) for k in range(1, len(tokens))]
             chain = [heads[0], *given]
-        return torch.stack([*heads, *chain]).sum() / (2 * sum(each.numel() for each in tokens))
+        return torch.stack([*heads, *chain]).sum(dim=0) / (2 * sum(each.shape[-3:].numel() for each in tokens))
 
 
 def _summed(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy in nats, the sum over tokens: logits (..., L), target (...).
+    """Cross-entropy in nats, the sum over tokens: logits (..., N, G, S, L), target (..., N, G, S) -> (...).
 
-    Of few values torch is ten times as quick along the first dimension as along the last.
+    Of few values torch is ten times as quick along another dimension as along the last.
     """
-    flat, wanted = logits.flatten(0, -2), target.flatten().long()
-    if flat.shape[-1] > FEW_VALUES:
-        return cross_entropy(flat, wanted, reduction="sum")
-    return cross_entropy(flat.t().contiguous()[None], wanted[None], reduction="sum")
+    tokens, values = target.shape[-3:].numel(), logits.shape[-1]
+    rows, wanted = logits.reshape(-1, tokens, values), target.reshape(-1, tokens).long()
+    if values > FEW_VALUES:
+        nats = cross_entropy(rows.flatten(0, 1), wanted.flatten(), reduction="none")
+    else:
+        nats = cross_entropy(rows.mT.contiguous(), wanted, reduction="none")
+    return nats.view(*target.shape[:-3], tokens).sum(dim=-1)
 
 
 class JointHead(nn.Module):
@@ -194,14 +200,12 @@ class JointHead(nn.Module):
     def __init__(self, inputs: int, size: tuple[int, int], hidden: int) -> None:
         super().__init__()
         places, values = size
-        self.places = places
         self.numbers = head_of(inputs, (places, RANK), hidden)
         self.embedding = nn.Linear(RANK, values, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., features) -> (..., S * L)"""
-        numbers = self.numbers(features).unflatten(-1, (self.places, RANK))
-        return self.embedding(numbers).flatten(-2)
+        """(..., features) -> (..., S, L)"""
+        return self.embedding(self.numbers(features))
 
 
 class RegressionPolicy(nn.Module):
@@ -227,11 +231,12 @@ class RegressionPolicy(nn.Module):
         self.net = nn.Sequential(trunk(inputs, width, features), head_of(*head, hidden))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.net(inputs)
+        return self.net(inputs).flatten(-2)
 
     def loss(self, inputs: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """The mean error."""
-        return (l1_loss if self.absolute else mse_loss)(self(inputs), targets[0])
+        """The mean error; of a stack (M,)."""
+        errors = (l1_loss if self.absolute else mse_loss)(self(inputs), targets[0], reduction="none")
+        return errors.mean(dim=(-2, -1))
 
 
 # What other policies in miniature are built of, too.
@@ -249,7 +254,9 @@ def trunk(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 
 def head_of(inputs: int, size: tuple[int, int], hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.GELU(), nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, size[0] * size[1]))
+    """(..., inputs) -> (..., S, L)"""
+    last = nn.Linear(hidden, size[0] * size[1])
+    return nn.Sequential(nn.GELU(), nn.Linear(inputs, hidden), nn.GELU(), last, nn.Unflatten(-1, size))
 
 
 def head_width(heads: Sequence[tuple[int, tuple[int, int]]], weights: int) -> int:
@@ -261,8 +268,8 @@ def head_width(heads: Sequence[tuple[int, tuple[int, int]]], weights: int) -> in
 
 
 def token_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy in nats a token: logits (..., L), target (...)."""
-    return cross_entropy(logits.flatten(0, -2), target.flatten().long())
+    """Cross-entropy in nats a token: logits (..., N, G, S, L), target (..., N, G, S)."""
+    return _summed(logits, target) / target.shape[-3:].numel()
 
 
 class Policy(Protocol):
@@ -330,7 +337,8 @@ def train_policy(
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Of one rule: tokens (N, G, S) a layer, and the log2 probability of the demonstrator's tokens, (N, G, S) a layer.
+    """Of one rule: tokens (N, G, S) a layer, and the log2 probability of the demonstrator's tokens, (N, G, S) a layer,
+    where it was asked for.
 
     autoregressive predicts from its own tokens, but is asked for the demonstrator's given the demonstrator's before, as
     the chain rule has it.
@@ -342,27 +350,28 @@ class Prediction:
 
 @torch.no_grad()
 def predict(
-    model: TokenPolicy, inputs: Tensor, truth: Sequence[np.ndarray]
+    model: TokenPolicy, inputs: Tensor, truth: Sequence[np.ndarray] | None
 ) -> tuple[dict[str, Prediction], list[Array]]:
     """Both rules that give tokens, and the probabilities (N, G, S, L) of parallel heads for soft decoding.
 
-    Without heads that are given layers before theirs there is the parallel rule alone.
+    Without heads that are given layers before theirs there is the parallel rule alone. truth: the demonstrator's
+    tokens, None where their likelihood is not asked for.
     """
     features = model.features(inputs)
-    targets = [torch.from_numpy(layer) for layer in truth]
-    alone = [model.logits_alone(features, layer).log_softmax(-1) for layer in range(len(targets))]
+    targets = [torch.from_numpy(layer) for layer in truth or ()]
+    alone = [_log_softmax(model.logits_alone(features, layer)) for layer in range(len(model.sizes))]
     parallel = Prediction(
-        [each.argmax(-1).numpy() for each in alone], [_of_truth(e, t) for e, t in zip(alone, targets, strict=True)]
+        [each.argmax(-1).numpy() for each in alone], [_of_truth(e, t) for e, t in zip(alone, targets, strict=False)]
     )
     predictions = {"parallel_argmax": parallel}
     if model.chained:
         chosen: list[Tensor] = []
-        surprise = []
-        for layer, target in enumerate(targets):
-            surprise.append(_of_truth(model.logits_given(features, targets[:layer]).log_softmax(-1), target))
+        for _ in alone:
             chosen.append(model.logits_given(features, chosen).argmax(-1))
+        given = [_log_softmax(model.logits_given(features, targets[:layer])) for layer in range(len(targets))]
+        surprise = [_of_truth(*pair) for pair in zip(given, targets, strict=True)]
         predictions["autoregressive"] = Prediction([each.numpy() for each in chosen], surprise)
-    return predictions, [each.exp().double().numpy() for each in alone]
+    return predictions, [each.exp().double().contiguous().numpy() for each in alone]
 
 
 @torch.no_grad()
@@ -384,8 +393,15 @@ def draw(model: TokenPolicy, inputs: Tensor, count: int, generator: torch.Genera
 
 def _drawn(logits: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """(N, G, S, L) -> (count, N, G, S)"""
-    flat = logits.softmax(-1).flatten(0, -2)
+    flat = _log_softmax(logits).exp().flatten(0, -2).contiguous()
     return torch.multinomial(flat, count, replacement=True, generator=generator).T.reshape(count, *logits.shape[:-1])
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Over the last dimension, but not along it: see `_summed`."""
+    if logits.shape[-1] > FEW_VALUES:
+        return logits.log_softmax(-1)
+    return logits.flatten(0, -2).mT.contiguous().log_softmax(0).mT.unflatten(0, logits.shape[:-1])
 
 
 def _of_truth(log_probabilities: Tensor, target: Tensor) -> Array:

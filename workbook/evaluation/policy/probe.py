@@ -7,9 +7,9 @@ noisy what it sees is meanwhile, is chosen for each codec on the validation part
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,14 @@ from workbook.codecs.protocol import Tokens, code_entropy
 from workbook.codecs.token_spaces import Codes, TokenSpace
 from workbook.common.array import Array
 from workbook.common.errors import InputError
-from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
+from workbook.common.parallel import (
+    PROGRESS_STEPS,
+    OnProgress,
+    ProgressStep,
+    available_cores,
+    in_progress_steps,
+    run_jobs,
+)
 from workbook.evaluation.layers import majority_share
 from workbook.evaluation.metrics import weight_of
 from workbook.evaluation.phase3 import other_moments
@@ -30,6 +37,8 @@ from workbook.evaluation.policy.training import NOISES, AnyPolicy, Kept, ProbeTr
 from workbook.evaluation.policy.trial import PARTS, PolicyJob, Predictor, Shared, Target, Trial
 from workbook.evaluation.score import HeldOut
 
+Result = TypeVar("Result")
+MOST_STACKED = 5  # policies; of more the weights and their averages no longer fit into a processor's caches
 MOST_JOINT_LOGITS = 20_000  # of a chunk; the fixed scale's 44,000 would take about a fifth of all the time
 FEW_EPISODES = 20  # half, once and twice as many are the smaller training-set sizes of `full`
 EPISODE_ERRORS = ("mse", "motion_mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
@@ -86,16 +95,15 @@ def probe(fitting: Fitting, config: ProbeConfig, on_progress: OnProgress) -> Pro
     kinds = [Predictor(REGRESSION), *(kind for kind in shared.targets if kind.heads != "draft")]
     drafted = [kind for kind in shared.targets if kind.heads == "draft"]
     tried = [PolicyJob(kind, sizes[-1], 0, noise) for kind in kinds for noise in NOISES]
-    steps = [PROGRESS_STEPS * count for count in (len(tried), len(kinds) * (len(sizes) * seeds - 1))]
-    total = sum(steps) + PROGRESS_STEPS * len(drafted) * seeds
-    found = _run(shared, tried, lambda done, _: on_progress(done, total))
+    total = len(tried) + len(kinds) * (len(sizes) * seeds - 1) + len(drafted) * seeds
+    found = run_stacks(_train, shared, tried, _share(on_progress, 0, len(tried), total))
     noise = {kind: _least_noise(kind, found) for kind in kinds}
     jobs = [PolicyJob(kind, size, seed, noise[kind]) for size in sizes for kind in kinds for seed in range(seeds)]
     drafts = [
         PolicyJob(kind, sizes[-1], seed, noise[Predictor(kind.codec)]) for kind in drafted for seed in range(seeds)
     ]
     rest = [job for job in (*jobs, *drafts) if job not in found]
-    found |= _run(shared, rest, lambda done, _: on_progress(steps[0] + done, total))
+    found |= run_stacks(_train, shared, rest, _share(on_progress, len(tried), len(rest), total))
     rows = pd.concat([*(found[job].rows for job in jobs), of_true_tokens(shared)], ignore_index=True)
     others = other_moments(shared.held_out["test"])
     networks = [{**found[job].network, "chosen": job in jobs} for job in dict.fromkeys((*tried, *jobs))]
@@ -107,8 +115,46 @@ def probe(fitting: Fitting, config: ProbeConfig, on_progress: OnProgress) -> Pro
     return Probed({"config": asdict(shared.config), "tasks": len(shared.tasks), "seeds": seeds}, rows, tables)
 
 
-def _run(shared: Shared, jobs: Sequence[PolicyJob], on_progress: OnProgress) -> dict[PolicyJob, Predicted]:
-    return dict(zip(jobs, run_jobs(_train, shared, jobs, PROGRESS_STEPS, on_progress), strict=True))
+def _share(on_progress: OnProgress, before: int, jobs: int, total: int) -> OnProgress:
+    """Tells some of all jobs as a share of them."""
+    return lambda done, of: on_progress(
+        before * PROGRESS_STEPS + jobs * PROGRESS_STEPS * done // of, total * PROGRESS_STEPS
+    )
+
+
+def run_stacks(
+    work: Callable[[Shared, Sequence[PolicyJob], ProgressStep], list[Result]],
+    shared: Shared,
+    jobs: Sequence[PolicyJob],
+    on_progress: OnProgress | None = None,
+) -> dict[PolicyJob, Result]:
+    """`run_jobs` of stacks: jobs whose policies are of the same shape and learn at once."""
+    stacks = _stacks(shared, jobs)
+    found = run_jobs(work, shared, stacks, PROGRESS_STEPS, on_progress)
+    return {
+        job: of_job for stack, each in zip(stacks, found, strict=True) for job, of_job in zip(stack, each, strict=True)
+    }
+
+
+def _stacks(shared: Shared, jobs: Sequence[PolicyJob]) -> list[list[PolicyJob]]:
+    """The most work first; no larger than leaves one for every core."""
+    alike: dict[tuple[Predictor, int], list[PolicyJob]] = {}
+    for job in jobs:
+        alike.setdefault((job.predictor, job.training_set_size), []).append(job)
+    most = min(max(len(jobs) // available_cores(), 1), MOST_STACKED)
+    stacks = [each[start : start + most] for each in alike.values() for start in range(0, len(each), most)]
+    return sorted(stacks, key=lambda stack: _work(shared, stack), reverse=True)
+
+
+def _work(shared: Shared, stack: Sequence[PolicyJob]) -> int:
+    """About how much of it: what is put out for the chunks of an epoch."""
+    target = shared.targets.get(stack[0].predictor)
+    return len(stack) * stack[0].training_set_size * (logits_of(target.spaces[0]) if target else 1)
+
+
+def trials_of(shared: Shared, stack: Sequence[PolicyJob]) -> list[Trial]:
+    first = Trial.of(shared, stack[0])
+    return [first.beside(job) for job in stack]
 
 
 def _least_noise(kind: Predictor, found: Mapping[PolicyJob, Predicted]) -> float:
@@ -164,15 +210,14 @@ def _spaces(entry: Entry, fitting: Fitting, setting: Setting) -> list[TokenSpace
     return [entry.space(codec, fitting.dataset.chunk_len) for codec in entry.codecs(fitting, setting)]
 
 
-def _train(shared: Shared, job: PolicyJob, progress_step: ProgressStep) -> Predicted:
-    """Train one policy and let it predict the validation and the test chunks."""
-    trial = Trial.of(shared, job)
-    policy = trial.new_policy()
-    on_step = in_progress_steps(trial.config.steps, progress_step)
-    kept = train_until_best(
-        policy, trial.inputs, trial.targets(), trial.config, job.noise, trial.seed, trial.validation_mse, on_step
-    )
-    return predicted(trial, policy, kept)
+def _train(shared: Shared, stack: Sequence[PolicyJob], progress_step: ProgressStep) -> list[Predicted]:
+    """Train policies of the same shape and let each predict the validation and the test chunks."""
+    trials = trials_of(shared, stack)
+    learners = [trial.learner() for trial in trials]
+    config = trials[0].config
+    on_step = in_progress_steps(config.steps, progress_step)
+    kept = train_until_best(learners, config, [trial.validation_mse for trial in trials], on_step)
+    return [predicted(*each) for each in zip(trials, [learner.policy for learner in learners], kept, strict=True)]
 
 
 def predicted(trial: Trial, policy: AnyPolicy, kept: Kept) -> Predicted:
@@ -194,7 +239,7 @@ def predicted(trial: Trial, policy: AnyPolicy, kept: Kept) -> Predicted:
             frames.append(_rows(trial.shared, part, keys, actions, more))
     predictions = decoded["test"].predictions
     of_layers = [
-        row for rule, each in predictions.items() for row in _of_layers(_named(trial, rule), each, trial.truth["test"])
+        row for rule, each in predictions.items() for row in _of_layers(_named(trial, rule), each, trial.truth)
     ]
     tokens = {rule: prediction.tokens for rule, prediction in predictions.items()}
     return Predicted(
@@ -223,9 +268,9 @@ def _rows(
     so that errors of every kind are of interest.
     """
     held_out, layout = shared.held_out[part], shared.dataset.layout
-    rows = held_out.rows(actions).assign(**keys)
     if more is None:
-        return rows.reindex(columns=[*KEYS, "mse", *WEIGHTS])
+        return held_out.mse_rows(actions).assign(**keys).reindex(columns=[*KEYS, "mse", *WEIGHTS])
+    rows = held_out.rows(actions).assign(**keys)
     drawn, of_validation = more
     normaliser, chunks = shared.dataset.normaliser, held_out.chunks
     std = residual_std(shared.held_out["validation"].chunks, normaliser, of_validation)

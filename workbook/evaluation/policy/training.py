@@ -2,17 +2,20 @@
 
 The learning rate warms up and then stays. Judged and kept is a moving average of the weights (Polyak and Juditsky
 1992). So no schedule has to know when training ends, and one training can be looked at after any number of batches.
+
+Policies of the same shape, which differ by seed or noise, are trained at once.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from workbook.common.stacked import stacked
 from workbook.evaluation.policy.network import ProbePolicy, RegressionPolicy
 
 NOISES = (0.05, 0.2)  # on standardised observations, of which validation chooses one for each codec
@@ -50,55 +53,104 @@ class Kept:
     error: float
 
 
-def averages(
-    model: AnyPolicy, inputs: Tensor, targets: Sequence[Tensor], config: ProbeTraining, noise: float, seed: int
-) -> Iterator[AnyPolicy]:
-    """Train a policy in place; after every batch the moving average of its weights, which later batches change."""
-    average = copy.deepcopy(model).eval().requires_grad_(False)
-    pairs = list(zip(average.parameters(), model.parameters(), strict=True))
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / config.warm_up, 1.0))
-    for step in range(config.steps):
-        batch = torch.randint(len(inputs), (config.batch_size,), generator=generator)
-        noises = torch.randn(config.batch_size, inputs.shape[1], generator=generator) * noise
-        loss = model.loss(inputs[batch] + noises, [target[batch] for target in targets])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        weight = max(config.averaging, 1 / (step + 1))  # at first a plain mean
-        torch._foreach_lerp_([old for old, _ in pairs], [new.detach() for _, new in pairs], weight)
-        yield average
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """One policy, untrained, and what it learns from. noise: on its inputs; seed: of batches and of noise."""
+
+    policy: AnyPolicy
+    inputs: Tensor
+    targets: Sequence[Tensor]
+    noise: float
+    seed: int
+
+
+class Training:
+    """Policies of the same shape in training at once, as a stack, each with the batches that it would get alone."""
+
+    def __init__(self, learners: Sequence[Learner], config: ProbeTraining) -> None:
+        self.config, self.steps = config, 0
+        self._learners = list(learners)
+        self._generators = [torch.Generator().manual_seed(learner.seed) for learner in learners]
+        self._stack = stacked([learner.policy for learner in learners])
+        self._weights = list(self._stack.parameters())
+        self._averages = [weights.detach().clone() for weights in self._weights]
+        self._optimizer = torch.optim.AdamW(
+            self._weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, lambda step: min((step + 1) / config.warm_up, 1.0)
+        )
+
+    def step(self) -> None:
+        """One batch of each."""
+        inputs, targets = self._batches()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._stack.loss(inputs, targets).sum().backward()
+        self._optimizer.step()
+        self._schedule.step()
+        self.steps += 1
+        weight = max(self.config.averaging, 1 / self.steps)  # at first a plain mean
+        torch._foreach_lerp_(self._averages, [weights.detach() for weights in self._weights], weight)
+
+    def _batches(self) -> tuple[Tensor, list[Tensor]]:
+        """(M, N, D) of what is seen, and the targets with a leading model dimension."""
+        inputs, targets = [], []
+        for learner, generator in zip(self._learners, self._generators, strict=True):
+            batch = torch.randint(len(learner.inputs), (self.config.batch_size,), generator=generator)
+            noise = torch.randn(len(batch), learner.inputs.shape[1], generator=generator) * learner.noise
+            inputs.append(learner.inputs.index_select(0, batch) + noise)
+            targets.append([target.index_select(0, batch) for target in learner.targets])
+        return torch.stack(inputs), [torch.stack(of_one) for of_one in zip(*targets, strict=True)]
+
+    @torch.no_grad()
+    def averages(self) -> list[AnyPolicy]:
+        """The policies that are still in training, with the moving average of their weights."""
+        for place, learner in enumerate(self._learners):
+            for own, average in zip(learner.policy.parameters(), self._averages, strict=True):
+                own.copy_(average[place])
+        return [learner.policy.eval() for learner in self._learners]
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with some of the policies alone, by their places among those in training."""
+        self._learners = [self._learners[place] for place in places]
+        self._generators = [self._generators[place] for place in places]
+        self._averages = [average[places] for average in self._averages]
+        for weights in self._weights:
+            weights.data = weights.data[places]
+            state = self._optimizer.state[weights]
+            state.update({name: state[name][places] for name in ("exp_avg", "exp_avg_sq")})
 
 
 def train_until_best(
-    model: AnyPolicy,
-    inputs: Tensor,
-    targets: Sequence[Tensor],
+    learners: Sequence[Learner],
     config: ProbeTraining,
-    noise: float,
-    seed: int,
-    error: Callable[[AnyPolicy], float],
+    errors: Sequence[Callable[[AnyPolicy], float]],
     on_step: Callable[[int], None],
-) -> Kept:
-    """Train a policy in place and leave it with the averaged weights of the least error.
+) -> list[Kept]:
+    """Train policies of the same shape in place and leave each with its averaged weights of the least error.
 
-    error: of a policy on the validation part; on_step gets the batches done, all of them once training has stopped.
+    errors: of each policy on the validation part; on_step gets the batches done, all of them once the last has stopped.
     """
-    kept, best, failed = Kept(0, float("inf")), copy.deepcopy(model.state_dict()), 0
-    for step, average in enumerate(averages(model, inputs, targets, config, noise, seed), start=1):
-        if step % config.judged_every == 0 or step == config.steps:
-            found = error(average)
-            failed = 0 if found < kept.error else failed + 1
-            if failed == 0:
-                kept, best = Kept(step, found), copy.deepcopy(average.state_dict())
-            if failed == config.patience:
-                break
-        on_step(step)
+    training = Training(learners, config)
+    kept = [Kept(0, float("inf")) for _ in learners]
+    best = [copy.deepcopy(learner.policy.state_dict()) for learner in learners]
+    failed, going = [0] * len(learners), list(range(len(learners)))
+    while going and training.steps < config.steps:
+        training.step()
+        if training.steps % config.judged_every == 0 or training.steps == config.steps:
+            for which, policy in zip(going, training.averages(), strict=True):
+                found = errors[which](policy)
+                failed[which] = 0 if found < kept[which].error else failed[which] + 1
+                if failed[which] == 0:
+                    kept[which], best[which] = Kept(training.steps, found), copy.deepcopy(policy.state_dict())
+            stays = [place for place, which in enumerate(going) if failed[which] < config.patience]
+            if len(stays) < len(going):
+                training.keep(stays)
+                going = [going[place] for place in stays]
+        if going:
+            on_step(training.steps)
     on_step(config.steps)
-    model.load_state_dict(best)
-    model.eval()
+    for learner, weights in zip(learners, best, strict=True):
+        learner.policy.load_state_dict(weights)
+        learner.policy.eval()
     return kept

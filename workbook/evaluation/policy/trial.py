@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from workbook.data.episodes import Episode, take_evenly
 from workbook.evaluation.policy.decoded import Decoded, Reader, decode_predictions
 from workbook.evaluation.policy.evidence import OWN, REGRESSION, REGRESSION_RULE, PredictedCodec
 from workbook.evaluation.policy.network import Observations, ProbePolicy, RegressionPolicy, Standardiser
-from workbook.evaluation.policy.training import AnyPolicy, ProbeTraining
+from workbook.evaluation.policy.training import AnyPolicy, Learner, ProbeTraining
 from workbook.evaluation.score import HeldOut
 
 DRAFT_WIDTH = 64  # of its trunk, a quarter of the main model's
@@ -114,6 +115,11 @@ class Trial:
             target.space(job.seed) if target else None, replace(shared.config, steps=steps),
         )  # fmt: skip
 
+    def beside(self, job: PolicyJob) -> Trial:
+        """That of a job of another seed or noise, which sees the same."""
+        target = self.shared.targets.get(job.predictor)
+        return replace(self, job=job, space=target.space(job.seed) if target else None)
+
     @property
     def heads(self) -> Heads:
         return self.job.predictor.heads
@@ -142,18 +148,22 @@ class Trial:
             hidden=config.head_width // (2 if draft else 1), features=config.features, chained=self.heads != "joint",
         )  # fmt: skip
 
-    def targets(self) -> list[Tensor]:
+    def learner(self) -> Learner:
+        return Learner(self.new_policy(), self.inputs, self._targets(), self.job.noise, self.seed)
+
+    def _targets(self) -> list[Tensor]:
         if self.space is None:
             return [torch.from_numpy(self.shared.dataset.normaliser.normalise(self.chunks)).float().flatten(1)]
-        return [torch.from_numpy(layer) for layer in self._tokens(self.chunks)]
+        small = [layer.astype(np.int16) for layer in self._tokens(self.chunks)]  # for several policies at once
+        return [torch.from_numpy(layer) for layer in small]
 
     def _tokens(self, chunks: Array) -> list[Codes]:
         return self.space.tokens(chunks)[: len(self.sizes)] if self.space else []
 
     @cached_property
-    def truth(self) -> dict[str, list[Codes]]:
-        """Tokens of the held-out parts."""
-        return {part: self._tokens(self.shared.held_out[part].chunks.actions) for part in PARTS}
+    def truth(self) -> list[Codes]:
+        """Tokens of the test part."""
+        return self._tokens(self.shared.held_out["test"].chunks.actions)
 
     def own_readers(self) -> list[Reader]:
         """The codec's own decoder, of ever more layers; joint tokens are decoded whole."""
@@ -173,7 +183,8 @@ class Trial:
             shape = self.shared.held_out[part].chunks.actions.shape
             actions = self.shared.dataset.normaliser.denormalise(predicted.reshape(shape))
             return Decoded({(REGRESSION_RULE, OWN, 0): actions}, {}, {})
-        return decode_predictions(policy, self.held_out[part], self.truth[part], readers, self.seed if draws else None)
+        truth = self.truth if part == "test" else None
+        return decode_predictions(policy, self.held_out[part], truth, readers, self.seed if draws else None)
 
     def validation_mse(self, policy: AnyPolicy) -> float:
         """At its best rule, by which training is stopped and noise is chosen."""
