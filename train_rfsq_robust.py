@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains one RFSQ autoencoder, or a sweep of them, here or in the cloud.
+"""Trains one RFSQ autoencoder, or a sweep of them, here, on a cluster or in the cloud.
 
     python train_rfsq_robust.py --use-layernorm True --num-episodes 50 --epochs 100 --batch-size 64
     modal run train_rfsq_robust.py --use-layernorm True --num-episodes 50 --epochs 100 --batch-size 64
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 # The workbook is imported where it is used, so that --help and a mistyped option do not wait for torch.
 if TYPE_CHECKING:
+    from workbook.common.slurm import Engine
     from workbook.training.runs import TrainingRun
 
 MODELS, DATA = "/models", "/data"  # where the volumes of the cloud are mounted
@@ -80,6 +81,14 @@ def parse_arguments(arguments: Sequence[str], in_cloud: bool = False) -> argpars
         parser.add_argument("--gpu", default="T4", help="of Modal, or 'none'; default: T4")
     else:
         parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+        parser.add_argument(
+            "--on",
+            choices=("here", "slurm", "local-executor"),
+            default="here",
+            help="where a training runs, each a job of its own; local-executor is this machine, to try out what slurm "
+            "does; default: here",
+        )
+        parser.add_argument("--slurm-config", default="", metavar="FILE", help="TOML: partition, account, gpus, ...")
     return parser.parse_args(arguments)
 
 
@@ -173,6 +182,20 @@ def train_many_here(runs: Sequence[TrainingRun]) -> list[Outcome]:
         return run_here(runs, lambda done, total: bar.show(done, ""), on_fetch)
 
 
+def train_many_by_jobs(runs: Sequence[TrainingRun], engine: Engine, config: str) -> list[Outcome]:
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from workbook.common.slurm import read_slurm_config
+    from workbook.common.terminal import fetching
+    from workbook.training.sweep import run_by_jobs
+
+    asked = read_slurm_config(config)
+    title, total = f"training {len(runs)} models by jobs", len(runs) * runs[0].train_config.epochs
+    # What is sent again is logged, on a line of its own beside the bar.
+    with fetching() as on_fetch, logging_redirect_tqdm(), _bar(title, total) as bar:
+        return run_by_jobs(runs, engine, asked, lambda done, total: bar.show(done, ""), on_fetch)
+
+
 class _Bar:
     """A bar of epochs, from the beginning of the training; bad input is told without one."""
 
@@ -209,13 +232,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parse_arguments(given)
     os.environ["WORKBOOK_COMMAND"] = shlex.join(["python", "train_rfsq_robust.py", *given])
-    return _tell(lambda: run_command(options, train_here, train_many_here, options.models_dir), options.models_dir)
+
+    def by_jobs(runs: Sequence[TrainingRun]) -> list[Outcome]:
+        return train_many_by_jobs(runs, options.on, options.slurm_config)
+
+    def one_by_jobs(run: TrainingRun) -> Outcome:
+        return by_jobs([run])[0]
+
+    train_one, train_many = (train_here, train_many_here) if options.on == "here" else (one_by_jobs, by_jobs)
+    return _tell(lambda: run_command(options, train_one, train_many, options.models_dir), options.models_dir)
 
 
 def _tell(work: Callable[[], str], models_dir: str) -> int:
+    from workbook.common.slurm import JobError
     from workbook.common.terminal import tell
 
-    return tell(work, models_dir, "--resume goes on from the last epoch")
+    return tell(work, models_dir, "--resume goes on from the last epoch", JobError)
 
 
 if find_spec("modal"):

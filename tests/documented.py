@@ -66,6 +66,7 @@ DRY: dict[str, Any] = {"more": "--dry-run", "slow": True}
 GUIDE = "--num-episodes 50 --epochs 100 --batch-size 64"
 IN_CLOUD = "training/test_cloud.py::test_the_guides_command_trains_what_it_trains_here"
 SWEPT_IN_CLOUD = "training/test_cloud.py::test_a_sweep_is_mapped_over_containers_and_gathered_here"
+SWEPT_BY_JOBS = "training/test_sweep_by_jobs.py::test_a_sweep_by_jobs_has_the_rows_of_one_here"
 EXPORTED = "export/test_export_onnx.py::test_the_command_says_what_it_wrote_and_how_far_it_agrees_with_torch"
 
 # To document a command, add a line here.
@@ -104,6 +105,8 @@ COMMANDS: dict[str, Command] = {
     "python train_rfsq_robust.py --sweep seeds=5,conditioning=all --models-dir models": Command(
         more="--epochs 1 --num-episodes 12", leaves=("models/sweep_results.json",), slow=True, parse=parse_sweep_command
     ),
+    "python train_rfsq_robust.py --sweep seeds=5,conditioning=all --models-dir models --on slurm "
+    "--slurm-config slurm.toml": Command(by=SWEPT_BY_JOBS),
     "python test_layernorm_improvement.py --naive-model rfsq_best.pt --robust-model rfsq_robust_best.pt "
     "--num-samples 1000 --chunk-len 8": Command(("rfsq_best.pt", "rfsq_robust_best.pt")),
     "python -m workbook.export.tokens --checkpoint rfsq_robust_scale_best.pt --data sample --out tokens": Command(
@@ -134,6 +137,7 @@ COMMANDS: dict[str, Command] = {
     "pip install -c constraints.txt -e '.[sim]'": Command(needs="simulator", **DRY),
     "pip install -c constraints.txt -e '.[lab]'": Command(needs="jupyterlab", **DRY),
     "pip install -c constraints.txt -e '.[modal]'": Command(needs="modal", **DRY),
+    "pip install -c constraints.txt -e '.[slurm]'": Command(needs="submitit", **DRY),
     "pip install -e '.[onnx]'": Command(needs="onnx", **DRY),
     f"modal run train_rfsq_robust.py --use-layernorm True {GUIDE}": Command(by=IN_CLOUD),
     "modal run train_rfsq_robust.py --sweep seeds=5,conditioning=all --gpu A10G": Command(by=SWEPT_IN_CLOUD),

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
+from workbook.common.slurm import OnProgress, ProgressStep
+
 PROGRESS_STEPS = 20  # of a job whose steps are too quick to be told one by one
 
-ProgressStep = Callable[[], None]
-OnProgress = Callable[[int, int], None]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Shared = TypeVar("Shared")

@@ -31,15 +31,16 @@ def tell(
 ) -> int:
     """Do the work of a command that writes files to `out`, say what it returns or why it failed; the exit code.
 
-    interrupted: what to say of the files then; failure: an error of its own that says in one sentence what went wrong.
+    interrupted: what to say of the files then, where the interrupt itself says nothing; failure: an error of its own
+    that says in one sentence what went wrong.
     """
     try:
         print(work())  # noqa: T201
     except (InputError, failure) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2 if isinstance(error, InputError) else 1
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {interrupted}", file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt as error:
+        print(f"\ninterrupted; {str(error) or interrupted}", file=sys.stderr)  # noqa: T201
         return 130
     except OSError as error:
         print(f"error: {error.filename or out}: {error.strerror or error}", file=sys.stderr)  # noqa: T201

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from rfsq_robust import CONDITIONINGS
 from workbook.common import provenance
 from workbook.common.errors import InputError
 from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
-from workbook.common.paths import OutputFolder, locked
+from workbook.common.paths import OutputFolder, expand, locked
+from workbook.common.slurm import Cluster, Engine, SlurmConfig, run_on_cluster
 from workbook.common.stages import write_json
 from workbook.data.dataset import prepare_dataset
 from workbook.training.runs import FOLDER_OPTION, TrainingRun, check_seeds, run_training
@@ -67,11 +69,47 @@ def run_here(
     """
     first = runs[0]
     in_turn = choose_device(first.device) == "cuda"
+    with _fetched(runs, on_fetch) as fetched:
+        return run_jobs(_run_training, None, fetched, first.train_config.epochs, on_progress, in_turn)
+
+
+def run_by_jobs(
+    runs: Sequence[TrainingRun],
+    engine: Engine,
+    config: SlurmConfig,
+    on_progress: OnProgress | None = None,
+    on_fetch: OnProgress | None = None,
+) -> list[dict[str, Any]]:
+    """Every run, each a job of a cluster, which goes on from its last epoch where it is sent again.
+
+    Data are fetched here, once, to where jobs find them. With `resume` of the runs, jobs that an earlier call has sent
+    are gathered.
+
+    Raises:
+        InputError, JobError, KeyboardInterrupt: as `run_on_cluster`, and as `run_here`.
+    """
+    first = runs[0]
+    cluster = Cluster(expand(first.folder) / "jobs", config, engine)
+    cluster.check()
+    with _fetched(runs, on_fetch) as fetched:
+        jobs = {run.name: replace(run, folder=str(expand(run.folder)), resume=True) for run in fetched}
+
+        def begin_anew() -> None:
+            for run in runs:
+                run.resume_state.unlink(missing_ok=True)
+
+        epochs = first.train_config.epochs
+        return run_on_cluster(_run_training, None, jobs, epochs, cluster, on_progress, first.resume, begin_anew)
+
+
+@contextmanager
+def _fetched(runs: Sequence[TrainingRun], on_fetch: OnProgress | None) -> Iterator[list[TrainingRun]]:
+    """The runs with data that are on the disk, in a folder that is theirs so long."""
+    first = runs[0]
     folder = OutputFolder.at(first.folder, FOLDER_OPTION)
     with locked(folder.root / ".sweep.lock"):
         data = prepare_dataset(first.data, first.data_config, on_fetch).origin.name
-        fetched = [replace(run, data=data) for run in runs]
-        return run_jobs(_run_training, None, fetched, first.train_config.epochs, on_progress, in_turn)
+        yield [replace(run, data=data) for run in runs]
 
 
 def _run_training(_: None, run: TrainingRun, progress_step: ProgressStep) -> dict[str, Any]:
