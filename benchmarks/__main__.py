@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Call, time_in_turn
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE
 from workbook.codecs.catalogue import Entry, Fitting, Network, Setting, Unit, catalogue
 from workbook.codecs.learned import QUANTIZERS, LearnedAE
@@ -33,6 +32,7 @@ from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.paths import expand, replacing
 from workbook.common.provenance import collect
+from workbook.common.timing import Call, time_in_turn
 from workbook.data.dataset import prepare_dataset
 from workbook.training.trainer import Job, Stepper, TrainConfig, TrainData, build_model, reconstruction_loss
 
