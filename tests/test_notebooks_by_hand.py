@@ -28,7 +28,8 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 # The folder that the kernel starts in: JupyterLab takes the notebook's, other programs another.
 IN_NOTEBOOKS = {"01_data", "04_residual_analysis", "05_policy_in_the_loop"}
-# What two runs of the same code may differ in: how long it took and when it was, with what is computed from that.
+# What two runs of the same code may differ in: how long it took and when it was, with what is computed from that, as
+# the hashes of tables that tell times; the tables themselves are compared without.
 TIMES = {
     "seconds",
     "total_seconds",
