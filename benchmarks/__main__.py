@@ -137,10 +137,10 @@ def _of_codecs(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _each_codec(fitting: Fitting) -> Iterator[tuple[Entry, Setting, Codec]]:
-    """At the first setting of each that is compared, played or measured."""
+    """At the first setting of each that is compared, played or measured; those of `full` alone are left out."""
     for entry in catalogue().values():
-        settings = [*entry.compared(fitting), *entry.played(fitting), *entry.measured(fitting)]
-        yield entry, settings[0], entry.codecs(fitting, settings[0])[0]
+        for setting in [*entry.compared(fitting), *entry.played(fitting), *entry.measured(fitting)][:1]:
+            yield entry, setting, entry.codecs(fitting, setting)[0]
 
 
 def _call(codec: Codec, what: str, chunks: Array, tokens: Any) -> Call:

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from made_codecs import LAYERS, make_fitting, rfsq_codecs
+from made_codecs import LAYERS, ONLY_IN_FULL, make_fitting, rfsq_codecs
 from small_runs import make_dataset
 
 from workbook.codecs import catalogue as catalogue_module
@@ -88,7 +88,8 @@ class TestEntries:
             settings = list(getattr(entry, use)(fitting))
             assert len(settings) == len(set(settings))
         scored = entry.settings(fitting)
-        assert len(scored) == len(set(scored)) > 0
+        assert len(scored) == len(set(scored))
+        assert bool(scored) == (full or name not in ONLY_IN_FULL)
         assert {*entry.measured(fitting), *entry.analysed(fitting), *entry.compared(fitting)} == set(scored)
 
     @pytest.mark.parametrize("name", NAMES)
@@ -101,6 +102,19 @@ class TestEntries:
                 tokens = codec.encode(HELD_OUT[:2])
                 assert codec.decode(tokens).shape == HELD_OUT[:2].shape
                 assert 0 <= tokens.codes[tokens.sent].min() <= tokens.codes.max() < codec.vocabulary
+
+    @pytest.mark.parametrize("name", sorted(ONLY_IN_FULL))
+    def test_under_full_transformers_of_chunks_can_be_made_of_every_size(self, name: str) -> None:
+        entry = catalogue()[name]
+        tokens = {}
+        for setting in entry.settings(FULL):
+            (codec,) = entry.codecs(FULL, setting)
+            encoded = codec.encode(HELD_OUT[:2])
+            assert codec.decode(encoded).shape == HELD_OUT[:2].shape
+            assert codec.bits(encoded) == pytest.approx(encoded.codes.shape[1] * np.log2(1000))
+            tokens[str(setting)] = encoded.codes.shape[1]
+        sizes = {f"registers={count}": count for count in range(1, 9)}
+        assert tokens == (sizes if name == "oat" else {f"steps_a_token={steps}": 8 // steps for steps in (1, 2, 4)})
 
     @pytest.mark.parametrize("name", [entry.name for entry in ENTRIES if entry.networks(True)])
     def test_under_full_those_of_the_sweep_can_be_made_too(self, name: str) -> None:
@@ -120,8 +134,8 @@ class TestEntries:
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name not in {"naive_refitted", "layernorm_refitted"}])
     def test_of_fixed_length_are_those_that_say_so(self, name: str) -> None:
-        entry = catalogue()[name]
-        codec = entry.codecs(FITTING, entry.settings(FITTING)[-1])[0]
+        entry, fitting = catalogue()[name], FULL if name in ONLY_IN_FULL else FITTING
+        codec = entry.codecs(fitting, entry.settings(fitting)[-1])[0]
         lengths = codec.encode(HELD_OUT).lengths
         assert (len(set(lengths.tolist())) == 1) == entry.fixed_length
 

@@ -395,7 +395,7 @@ class TestTable:
                 assert row[name] == pytest.approx(np.average(scored[name], weights=scored.chunks))
 
     def test_every_codec_of_the_catalogue_stands_in_it_and_once_a_setting(self) -> None:
-        fitting = make_fitting()
+        fitting = make_fitting(full=True)
         for entry in catalogue().values():
             told = entry.costed_at(fitting)
             assert told

@@ -19,6 +19,7 @@ from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.codecs.beast import BeastCodec
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.brought import BroughtCodec
+from workbook.codecs.chunk_transformers import REGISTERS, ChunkTransformer, ChunkTransformerCodec, Manner
 from workbook.codecs.fast import FastScales, quantile_normaliser
 from workbook.codecs.klt import KltCodec, fit_klt
 from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VariableLength, codes_at, fit_variable_length
@@ -45,6 +46,7 @@ CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
+QUEST_STEPS = (1, 2, 4)  # of a token; QueST takes 4
 BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16)  # control points of a dimension; BEAST takes half as many as steps
 GRIPPER_BITS = "gripper_bits"  # of KLT-RFSQ, which decide how many codes fit into a rate
 POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk
@@ -80,16 +82,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Network:
-    """A network to train: a residual quantizer in the guide's autoencoder, on single steps or on whole chunks.
+    """A network to train: a residual quantizer in the guide's autoencoder, on single steps or on whole chunks, or a
+    transformer of whole chunks.
 
-    Sizes that are None are those of 02_train_robust; swept: trained for as many epochs as the models of that notebook.
+    Sizes that are None are those of 02_train_robust; swept: trained for as many epochs as the models of that notebook;
+    steps_a_token: in QueST's manner.
     """
 
-    quantizer: Conditioning | Quantizer
+    quantizer: Conditioning | Quantizer | Manner
     unit: Unit
     hidden_dim: int | None = None
     num_levels: int | None = None
     swept: bool = False
+    steps_a_token: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +147,11 @@ Settings = Callable[[Fitting], Sequence[Setting]]
 
 def _none(fitting: Fitting) -> Sequence[Setting]:
     return ()
+
+
+def at(name: str, *values: float) -> Settings:
+    """The same settings, whatever the data."""
+    return lambda fitting: [Setting.of(**{name: value}) for value in values]
 
 
 @dataclass(frozen=True)
@@ -325,12 +335,30 @@ def _every_quantizer(fitting: Fitting) -> Sequence[Setting]:
     return [Setting.of(quantizers=count) for count in range(1, NUM_QUANTIZERS + 1)]
 
 
+# The field's transformers of whole chunks, under `full`.
+
+
+def _in_full(settings: Settings) -> Settings:
+    return lambda fitting: settings(fitting) if fitting.full else []
+
+
+def _transformers(manner: Manner, *steps_a_token: int) -> Callable[[bool], Sequence[Network]]:
+    return lambda full: [Network(manner, "chunk", steps_a_token=steps) for steps in (steps_a_token if full else ())]
+
+
+def _transformer(manner: Manner) -> Callable[..., Any]:
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        models = fitting.networks[Network(manner, "chunk", steps_a_token=int(setting.get("steps_a_token") or 1))]
+        trained = [model for model in models if isinstance(model, ChunkTransformer)]
+        return [
+            ChunkTransformerCodec(model, fitting.normaliser, int(setting.get("registers") or model.tokens))
+            for model in trained
+        ]
+
+    return codecs
+
+
 # Fitted in closed form, without seeds.
-
-
-def at(name: str, *values: float) -> Settings:
-    """The same settings, whatever the data."""
-    return lambda fitting: [Setting.of(**{name: value}) for value in values]
 
 
 def _klt_rfsq(fitting: Fitting) -> Sequence[VariableLength]:
@@ -540,6 +568,16 @@ ENTRIES = (
         "grouped_residual_fsq", "GroupedResidualFSQ", GREEN, "P-", True, True, _learned("grouped_residual_fsq"),
         measured=_every_quantizer, costed=at("quantizers", NUM_QUANTIZERS),
         networks=lambda full: [Network("grouped_residual_fsq", "step")],
+    ),
+    Entry(
+        "oat", "OAT-style", OCHRE, "d-", True, True, _transformer("oat"),
+        measured=_in_full(at("registers", *range(1, REGISTERS + 1))), costed=_in_full(at("registers", REGISTERS)),
+        networks=_transformers("oat", 1),
+    ),
+    Entry(
+        "quest", "QueST-style", OCHRE, "d--", True, False, _transformer("quest"),
+        measured=_in_full(at("steps_a_token", *QUEST_STEPS)), costed=_in_full(at("steps_a_token", *QUEST_STEPS)),
+        networks=_transformers("quest", *QUEST_STEPS),
     ),
     Entry(
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
