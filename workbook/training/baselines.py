@@ -12,13 +12,16 @@ from torch import nn
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE
 from workbook.codecs.brought import BroughtCodec, fit_all
 from workbook.codecs.catalogue import Fitting, Network, Setting, Unit, catalogue, fitting_chunks
+from workbook.codecs.chunk_transformers import MANNERS, ChunkTransformer
 from workbook.codecs.learned import QUANTIZERS, LearnedAE, training_loss
 from workbook.codecs.other_decoder import ChunkDecoder
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.data.dataset import Dataset
-from workbook.training.trainer import Job as RFSQJob, TrainConfig, TrainData, fit, train
+from workbook.training.trainer import Job as RFSQJob, TrainConfig, TrainData, choose_device, fit, train
+
+TRANSFORMER_BATCHES = 3000  # of a transformer of chunks, at most: one takes as long as fifty batches of an RFSQ
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,9 @@ def train_networks(
     batches = -(-len(dataset.train_chunks().actions) // base.batch_size)
     epochs = base.epochs if config.full else config.epochs(base, batches)
     jobs = [
-        NetworkJob(network, _config_of(network, base, epochs), seed)
+        NetworkJob(network, _config_of(network, base, epochs, batches), seed)
         for network in dict.fromkeys(wanted)
-        for seed in range(seeds)
+        for seed in range(1 if network.quantizer in MANNERS else seeds)
     ]
     data: dict[Unit, TrainData] = {"step": TrainData.of(dataset), "chunk": TrainData.of_whole_chunks(dataset)}
     models = run_jobs(_train_network, data, jobs, PROGRESS_STEPS, on_progress)
@@ -95,7 +98,10 @@ def train_networks(
     return trained
 
 
-def _config_of(network: Network, base: TrainConfig, epochs: int) -> TrainConfig:
+def _config_of(network: Network, base: TrainConfig, epochs: int, batches: int) -> TrainConfig:
+    """batches: of an epoch."""
+    if network.quantizer in MANNERS:
+        return replace(base, epochs=max(1, min(base.epochs, TRANSFORMER_BATCHES // batches)))
     sized = replace(
         base,
         hidden_dim=network.hidden_dim or base.hidden_dim,
@@ -116,6 +122,13 @@ def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: 
             model = LearnedAE(quantizer, part.train.shape[-1], job.config.hidden_dim)
             fit(model, job.config, job.seed, part, quantizer, lambda epoch, mse: advance(epoch), training_loss)
             return model
+    for manner in MANNERS:
+        if job.network.quantizer == manner:
+            torch.manual_seed(job.seed)
+            steps, width = data["step"].train.shape[1:]
+            transformer = ChunkTransformer(manner, steps, width, job.network.steps_a_token)
+            fit(transformer, job.config, job.seed, part.to(choose_device()), manner, lambda epoch, mse: advance(epoch))
+            return transformer
     conditioning = next(name for name in CONDITIONINGS if name == job.network.quantizer)
     return train(job.config, RFSQJob(conditioning, job.seed), part, lambda epoch, mse: advance(epoch)).model
 
