@@ -17,15 +17,20 @@ from workbook.codecs.catalogue import (
     CONDITIONED,
     ENTRIES,
     FITTED_RATES,
+    PLAYED_RATES,
+    POLICY_CODES,
+    SHOWN_RATE,
     SWEEP_LATENTS,
     SWEEP_LEVELS,
     Entry,
     Fitting,
     Network,
     Setting,
+    at_steps,
     catalogue,
     fitting_chunks,
     klt_rfsq_of,
+    quoted_rate,
 )
 from workbook.codecs.fast import FastCodec
 from workbook.codecs.klt_rfsq import BRANCHES, FixedLength, KltRFSQ, codes_at, fit_variable_length
@@ -191,6 +196,37 @@ class TestFirstLayers:
             catalogue()[name].predicted(Fitting(dataset, rfsq_codecs(dataset), full=full)) for full in (False, True)
         )
         assert some[0].count("layers") == min(more[0].count("layers"), 3)
+
+
+class TestChunksOfOtherLengths:
+    def test_of_eight_steps_rates_and_codes_are_those_of_the_lists(self) -> None:
+        for number in (*FITTED_RATES, *PLAYED_RATES, POLICY_CODES):
+            assert at_steps(number, 8) == number
+
+    @given(st.floats(1, 500), st.integers(1, 64))
+    def test_they_are_as_many_a_step(self, number: float, steps: int) -> None:
+        assert at_steps(number, steps) == max(1, round(number * steps / 8))
+
+    def test_of_four_times_as_many_steps_all_are_four_times_as_many(self) -> None:
+        long = Fitting(replace(make_dataset(), chunk_len=32, stride=32))
+        for name, rates in (("klt", FITTED_RATES), ("klt_rfsq_variable", FITTED_RATES), ("fast", PLAYED_RATES)):
+            entry = catalogue()[name]
+            settings = entry.played(long) if name == "fast" else entry.measured(long)
+            found = [setting["rate"] for setting in settings if setting.get("rate")]
+            assert found == [4 * rate for rate in rates]
+        assert [setting["codes"] for setting in catalogue()["klt_rfsq_fixed"].predicted(long)] == [4 * POLICY_CODES]
+        assert [codec.rate for codec in klt_rfsq_of(long)] == [4 * rate for rate in FITTED_RATES]
+
+    @pytest.mark.parametrize("steps", [1, 3, 8, 32])
+    def test_the_rate_that_is_quoted_is_the_shown_one(self, steps: int) -> None:
+        fitting = Fitting(replace(make_dataset(), chunk_len=steps, stride=steps))
+        for name in ("fast", "klt_rfsq_fixed", "klt_rfsq_variable"):
+            played = [str(setting) for setting in catalogue()[name].played(fitting)]
+            assert quoted_rate(reversed(played)) == f"rate={at_steps(SHOWN_RATE, steps)}"
+
+    def test_none_is_quoted_where_none_was_played(self) -> None:
+        assert quoted_rate(["scale=10", "layers=3"]) == ""
+        assert quoted_rate(["rate=80", "scale=10"]) == "rate=80"
 
 
 class TestClosedForm:
