@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Call, time_in_turn
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE
 from workbook.codecs.catalogue import Entry, Fitting, Network, Setting, Unit, catalogue
 from workbook.codecs.learned import QUANTIZERS, LearnedAE
@@ -34,6 +33,7 @@ from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.paths import expand, replacing
 from workbook.common.provenance import collect
+from workbook.common.timing import Call, time_in_turn
 from workbook.data.dataset import prepare_dataset
 from workbook.training.data import TrainData
 from workbook.training.runs import MOST_STACKED, stacks_of
@@ -148,10 +148,10 @@ def _of_codecs(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _each_codec(fitting: Fitting) -> Iterator[tuple[Entry, Setting, Codec]]:
-    """At the first setting of each that is compared, played or measured."""
+    """At the first setting of each that is compared, played or measured; those of `full` alone are left out."""
     for entry in catalogue().values():
-        settings = [*entry.compared(fitting), *entry.played(fitting), *entry.measured(fitting)]
-        yield entry, settings[0], entry.codecs(fitting, settings[0])[0]
+        for setting in [*entry.compared(fitting), *entry.played(fitting), *entry.measured(fitting)][:1]:
+            yield entry, setting, entry.codecs(fitting, setting)[0]
 
 
 def _call(codec: Codec, what: str, chunks: Array, tokens: Any) -> Call:

@@ -8,12 +8,15 @@ from torch import nn
 
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE, Conditioning
 from workbook.codecs.catalogue import Fitting, Network, catalogue
+from workbook.codecs.chunk_transformers import MANNERS, ChunkTransformer
 from workbook.codecs.learned import QUANTIZERS, LearnedAE
 from workbook.codecs.other_decoder import ChunkDecoder
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.data.dataset import Dataset
 
 LATENTS, LAYERS, LEVELS = 6, 4, 5
+ONLY_IN_FULL = {"oat", "quest"}  # entries that have no settings otherwise
+LISTED = [name for name in catalogue() if name not in ONLY_IN_FULL]
 
 
 def make_model(conditioning: Conditioning, seed: int = 0, width: int = 7, latents: int = LATENTS) -> ActionRFSQAE:
@@ -53,6 +56,10 @@ def _network(network: Network, dataset: Dataset, seed: int) -> nn.Module:
     for quantizer in QUANTIZERS:
         if network.quantizer == quantizer:
             return LearnedAE(quantizer, width, LATENTS).eval()
+    for manner in MANNERS:
+        if network.quantizer == manner:
+            steps, dim = dataset.chunk_len, dataset.layout.dim
+            return ChunkTransformer(manner, steps, dim, network.steps_a_token).eval()
     conditioning = next(name for name in CONDITIONINGS if name == network.quantizer)
     sizes = network.hidden_dim or LATENTS, LAYERS, network.num_levels or LEVELS
     return ActionRFSQAE(width, *sizes, conditioning=conditioning).eval()

@@ -21,7 +21,7 @@ SEEDS, EPISODES, STEPS, LAYERS = 5, 28, 80, 4
 # Of a data card.
 NOTHING_ODD: dict[str, Any] = {
     "left_out": [], "outliers": {"count": 0, "first": [], "clipped": False}, "doubts": [], "doubts_accepted": False,
-    "trembling": [],
+    "trembling": [], "chunks": {"length": 8},
 }  # fmt: skip
 METRICS = (
     "relative_mse", "position_mm", "rotation_deg", "joint_length", "gripper_abs", "gripper_error_rate",

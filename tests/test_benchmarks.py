@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from made_codecs import LISTED
 
 from benchmarks.__main__ import main
-from benchmarks.timing import time_in_turn
-from workbook.codecs.catalogue import catalogue
+from workbook.common.timing import time_in_turn
 
 
 def test_calls_are_made_in_turn_and_a_short_one_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,11 +18,14 @@ def test_calls_are_made_in_turn_and_a_short_one_often(monkeypatch: pytest.Monkey
         made.append(name)
         clock[0] += seconds
 
-    monkeypatch.setattr("benchmarks.timing.time.process_time", lambda: clock[0])
+    monkeypatch.setattr("workbook.common.timing.time.process_time", lambda: clock[0])
     timed = time_in_turn({"long": lambda: call("long", 1.0), "short": lambda: call("short", 0.0005)}, repetitions=3)
     assert timed["long"] == pytest.approx(1.0)
     assert timed["short"] == pytest.approx(0.0005)
     assert made[4:] == 3 * ["long", *4 * ["short"]]
+    made.clear()
+    time_in_turn({"long": lambda: call("long", 1.0)}, repetitions=9, most=1.5)
+    assert len(made) == 2 + 2  # to count it, and until it has taken more than 1.5 s
 
 
 def test_the_command_times_every_codec_and_writes_what_it_shows(
@@ -33,7 +36,7 @@ def test_the_command_times_every_codec_and_writes_what_it_shows(
     assert main(["--repetitions", "1", "--largest", "1000", "--out", str(out)]) == 0
     rows = json.loads(out.read_text(encoding="utf8"))["rows"]
     assert {row["part"] for row in rows} == {"network", "codecs", "training", "growth"}
-    assert {row["what"].split()[0] for row in rows if row["part"] == "codecs"} == set(catalogue())
+    assert {row["what"].split()[0] for row in rows if row["part"] == "codecs"} == set(LISTED)
     assert all(row["seconds"] > 0 for row in rows)
     own = [row["ratio"] for row in rows if row["part"] == "codecs" and row["what"].startswith("fixed_scale ")]
     assert own == [1.0] * 6

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from made_codecs import LAYERS, make_fitting, rfsq_codecs
+from made_codecs import LAYERS, ONLY_IN_FULL, make_fitting, rfsq_codecs
 from small_runs import make_dataset
 
 from workbook.codecs import catalogue as catalogue_module
@@ -17,15 +17,20 @@ from workbook.codecs.catalogue import (
     CONDITIONED,
     ENTRIES,
     FITTED_RATES,
+    PLAYED_RATES,
+    POLICY_CODES,
+    SHOWN_RATE,
     SWEEP_LATENTS,
     SWEEP_LEVELS,
     Entry,
     Fitting,
     Network,
     Setting,
+    at_steps,
     catalogue,
     fitting_chunks,
     klt_rfsq_of,
+    quoted_rate,
 )
 from workbook.codecs.fast import FastCodec
 from workbook.codecs.klt_rfsq import BRANCHES, FixedLength, KltRFSQ, codes_at, fit_variable_length
@@ -88,7 +93,8 @@ class TestEntries:
             settings = list(getattr(entry, use)(fitting))
             assert len(settings) == len(set(settings))
         scored = entry.settings(fitting)
-        assert len(scored) == len(set(scored)) > 0
+        assert len(scored) == len(set(scored))
+        assert bool(scored) == (full or name not in ONLY_IN_FULL)
         assert {*entry.measured(fitting), *entry.analysed(fitting), *entry.compared(fitting)} == set(scored)
 
     @pytest.mark.parametrize("name", NAMES)
@@ -101,6 +107,19 @@ class TestEntries:
                 tokens = codec.encode(HELD_OUT[:2])
                 assert codec.decode(tokens).shape == HELD_OUT[:2].shape
                 assert 0 <= tokens.codes[tokens.sent].min() <= tokens.codes.max() < codec.vocabulary
+
+    @pytest.mark.parametrize("name", sorted(ONLY_IN_FULL))
+    def test_under_full_transformers_of_chunks_can_be_made_of_every_size(self, name: str) -> None:
+        entry = catalogue()[name]
+        tokens = {}
+        for setting in entry.settings(FULL):
+            (codec,) = entry.codecs(FULL, setting)
+            encoded = codec.encode(HELD_OUT[:2])
+            assert codec.decode(encoded).shape == HELD_OUT[:2].shape
+            assert codec.bits(encoded) == pytest.approx(encoded.codes.shape[1] * np.log2(1000))
+            tokens[str(setting)] = encoded.codes.shape[1]
+        sizes = {f"registers={count}": count for count in range(1, 9)}
+        assert tokens == (sizes if name == "oat" else {f"steps_a_token={steps}": 8 // steps for steps in (1, 2, 4)})
 
     @pytest.mark.parametrize("name", [entry.name for entry in ENTRIES if entry.networks(True)])
     def test_under_full_those_of_the_sweep_can_be_made_too(self, name: str) -> None:
@@ -120,8 +139,8 @@ class TestEntries:
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name not in {"naive_refitted", "layernorm_refitted"}])
     def test_of_fixed_length_are_those_that_say_so(self, name: str) -> None:
-        entry = catalogue()[name]
-        codec = entry.codecs(FITTING, entry.settings(FITTING)[-1])[0]
+        entry, fitting = catalogue()[name], FULL if name in ONLY_IN_FULL else FITTING
+        codec = entry.codecs(fitting, entry.settings(fitting)[-1])[0]
         lengths = codec.encode(HELD_OUT).lengths
         assert (len(set(lengths.tolist())) == 1) == entry.fixed_length
 
@@ -177,6 +196,37 @@ class TestFirstLayers:
             catalogue()[name].predicted(Fitting(dataset, rfsq_codecs(dataset), full=full)) for full in (False, True)
         )
         assert some[0].count("layers") == min(more[0].count("layers"), 3)
+
+
+class TestChunksOfOtherLengths:
+    def test_of_eight_steps_rates_and_codes_are_those_of_the_lists(self) -> None:
+        for number in (*FITTED_RATES, *PLAYED_RATES, POLICY_CODES):
+            assert at_steps(number, 8) == number
+
+    @given(st.floats(1, 500), st.integers(1, 64))
+    def test_they_are_as_many_a_step(self, number: float, steps: int) -> None:
+        assert at_steps(number, steps) == max(1, round(number * steps / 8))
+
+    def test_of_four_times_as_many_steps_all_are_four_times_as_many(self) -> None:
+        long = Fitting(replace(make_dataset(), chunk_len=32, stride=32))
+        for name, rates in (("klt", FITTED_RATES), ("klt_rfsq_variable", FITTED_RATES), ("fast", PLAYED_RATES)):
+            entry = catalogue()[name]
+            settings = entry.played(long) if name == "fast" else entry.measured(long)
+            found = [setting["rate"] for setting in settings if setting.get("rate")]
+            assert found == [4 * rate for rate in rates]
+        assert [setting["codes"] for setting in catalogue()["klt_rfsq_fixed"].predicted(long)] == [4 * POLICY_CODES]
+        assert [codec.rate for codec in klt_rfsq_of(long)] == [4 * rate for rate in FITTED_RATES]
+
+    @pytest.mark.parametrize("steps", [1, 3, 8, 32])
+    def test_the_rate_that_is_quoted_is_the_shown_one(self, steps: int) -> None:
+        fitting = Fitting(replace(make_dataset(), chunk_len=steps, stride=steps))
+        for name in ("fast", "klt_rfsq_fixed", "klt_rfsq_variable"):
+            played = [str(setting) for setting in catalogue()[name].played(fitting)]
+            assert quoted_rate(reversed(played)) == f"rate={at_steps(SHOWN_RATE, steps)}"
+
+    def test_none_is_quoted_where_none_was_played(self) -> None:
+        assert quoted_rate(["scale=10", "layers=3"]) == ""
+        assert quoted_rate(["rate=80", "scale=10"]) == "rate=80"
 
 
 class TestClosedForm:

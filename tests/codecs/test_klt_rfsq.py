@@ -19,14 +19,17 @@ from workbook.codecs.klt_rfsq import (
     ENDS,
     FEWEST_GRIPPER_CODES,
     MOST_CODES,
+    MOST_LATENTS,
     ORDERS,
     FixedLength,
     GripperCodebook,
     KltRFSQ,
     VariableLength,
     choice_bits,
+    codes_at,
     ends,
     fit_variable_length,
+    most_codes,
 )
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens
 from workbook.common.array import Array
@@ -171,6 +174,42 @@ class TestStack:
         assert wide.stacks[0].orders.shape == (1 + ORDERS, MOST_CODES)
         narrow = fit_model(made_chunks(2, "joint:2"), "joint:2")
         assert narrow.stacks[0].orders.shape == (1 + ORDERS, 2 * C * DEPTH)
+
+
+class TestLongChunks:
+    """Of 32 steps: rates of as many bits a step are met, and a gripper switches on its step."""
+
+    STEPS, LAYOUT = 32, "position:3 rotation:3 gripper:1"
+
+    def chunks(self, seed: int, count: int = 300) -> Array:
+        rng = np.random.default_rng(seed)
+        walks = np.cumsum(rng.normal(0, 0.2, (count, self.STEPS, 6)), axis=1)
+        switch = rng.integers(0, self.STEPS, (count, 1)) if seed else np.arange(count)[:, None] % self.STEPS
+        direction = np.where(np.arange(count) // self.STEPS % 2, 1.0, -1.0)[:, None]
+        gripper = np.where(np.arange(self.STEPS) < switch, direction, -direction)
+        return np.concatenate([walks, gripper[..., None]], axis=2)
+
+    def test_a_stack_has_as_many_residual_codes_a_step_and_all_there_are_at_most(self) -> None:
+        assert [most_codes(steps) for steps in (1, 4, 8, 12, 16)] == [144, 144, 144, 216, 288]
+        assert most_codes(32) == most_codes(64) == MOST_LATENTS * DEPTH
+
+    def test_the_rates_of_eight_steps_are_met_four_times_over(self) -> None:
+        train = self.chunks(0)
+        model = fit_model(train, self.LAYOUT)
+        codecs = fit_variable_length(model, train, [4 * 80, 4 * 140])
+        spent = [codec.bits(codec.encode(train)) for codec in codecs]
+        assert spent == pytest.approx([320, 560], rel=0.05)
+        assert error(codecs[1], train) < error(codecs[0], train)
+        counts = [codes_at(model, rate) for rate in (320, 560)]
+        assert model.gripper_bits + counts[1] * LOG3 == pytest.approx(560, abs=LOG3)
+        assert error(FixedLength(model, counts[1]), train) < error(FixedLength(model, counts[0]), train)
+
+    def test_a_gripper_switches_on_its_step_wherever_that_is(self) -> None:
+        model = fit_model(self.chunks(0), self.LAYOUT)
+        other = self.chunks(1)
+        for codec in (FixedLength(model, 40), *fit_variable_length(model, other, [100])):
+            found = codec.decode(codec.encode(other))
+            assert (np.sign(found[:, :, 6]) == other[:, :, 6]).all()
 
 
 class TestFixedLength:

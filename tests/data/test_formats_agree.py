@@ -34,7 +34,7 @@ from workbook.training.trainer import TrainConfig
 
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 TINY = TrainConfig(epochs=2, batch_size=16, learning_rate=5e-3, hidden_dim=4, num_layers=3)
-TIMES = {"seconds", "total_seconds", "train_seconds", "overhead"}
+TIMES = {"seconds", "total_seconds", "train_seconds", "encode_ms", "decode_ms", "overhead"}
 WHERE = ["episode"]  # the name of a file, in a format of its own
 FORMATS: dict[str, Callable[[Path, Demos], Path]] = {
     "LIBERO HDF5": write_libero_folder,

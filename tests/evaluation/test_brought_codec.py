@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from documented import blocks
 from small_runs import SMALL, compare_in, make_dataset, train_into
@@ -16,6 +18,8 @@ from workbook.data.dataset import save_dataset
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.replay.codecs import played_codecs
 from workbook.report.tables import rate_distortion as tables
+from workbook.report.tables.comparison import bits_table, physical_table
+from workbook.report.tables.token_costs import token_costs_table
 from workbook.training.baselines import BaselineConfig
 from workbook.training.runs import load_fitting
 
@@ -23,23 +27,28 @@ FAILING = "\n        if any(sequence[0] > 40 for sequence in tokens):\n         
 HEAD = "    def decode(self, tokens):"
 
 
+def compared_with(folder: Path, tokenizer: str) -> Evidence:
+    """03_compare with a tokenizer that is brought."""
+    out = OutputFolder.at(str(folder))
+    save_dataset(make_dataset(), out)
+    write_stage(out, "data", {}, {})
+    training = write_stage(out, "training", {}, train_into(folder, SMALL, 2))
+    config = BaselineConfig(1, codecs=tokenizer)
+    found = compare_in(folder, training, config)
+    parameters = {"baseline_steps": 1, "full": False, "codecs": config.codecs, "trust_remote_code": False}
+    write_stage(out, "comparison", parameters, found.values, {"scores": found.scores, **found.tables})
+    return Evidence(folder)
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """03_compare with the tokenizer that the documents show, which here fails on some sequences."""
+    """With the tokenizer that the documents show, which here fails on some sequences."""
     folder = tmp_path_factory.mktemp("brought")
     ((_, snippet),) = [(at, code) for at, code in blocks("python") if at.startswith("docs/codecs.md")]
     head = next(line for line in snippet.splitlines() if line.startswith(HEAD))
     path = folder / "my_tokenizer.py"
     path.write_text(snippet.replace(head, head + FAILING), encoding="utf8")
-    out = OutputFolder.at(str(folder))
-    save_dataset(make_dataset(), out)
-    write_stage(out, "data", {}, {})
-    training = write_stage(out, "training", {}, train_into(folder, SMALL, 2))
-    config = BaselineConfig(1, codecs=f"{path}:MyTokenizer")
-    found = compare_in(folder, training, config)
-    parameters = {"baseline_steps": 1, "full": False, "codecs": config.codecs, "trust_remote_code": False}
-    write_stage(out, "comparison", parameters, found.values, {"scores": found.scores, **found.tables})
-    return Evidence(folder)
+    return compared_with(folder, f"{path}:MyTokenizer")
 
 
 NAME = f"{BROUGHT}MyTokenizer"
@@ -63,6 +72,32 @@ def test_its_faults_are_counted_and_shown(compared: Evidence) -> None:
         ["MyTokenizer", str(faults["chunks"]), "0", str(faults["raised"]), "0", "0", "0"]
     ]
     assert any(row[0] == "MyTokenizer" for row in tables.codecs_table(compared).rows)
+
+
+def test_what_its_tokens_cost_is_told_with_its_faults(compared: Evidence) -> None:
+    costs = compared.table("token_costs").set_index("codec").loc[NAME]
+    assert 0 < costs.decodes < 1  # of 64 first values 41 decode
+    assert abs(costs.decodes - 41 / 64) < 0.15
+    assert (costs[["encode_ms", "decode_ms", "mse_first", "mse_middle", "mse_last"]] > 0).all()
+    assert any(row[0] == "MyTokenizer" for row in token_costs_table(compared).rows)
+
+
+@pytest.mark.slow
+def test_a_network_of_a_third_party_stands_in_every_table(tmp_path: Path) -> None:
+    """OAT's of pat-vla, in a file as a user would write it."""
+    try:
+        version("pat-vla")
+    except PackageNotFoundError:
+        pytest.skip("pat-vla is not installed; pip install --no-deps pat-vla==0.1.3 to bring its network")
+    run, name = compared_with(tmp_path, f"{Path(__file__).parents[1] / 'pat_oat.py'}:OatTokenizer"), "OatTokenizer"
+    faults, costs = run.brought[name], run.table("token_costs").set_index("codec").loc[BROUGHT + name]
+    assert faults == dict.fromkeys(faults, 0) | {"chunks": faults["chunks"]}
+    assert (costs.tokens, costs.decodes) == (8, 1)
+    assert costs.bits == pytest.approx(8 * np.log2(1000))
+    assert costs.mse_first > costs.mse
+    for table in (tables.codecs_table, tables.brought_table, token_costs_table, bits_table, physical_table):
+        shown = table(run)
+        assert name in [*shown.header, *(row[0] for row in shown.rows)], table.__name__
 
 
 def test_it_is_made_again_for_what_is_played(compared: Evidence) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_codecs import LAYERS, make_fitting
+from made_codecs import LAYERS, LISTED, make_fitting
 from small_runs import SMALL, compare_in, ignore_progress, make_dataset, train_into
 
 from rfsq_robust import CONDITIONINGS
@@ -52,7 +52,7 @@ def scores(found: Comparison) -> Scores:
 class TestCosts:
     def test_what_tokens_cost_is_told_of_every_codec_and_seed(self, found: Comparison, scores: Scores) -> None:
         costs = found.tables["token_costs"]
-        assert list(costs.codec.unique()) == [entry.name for entry in ENTRIES]
+        assert list(costs.codec.unique()) == LISTED
         assert not costs.duplicated(["codec", "setting", "seed"]).any()
         assert (costs.groupby(["codec", "setting"]).seed.nunique()["naive"] == 2).all()
         assert (costs.words <= costs.tokens).to_numpy()[costs.codec != "layernorm_sent"].all()
@@ -83,7 +83,7 @@ def of_seed(rows: pd.DataFrame, seed: int) -> tuple[pd.Series, None, pd.Series]:
 class TestScores:
     def test_every_codec_is_there_at_every_setting(self, scores: Scores) -> None:
         rows = scores.rows[scores.rows.decoding == TOKENS]
-        assert list(rows.codec.unique()) == [entry.name for entry in ENTRIES]
+        assert list(rows.codec.unique()) == LISTED
         assert set(rows[rows.codec == "fast"].setting) == {
             str(setting) for setting in catalogue()["fast"].measured(make_fitting())
         }

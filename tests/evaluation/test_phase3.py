@@ -104,3 +104,20 @@ def test_the_table_of_token_costs_has_means_over_seeds_and_leaves_out_what_there
         ["64 bins", "1,024", "342.0", "2,875", "303", "0.002", "0.004", "-", "-"],
     ]
     assert "0.97" in table.note
+
+
+def test_the_table_of_token_costs_goes_on_where_a_run_has_measured_more() -> None:
+    row = {
+        "codec": "bins", "setting": "bins=64", "seed": 0, "tokens": 56.0, "dead": 0.0, "words": 56.0, "bits": 336.0,
+        "entropy_bits": 225.0, "mse": 0.1, "mse_wrong": 0.2, "overlap": 0.5, "border": 1.0, "border_truth": 1.0,
+    }  # fmt: skip
+    more = {"mse_first": 0.3, "mse_middle": 0.2, "mse_last": np.nan, "decodes": 0.25, "encode_ms": 0.0123}
+    run = made_evidence()
+    run.tables["token_costs"] = pd.DataFrame([row])
+    before = token_costs_table(run)
+    run.tables["token_costs"] = pd.DataFrame([row | more])
+    table = token_costs_table(run)
+    assert table.rows[0][: len(before.header)] == before.rows[0]
+    assert table.rows[0][len(before.header) :] == ["0.3", "0.2", "-", "25.0%", "0.012"]
+    assert len(table.header) == len(table.rows[0])
+    assert table.note.startswith(before.note)

@@ -12,7 +12,9 @@ from small_runs import ignore_progress, make_dataset
 
 from workbook.codecs import catalogue as catalogue_module
 from workbook.codecs.bins import UniformBins
+from workbook.codecs.brought import BroughtCodec
 from workbook.codecs.catalogue import ENTRIES, Entry, at, catalogue
+from workbook.codecs.fast import FastCodec
 from workbook.codecs.klt import fit_klt
 from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, fit_variable_length
 from workbook.codecs.protocol import NOT_SENT, Codec, Tokens, levels_of
@@ -20,12 +22,17 @@ from workbook.common.array import Array
 from workbook.evaluation.score import HeldOut, score
 from workbook.evaluation.token_costs import (
     Codes,
+    _calls,
     border,
     costs_of,
     dead_places,
+    decodes,
     flat,
+    latency,
     one_wrong,
     overlap,
+    random_tokens,
+    thirds,
     token_costs,
     words,
 )
@@ -73,6 +80,46 @@ class Side(Signs):
 
     def bits(self, tokens: Tokens) -> float:
         return 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FirstStep(Signs):
+    """A toy: of each step a token of 2 values, of which only the first says something."""
+
+    def encode(self, chunks: Array) -> Tokens:
+        return Tokens(np.zeros(chunks.shape[:2], dtype=np.int64))
+
+    def decode(self, tokens: Tokens) -> Array:
+        decoded = np.zeros((*tokens.codes.shape, WIDTH))
+        decoded[:, 0] = 100.0 * tokens.codes[:, :1]
+        return decoded
+
+
+@dataclass(frozen=True, eq=False)
+class NeverOne(Signs):
+    """A toy whose decode gives NaN where the first token is 1."""
+
+    def decode(self, tokens: Tokens) -> Array:
+        decoded = np.zeros((len(tokens.codes), STEPS, WIDTH))
+        decoded[tokens.codes.reshape(len(decoded), -1)[:, 0] == 1] = np.nan
+        return decoded
+
+
+class Refusing:
+    """A stranger's: 0 raises, 1 gives NaN, 2 zeros."""
+
+    vocab_size = 4
+    called = 0
+
+    def __call__(self, chunks: Array) -> list[list[int]]:
+        self.called += 1
+        return [[3]] * len(chunks)
+
+    def decode(self, tokens: list[list[int]]) -> Array:
+        if [0] in tokens:
+            raise ValueError("not this one")
+        values = {1: np.nan, 2: 0.0, 3: 0.5}
+        return np.array([np.full((STEPS, WIDTH), values[sequence[0]]) for sequence in tokens])
 
 
 class TestWords:
@@ -145,6 +192,91 @@ class TestOneWrong:
         error = (codec.decode(Tokens(other)) - CHUNKS) / TEST.normaliser.half_width
         assert found["mse_wrong"] == pytest.approx((error[TEST.chunks.valid] ** 2).mean())
         assert found["mse_wrong"] > found["mse"]
+
+
+class TestThirds:
+    def test_of_residual_layers_they_are_layers_in_every_step(self) -> None:
+        found = thirds(Tokens(np.zeros((2, 3, 4, 8), dtype=np.int64))).reshape(2, 3, 4, 8)
+        assert (found == [0, 0, 0, 1, 1, 1, 2, 2]).all()
+        assert (thirds(Tokens(np.zeros((1, 2, 2, 1), dtype=np.int64))) == 0).all()
+
+    def test_of_others_they_are_of_what_each_chunk_sends(self) -> None:
+        sent = thirds(of([0] * 6, [0, 0, 0], [0]))
+        assert sent[0].tolist() == [0, 0, 1, 1, 2, 2]
+        assert sent[1, :3].tolist() == [0, 1, 2]
+        assert sent[2, 0] == 0
+        gap = thirds(Tokens(np.array([[0, NOT_SENT, NOT_SENT, 0, 0]])))
+        assert gap[0, [0, 3, 4]].tolist() == [0, 1, 2]
+        assert thirds(Tokens(np.zeros((1, 3, 2), dtype=np.int64))).tolist() == [[0, 0, 1, 1, 2, 2]]
+
+    @settings(deadline=None, max_examples=40)
+    @given(st.integers(0, 2**32), st.integers(0, 2))
+    def test_a_wrong_token_lies_where_it_is_asked_for(self, seed: int, third: int) -> None:
+        rng = np.random.default_rng(seed)
+        tokens = of(*([1] * int(count) for count in rng.integers(1, 9, 20)))
+        among = thirds(tokens) == third
+        wrong = one_wrong(tokens, np.full(tokens.codes.shape[1], 3), rng, among)
+        changed = wrong.codes != tokens.codes
+        assert not (changed & ~among).any()
+        assert (changed.sum(axis=1) == (among & tokens.sent).any(axis=1)).all()
+
+    def test_the_error_of_each_by_hand(self) -> None:
+        """Of the toy only the first token matters, and with `Side` there is but one."""
+        found = costs_of(FirstStep(), TEST)
+        assert found["mse_first"] > 2 * found["mse"]
+        assert found["mse_middle"] == found["mse_last"] == pytest.approx(found["mse"])
+        assert np.isnan(costs_of(Side(), TEST)["mse_last"])
+
+
+class TestRandomSequences:
+    @settings(deadline=None, max_examples=30)
+    @given(st.integers(0, 2**32), st.booleans())
+    def test_are_even_over_what_each_place_can_be(self, seed: int, shared: bool) -> None:
+        rng, levels = np.random.default_rng(seed), np.array([2, 5, 9])
+        tokens = replace(of([0, 0, 0], [0, 0], [0]), shared_alphabet=shared)
+        codes = random_tokens(tokens, levels, rng).codes
+        assert (codes < levels).all()
+        assert set(codes[:, 0].tolist()) == {0, 1}
+        lengths = (codes != NOT_SENT).sum(axis=1)
+        assert set(lengths.tolist()) == ({1, 2, 3} if shared else {3})
+
+    def test_what_does_not_decode_is_counted(self) -> None:
+        assert decodes(Signs(), Signs().encode(CHUNKS)) == 1.0
+        codes = np.array([[0] * STEPS] * 3 + [[1] * STEPS])
+        assert decodes(NeverOne(), Tokens(codes[:, :, None])) == 0.75
+
+    def test_of_fast_style_tokens_hardly_any_spells_a_chunk(self) -> None:
+        fast = FastCodec.fit(DATASET.train_chunks().actions, DATASET.normaliser, 10)
+        found = costs_of(fast, TEST)
+        assert fast.malformed(fast.encode(CHUNKS)).sum() == 0
+        assert 0 <= found["decodes"] < 0.2
+
+    def test_of_a_brought_one_faults_and_all_zeros_count(self) -> None:
+        codec = BroughtCodec("made", Refusing(), DATASET.normaliser, (STEPS, WIDTH))
+        tokens = Tokens(np.array([[0], [1], [2], [3]]), shared_alphabet=True)
+        assert codec.malformed(tokens).tolist() == [True, True, True, False]
+        assert decodes(codec, tokens) == 0.25
+
+
+class TestLatency:
+    def test_is_told_once_a_setting_of_the_first_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = Entry(
+            "made_up", "", "#123456", "o-", True, True, lambda f, s: [Signs(), NeverOne()], costed=at("rate", 3)
+        )
+        monkeypatch.setattr(catalogue_module, "ENTRIES", (made,))
+        found = latency(make_fitting(), TEST)
+        assert found[["codec", "setting"]].to_numpy().tolist() == [["made_up", "rate=3"]]
+        assert (found[["encode_ms", "decode_ms"]] > 0).to_numpy().all()
+
+    def test_a_brought_codec_is_not_copied_for_every_chunk(self) -> None:
+        tokenizer = Refusing()
+        codec = BroughtCodec("made", tokenizer, DATASET.normaliser, (STEPS, WIDTH))
+        own = codec.without_copies()
+        calls = _calls(codec, CHUNKS[:1])
+        assert own.tokenizer is not tokenizer
+        assert own._fresh() is own.tokenizer
+        calls["encode_ms"]()
+        assert tokenizer.called == 0
 
 
 class TestOverlap:
@@ -263,7 +395,7 @@ class TestTable:
                 assert row[name] == pytest.approx(np.average(scored[name], weights=scored.chunks))
 
     def test_every_codec_of_the_catalogue_stands_in_it_and_once_a_setting(self) -> None:
-        fitting = make_fitting()
+        fitting = make_fitting(full=True)
         for entry in catalogue().values():
             told = entry.costed_at(fitting)
             assert told

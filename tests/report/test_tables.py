@@ -247,6 +247,14 @@ class TestCatalogue:
         assert [list(row[1:3]) for row in found] == [["50 bits", "50"], ["70 bits", "70"]]
         assert [list(row[6:8]) for row in found] == [["varies", "yes"]] * 2
 
+    def test_it_says_how_little_transformers_of_chunks_were_trained_where_it_has_any(self, run: Evidence) -> None:
+        trained = rows("oat", 0.01, "registers=8", bits=79.7).assign(compared=False, measured=True)
+        with_oat = made_evidence(scores=with_rows(trained))
+        before, table = rate_distortion.codecs_table(run).note, rate_distortion.codecs_table(with_oat)
+        assert table.note.startswith(before)
+        assert "3,000" in table.note.removeprefix(before)
+        assert "8 registers" in [row[1] for row in table.rows]
+
     def test_a_reader_of_naive_tokens_has_a_row_of_option_b(self, run: Evidence) -> None:
         found = by_title(rate_distortion.option_b_table(run))
         assert found["naive tokens, made-up decoder"][0] == "0.03 (0.03 to 0.03)"

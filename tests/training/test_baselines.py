@@ -16,6 +16,7 @@ from rfsq_robust import ActionRFSQAE, Conditioning, load_checkpoint
 from workbook.codecs.catalogue import (
     CHUNK_LATENTS,
     CHUNK_LEVELS,
+    QUEST_STEPS,
     SWEEP_LATENTS,
     SWEEP_LEVELS,
     Fitting,
@@ -23,7 +24,8 @@ from workbook.codecs.catalogue import (
     Setting,
     catalogue,
 )
-from workbook.codecs.learned import LearnedAE
+from workbook.codecs.chunk_transformers import MANNERS, ChunkTransformer
+from workbook.codecs.learned import QUANTIZERS, LearnedAE
 from workbook.codecs.other_decoder import ChunkDecoder, ChunkReader, OtherDecoder
 from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
@@ -35,7 +37,7 @@ from workbook.evaluation.score import HeldOut, Scores
 from workbook.training import baselines
 from workbook.training.baselines import BaselineConfig, NetworkJob, train_decoders, train_networks
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE, load_fitting, load_rfsq, retrained_name
-from workbook.training.trainer import TrainConfig
+from workbook.training.trainer import TrainConfig, TrainData, validation_mse
 
 WAYS = ("by_fixed_scale", "by_layernorm", "by_retrained", "by_chunk_decoder")
 CONFIG = replace(SMALL, epochs=6)
@@ -77,7 +79,9 @@ class TestNetworks:
     def test_full_adds_every_number_of_latents_and_levels(self, monkeypatch: pytest.MonkeyPatch) -> None:
         jobs = self.jobs(monkeypatch, 2, BaselineConfig(full=True))
         swept = 2 * 2 * len(SWEEP_LATENTS) * len(SWEEP_LEVELS)  # naive and fixed scale, of steps and of chunks
-        assert len(jobs) == len(set(jobs)) == 2 * (4 + swept)
+        once = [job.network for job in jobs if job.network.quantizer in MANNERS]
+        assert len(once) == len(set(once)) == 1 + len(QUEST_STEPS)
+        assert len(jobs) == len(set(jobs)) == 2 * (4 + swept) + len(once)
         sizes = {(job.config.hidden_dim, job.config.num_levels) for job in jobs if job.network.swept}
         assert sizes == {(latents, levels) for latents in SWEEP_LATENTS for levels in SWEEP_LEVELS}
 
@@ -90,6 +94,25 @@ class TestNetworks:
         )
         assert short == {"step": 10, "chunk": 20}
         assert long == full == {"step": 100, "chunk": 100}
+
+    def test_transformers_of_chunks_for_so_many_batches_at_most(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        batches = -(-len(make_dataset().train_chunks().actions) // SMALL.batch_size)
+        for most, wanted in ((10 * batches, 10), (batches // 2, 1), (1000 * batches, 100)):
+            monkeypatch.setattr(baselines, "TRANSFORMER_BATCHES", most)
+            jobs = self.jobs(monkeypatch, 1, BaselineConfig(full=True), replace(SMALL, epochs=100))
+            assert {job.config.epochs for job in jobs if job.network.quantizer in MANNERS} == {wanted}
+
+    def test_a_transformer_of_chunks_is_trained_to_less_error(self) -> None:
+        dataset = make_dataset()
+        data = {"step": TrainData.of(dataset), "chunk": TrainData.of_whole_chunks(dataset)}
+        errors = []
+        for epochs in (1, 8):
+            job = NetworkJob(Network("oat", "chunk"), replace(SMALL, epochs=epochs), 0)
+            model = baselines._train_network(data, job, lambda: None)
+            assert isinstance(model, ChunkTransformer)
+            assert not model.training
+            errors.append(validation_mse(model, data["chunk"]))
+        assert errors[1] < errors[0]
 
     def test_for_one_epoch_at_least(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert min(job.config.epochs for job in self.jobs(monkeypatch, 1, BaselineConfig(1))) == 1
@@ -311,4 +334,4 @@ class TestSingleNaiveModel:
 def test_conditionings_of_networks_are_those_of_the_catalogue() -> None:
     networks = {network for entry in catalogue().values() for network in entry.networks(True)}
     names: set[Conditioning] = {"none", "scale"}
-    assert {network.quantizer for network in networks} == names | {"residual_vq", "grouped_residual_fsq"}
+    assert {network.quantizer for network in networks} == names | {*QUANTIZERS, *MANNERS}

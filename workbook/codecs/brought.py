@@ -13,12 +13,13 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workbook.codecs.protocol import NOT_SENT, Tokens
 from workbook.common.array import Array
@@ -55,14 +56,15 @@ class Faults:
 class BroughtCodec:
     """A fitted tokenizer behind the codec protocol.
 
-    tokenizer: as it was fitted; copies of it do the work, so that none remembers what another has encoded. shape:
-    (C, A) of a chunk.
+    tokenizer: as it was fitted; where it is `copied`, copies of it do the work, so that none remembers what another has
+    encoded. shape: (C, A) of a chunk.
     """
 
     name: str
     tokenizer: Any
     normaliser: Normaliser
     shape: tuple[int, int]
+    copied: bool = True
 
     @property
     def vocabulary(self) -> int:
@@ -78,6 +80,15 @@ class BroughtCodec:
 
     def bits(self, tokens: Tokens) -> float:
         return float(tokens.lengths.mean() * np.log2(self.vocabulary))
+
+    def malformed(self, tokens: Tokens) -> NDArray[np.bool_]:
+        """(N,) which sequences it does not decode, or makes nothing but zeros of, as FAST does where it fails."""
+        decoded, found = self._decode(self._fresh(), _lists(tokens))
+        return np.array([bool(problem) for problem in found]) | ~decoded.any(axis=(1, 2))
+
+    def without_copies(self) -> BroughtCodec:
+        """The same on one copy of its own, as who uses it would: copying takes time that is not the tokenizer's."""
+        return replace(self, tokenizer=self._fresh(), copied=False)
 
     def faults(self, chunks: Array) -> Faults:
         """What goes wrong with these (N, C, A) chunks."""
@@ -97,7 +108,7 @@ class BroughtCodec:
         )
 
     def _fresh(self) -> Any:
-        return copy.deepcopy(self.tokenizer)
+        return copy.deepcopy(self.tokenizer) if self.copied else self.tokenizer
 
     def _encode(self, tokenizer: Any, chunks: Array) -> Tokens:
         try:

@@ -7,7 +7,7 @@ else. What is fitted by gradients names its network; `training/` trains it, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +19,7 @@ from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.codecs.beast import BeastCodec
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.brought import BroughtCodec
+from workbook.codecs.chunk_transformers import REGISTERS, ChunkTransformer, ChunkTransformerCodec, Manner
 from workbook.codecs.fast import FastScales, quantile_normaliser
 from workbook.codecs.klt import KltCodec, fit_klt
 from workbook.codecs.klt_rfsq import FixedLength, KltRFSQ, VariableLength, codes_at, fit_variable_length
@@ -36,6 +37,7 @@ T = TypeVar("T")
 Family = Literal["naive", "rfsq", "klt_rfsq", "fast", "bins", "other"]
 Unit = Literal["step", "chunk"]
 
+RATED_STEPS = 8  # of a chunk that rates and codes are told for here; `at_steps` of others
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk
 FITTED_RATES = (24, 32, *POLICY_RATES, 200, 224)
 EQUAL_RATES = (8, 24, 40, 80, 140)  # at which KLT-RFSQ is held against FAST-style tokens
@@ -45,7 +47,8 @@ CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
-BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16)  # control points of a dimension; BEAST takes half as many as steps
+QUEST_STEPS = (1, 2, 4)  # of a token; QueST takes 4
+BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # control points of a dimension; BEAST takes half as many as steps
 GRIPPER_BITS = "gripper_bits"  # of KLT-RFSQ, which decide how many codes fit into a rate
 POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk
 
@@ -80,16 +83,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Network:
-    """A network to train: a residual quantizer in the guide's autoencoder, on single steps or on whole chunks.
+    """A network to train: a residual quantizer in the guide's autoencoder, on single steps or on whole chunks, or a
+    transformer of whole chunks.
 
-    Sizes that are None are those of 02_train_robust; swept: trained for as many epochs as the models of that notebook.
+    Sizes that are None are those of 02_train_robust; swept: trained for as many epochs as the models of that notebook;
+    steps_a_token: in QueST's manner.
     """
 
-    quantizer: Conditioning | Quantizer
+    quantizer: Conditioning | Quantizer | Manner
     unit: Unit
     hidden_dim: int | None = None
     num_levels: int | None = None
     swept: bool = False
+    steps_a_token: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +150,11 @@ def _none(fitting: Fitting) -> Sequence[Setting]:
     return ()
 
 
+def at(name: str, *values: float) -> Settings:
+    """The same settings, whatever the data."""
+    return lambda fitting: [Setting.of(**{name: value}) for value in values]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One codec. line: marker and line style, as matplotlib writes them; family: with which others it is held together
@@ -193,6 +204,28 @@ class Entry:
 
     def held_against_fast(self, fitting: Fitting) -> list[Setting]:
         return list(dict.fromkeys(_together(self.beside_fast, self.predicted)(fitting)))
+
+
+def at_steps(number: float, steps: int) -> int:
+    """Bits or codes of a chunk of so many steps, as many a step as `number` is in one of 8."""
+    return max(1, round(number * steps / RATED_STEPS))
+
+
+def _rates_of(fitting: Fitting, rates: Sequence[float]) -> list[int]:
+    return list(dict.fromkeys(at_steps(rate, fitting.dataset.chunk_len) for rate in rates))
+
+
+def _at_rates(*rates: float) -> Settings:
+    return lambda fitting: [Setting.of(rate=rate) for rate in _rates_of(fitting, rates)]
+
+
+def quoted_rate(settings: Iterable[str]) -> str:
+    """Of the settings that a codec was played at, the rate that is quoted; '' where it was played at none.
+
+    The second highest: of chunks of 8 steps SHOWN_RATE, of others as many bits a step.
+    """
+    rates = sorted(Setting.parse(each)["rate"] for each in settings if each.startswith("rate="))
+    return str(Setting.of(rate=rates[-2:][0])) if rates else ""
 
 
 # The residual quantizer of the guide's autoencoder, step by step, under each way of conditioning the residual.
@@ -325,12 +358,30 @@ def _every_quantizer(fitting: Fitting) -> Sequence[Setting]:
     return [Setting.of(quantizers=count) for count in range(1, NUM_QUANTIZERS + 1)]
 
 
+# The field's transformers of whole chunks, under `full`.
+
+
+def _in_full(settings: Settings) -> Settings:
+    return lambda fitting: settings(fitting) if fitting.full else []
+
+
+def _transformers(manner: Manner, *steps_a_token: int) -> Callable[[bool], Sequence[Network]]:
+    return lambda full: [Network(manner, "chunk", steps_a_token=steps) for steps in (steps_a_token if full else ())]
+
+
+def _transformer(manner: Manner) -> Callable[..., Any]:
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+        models = fitting.networks[Network(manner, "chunk", steps_a_token=int(setting.get("steps_a_token") or 1))]
+        trained = [model for model in models if isinstance(model, ChunkTransformer)]
+        return [
+            ChunkTransformerCodec(model, fitting.normaliser, int(setting.get("registers") or model.tokens))
+            for model in trained
+        ]
+
+    return codecs
+
+
 # Fitted in closed form, without seeds.
-
-
-def at(name: str, *values: float) -> Settings:
-    """The same settings, whatever the data."""
-    return lambda fitting: [Setting.of(**{name: value}) for value in values]
 
 
 def _klt_rfsq(fitting: Fitting) -> Sequence[VariableLength]:
@@ -339,7 +390,7 @@ def _klt_rfsq(fitting: Fitting) -> Sequence[VariableLength]:
         return fitting.klt_rfsq
     chunks = fitting.once(fitting_chunks)
     model = KltRFSQ.fit(chunks, fitting.dataset.layout, fitting.normaliser)
-    return fit_variable_length(model, chunks, FITTED_RATES)
+    return fit_variable_length(model, chunks, _rates_of(fitting, FITTED_RATES))
 
 
 def klt_rfsq_of(fitting: Fitting) -> Sequence[VariableLength]:
@@ -361,13 +412,15 @@ def _fixed_counts(*rates: float) -> Settings:
     def settings(fitting: Fitting) -> Sequence[Setting]:
         model, bits = klt_rfsq_of(fitting)[0].model, fitting.decided.get(GRIPPER_BITS)
         more = 0.0 if bits is None else model.gripper_bits - bits
-        return [Setting.of(codes=count) for count in dict.fromkeys(codes_at(model, rate + more) for rate in rates)]
+        fitted = [codes_at(model, rate + more) for rate in _rates_of(fitting, rates)]
+        return [Setting.of(codes=count) for count in dict.fromkeys(fitted)]
 
     return settings
 
 
 def _policy_codes(fitting: Fitting) -> Sequence[Setting]:
-    return [Setting.of(codes=count) for count in (POLICY_CODES, *((2 * POLICY_CODES,) if fitting.full else ()))]
+    count = at_steps(POLICY_CODES, fitting.dataset.chunk_len)
+    return [Setting.of(codes=count * times) for times in ((1, 2) if fitting.full else (1,))]
 
 
 def _codes_of_a_chunk(codec: Codec, steps: int) -> TokenSpace:
@@ -402,8 +455,9 @@ def _bins_of_a_step(codec: Codec, steps: int) -> TokenSpace:
 
 
 def _klt_at_rates(fitting: Fitting) -> dict[float, KltCodec]:
-    fitted = fit_klt(fitting.once(fitting_chunks), fitting.normaliser, FITTED_RATES)
-    return dict(zip(map(float, FITTED_RATES), fitted, strict=True))
+    rates = _rates_of(fitting, FITTED_RATES)
+    fitted = fit_klt(fitting.once(fitting_chunks), fitting.normaliser, rates)
+    return dict(zip(map(float, rates), fitted, strict=True))
 
 
 def _klt(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
@@ -542,6 +596,16 @@ ENTRIES = (
         networks=lambda full: [Network("grouped_residual_fsq", "step")],
     ),
     Entry(
+        "oat", "OAT-style", OCHRE, "d-", True, True, _transformer("oat"),
+        measured=_in_full(at("registers", *range(1, REGISTERS + 1))), costed=_in_full(at("registers", REGISTERS)),
+        networks=_transformers("oat", 1),
+    ),
+    Entry(
+        "quest", "QueST-style", OCHRE, "d--", True, False, _transformer("quest"),
+        measured=_in_full(at("steps_a_token", *QUEST_STEPS)), costed=_in_full(at("steps_a_token", *QUEST_STEPS)),
+        networks=_transformers("quest", *QUEST_STEPS),
+    ),
+    Entry(
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
         measured=at("bins", 4, 8, 16, 32, 64, 128, 256), compared=at("bins", 16, 64, 256),
         played=at("bins", 8, 16, 64, 256), predicted=_policy_bins, space=_bins_of_a_step,
@@ -552,12 +616,12 @@ ENTRIES = (
     ),
     Entry(
         "klt", "KLT, allocated levels", OLIVE, "x:", True, False, _klt,
-        measured=at("rate", *FITTED_RATES), costed=at("rate", SHOWN_RATE),
+        measured=_at_rates(*FITTED_RATES), costed=_at_rates(SHOWN_RATE),
     ),
     Entry(
         "fast", "FAST-style", ORANGE, "^-", False, False, _fast,
         measured=at("scale", 0.5, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112),
-        played=_together(at("scale", 10), at("rate", *PLAYED_RATES)), costed=at("scale", 5, 10),
+        played=_together(at("scale", 10), _at_rates(*PLAYED_RATES)), costed=at("scale", 5, 10),
         sequences=at("scale", 10),
         family="fast",
     ),
@@ -568,14 +632,14 @@ ENTRIES = (
     ),
     Entry(
         "klt_rfsq_fixed", "KLT-RFSQ of fixed length", SKY, "D--", True, True, _fixed,
-        measured=_fixed_counts(*FITTED_RATES), played=at("rate", *PLAYED_RATES), predicted=_policy_codes,
+        measured=_fixed_counts(*FITTED_RATES), played=_at_rates(*PLAYED_RATES), predicted=_policy_codes,
         beside_fast=_fixed_counts(*EQUAL_RATES), space=_codes_of_a_chunk,
         rules=("soft",), family="klt_rfsq",
     ),
     Entry(
         "klt_rfsq_variable", "KLT-RFSQ of variable length", SKY, "D-", False, False, _variable,
-        measured=at("rate", *FITTED_RATES), played=at("rate", *PLAYED_RATES), costed=at("rate", SHOWN_RATE),
-        beside_fast=at("rate", *(rate for rate in EQUAL_RATES if rate in FITTED_RATES)), family="klt_rfsq",
+        measured=_at_rates(*FITTED_RATES), played=_at_rates(*PLAYED_RATES), costed=_at_rates(SHOWN_RATE),
+        beside_fast=_at_rates(*(rate for rate in EQUAL_RATES if rate in FITTED_RATES)), family="klt_rfsq",
     ),
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ from workbook.data.layout import ActionLayout
 BRANCHES = 3  # levels of a layer
 DEPTH = 6  # layers of a latent at most: 729 cells
 MOST_LATENTS = 64  # of a stack
-MOST_CODES = 144  # residual codes of a stack
+MOST_CODES, OF_STEPS = 144, 8  # residual codes of a stack of chunks of so many steps; longer ones have more
 ORDERS = 4  # in which a stack can send its residual codes
 
 Codes = NDArray[np.int64]
@@ -63,7 +63,7 @@ class Stack:
         centroids = tuple(_centroids(latents, thresholds))
         unordered = Stack(dimensions, transform, thresholds, centroids, np.zeros((1, 0), dtype=np.int64), np.zeros(0))
         errors = unordered.errors(latents)
-        orders = _fit_orders(errors)
+        orders = _fit_orders(errors, most_codes(vectors.shape[1] // len(dimensions)))
         # A residual code can take away more than the one before it; as it has to follow it, it stands no higher.
         gains = np.minimum.accumulate(-np.diff(after_each_code(errors, orders[0]).mean(axis=1)))
         return replace(unordered, orders=orders, gains=gains)
@@ -136,6 +136,11 @@ def _centroids(latents: Array, thresholds: Array) -> Iterator[Array]:
         yield around.copy()
 
 
+def most_codes(steps: int) -> int:
+    """Residual codes of a stack of chunks of so many steps: as many a step as there are in 8, or all there can be."""
+    return min(MOST_CODES * max(steps, OF_STEPS) // OF_STEPS, MOST_LATENTS * DEPTH)
+
+
 def _greedy_order(errors: Array, count: int) -> Codes:
     """Mean errors (DEPTH + 1, H) -> at most `count` latents, in the order in which another layer takes away most."""
     gains = errors[:-1] - errors[1:]
@@ -160,12 +165,12 @@ def after_each_code(errors: Array, order: Codes) -> Array:
     return np.maximum(np.stack(curve), 0)  # sums of differences can end a rounding error below 0
 
 
-def _fit_orders(errors: Array) -> Codes:
+def _fit_orders(errors: Array, most: int) -> Codes:
     """The general order, and ORDERS - 1 more for chunks that are unlike in where their energy lies.
 
     Chunks are grouped by the log energy of their latents, then orders and groups are fitted to each other in turn.
     """
-    general = _greedy_order(errors.mean(axis=1), MOST_CODES)
+    general = _greedy_order(errors.mean(axis=1), most)
     energy = np.log(errors[0] + 1e-4 * errors[0].mean() + 1e-12)
     group = _cluster(energy, ORDERS)
     orders = [general] * ORDERS
@@ -178,7 +183,7 @@ def _fit_orders(errors: Array) -> Codes:
 
 
 def _order_of_group(errors: Array, members: NDArray[np.bool_], general: Codes) -> Codes:
-    return _greedy_order(errors[:, members].mean(axis=1), MOST_CODES) if members.sum() > ORDERS else general
+    return _greedy_order(errors[:, members].mean(axis=1), len(general)) if members.sum() > ORDERS else general
 
 
 def _cluster(points: Array, count: int) -> Codes:
@@ -202,7 +207,7 @@ FEWEST_GRIPPER_CODES = 16
 FIT_CHUNKS = 20_000  # more tell nothing new
 MULTIPLIER_CHUNKS = 4_000  # of which the multiplier for a rate is found
 # After how many residual codes a stack may end: after every one at first, where they weigh most.
-ENDS = np.array([*range(5), 6, 8, 10, 12, 15, 18, 21, 24, *range(28, MOST_CODES + 1, 4)])
+ENDS = np.array([*range(5), 6, 8, 10, 12, 15, 18, 21, 24, *range(28, MOST_LATENTS * DEPTH + 1, 4)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,7 +359,7 @@ class VariableLength:
     """Each stack sends an order, an end and so many residual codes.
 
     multiplier: the MSE that one more bit must take away; rate: mean bits a chunk of the train chunks.
-    codes: (N, grippers + stacks * (2 + MOST_CODES)); what is not sent is NOT_SENT.
+    codes: (N, grippers + stacks * (2 + `most_codes`)); what is not sent is NOT_SENT.
     """
 
     model: KltRFSQ
@@ -367,11 +372,15 @@ class VariableLength:
 
     @property
     def vocabulary(self) -> int:
-        return max(self.model.vocabulary, len(ENDS))
+        return max(self.model.vocabulary, int((self._most >= ENDS).sum()))
+
+    @property
+    def _most(self) -> int:
+        return most_codes(self.model.shape[0])
 
     @property
     def levels(self) -> Codes:
-        stacks = [[ORDERS, len(ends(stack)), *[BRANCHES] * MOST_CODES] for stack in self.model.stacks]
+        stacks = [[ORDERS, len(ends(stack)), *[BRANCHES] * self._most] for stack in self.model.stacks]
         return np.array([*self.model.gripper_levels, *chain.from_iterable(stacks)], dtype=np.int64)
 
     def encode(self, chunks: Array) -> Tokens:
@@ -384,7 +393,7 @@ class VariableLength:
         choice = costs.argmin(axis=0)
         order, end = np.divmod(choice, len(ends(stack)))
         finest = stack.finest(latents)
-        codes = np.full((len(latents), 2 + MOST_CODES), NOT_SENT, dtype=np.int64)
+        codes = np.full((len(latents), 2 + self._most), NOT_SENT, dtype=np.int64)
         codes[:, 0], codes[:, 1] = order, end
         for number in range(ORDERS):
             for position, (latent, layer) in enumerate(stack.layers_of(1 + number)):
@@ -394,7 +403,7 @@ class VariableLength:
 
     def decode(self, tokens: Tokens) -> Array:
         grippers, *parts = np.split(
-            tokens.codes, len(self.model.grippers) + np.arange(len(self.model.stacks)) * (2 + MOST_CODES), axis=1
+            tokens.codes, len(self.model.grippers) + np.arange(len(self.model.stacks)) * (2 + self._most), axis=1
         )
         latents = [self._decode_stack(stack, part) for stack, part in zip(self.model.stacks, parts, strict=True)]
         return self.model.actions(self.model.trajectories(grippers), latents)

@@ -76,6 +76,15 @@ class Uneven(Protocol):
         ...
 
 
+@runtime_checkable
+class Fallible(Protocol):
+    """A codec that cannot decode every sequence of its tokens, and makes something of those that it cannot."""
+
+    def malformed(self, tokens: Tokens) -> NDArray[np.bool_]:
+        """Which sequences it cannot decode: (N,)."""
+        ...
+
+
 def levels_of(codec: Codec, tokens: Tokens) -> NDArray[np.int64]:
     """How many values each token of a chunk can take, in the order in which they are sent: (J,)."""
     places = int(np.prod(tokens.codes.shape[1:]))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import SHOWN_RATE, Fitting, catalogue, fast_quantile_scales, fast_scales
+from workbook.codecs.catalogue import SHOWN_RATE, Fitting, at_steps, catalogue, fast_quantile_scales, fast_scales
 from workbook.codecs.fast import Cost, FastCodec, FastScales, bits_of
 from workbook.codecs.protocol import Codec, Tokens, levels_of
 from workbook.common.array import Array
@@ -60,7 +60,8 @@ def against_fast_rows(fitting: Fitting, test: HeldOut, seeds: Sequence[int], on_
 def chosen_fast(fitting: Fitting) -> tuple[str, FastScales]:
     """The entry whose normaliser leaves less error of validation chunks at the rate that is shown, and its scales."""
     both = {"fast": fitting.once(fast_scales), "fast_quantile": fitting.once(fast_quantile_scales)}
-    name = min(both, key=lambda name: _validation_mse(both[name].at(SHOWN_RATE), both[name].validation, fitting))
+    rate = at_steps(SHOWN_RATE, fitting.dataset.chunk_len)
+    name = min(both, key=lambda name: _validation_mse(both[name].at(rate), both[name].validation, fitting))
     return name, both[name]
 
 

@@ -43,6 +43,11 @@ class Evidence:
         """The data card: values that are no rows."""
         return read_stage(self.out, "data")
 
+    @property
+    def steps(self) -> int:
+        """Of a chunk."""
+        return int(self.data["chunks"]["length"])
+
     @cached_property
     def training(self) -> dict[str, Any]:
         return read_stage(self.out, "training")

@@ -7,9 +7,15 @@ tables/token_costs.parquet, of the test part: codec, setting, seed |
     bits              of a chunk
     entropy_bits      of a chunk if each code were stored at its empirical entropy
     mse, mse_wrong    in normalised units squared; and with one token of each chunk replaced by another value
+    mse_first, mse_middle, mse_last
+                      the same of a token in each third, of chunks that have one: thirds of the layers where steps have
+                      residual layers, else of the chunk's sequence
+    decodes           share of random sequences that decode: tokens even over their values, as many as chunks have
     overlap           share of live places at which the chunk that starts a step later has the same token
     border            median step of the motion where a chunk ends over that within chunks, of decoded actions
     border_truth      the same of the recorded actions
+    encode_ms, decode_ms
+                      CPU time of one chunk on one thread, of the first model: differs between machines and runs
 """
 
 from __future__ import annotations
@@ -21,31 +27,62 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from workbook.codecs.catalogue import Fitting, entries
-from workbook.codecs.protocol import NOT_SENT, Codec, Tokens, code_entropy, entropy_bits, levels_of
+from workbook.codecs.brought import BroughtCodec
+from workbook.codecs.catalogue import Entry, Fitting, Setting, entries
+from workbook.codecs.protocol import NOT_SENT, Codec, Fallible, Tokens, code_entropy, entropy_bits, levels_of
 from workbook.codecs.rfsq import DEAD_BELOW_BITS
 from workbook.common.array import Array
 from workbook.common.parallel import OnProgress
+from workbook.common.timing import Call, time_in_turn
 from workbook.data.chunks import Chunks, cut_chunks, join_chunks
 from workbook.evaluation.score import HeldOut, seeds_of
 
 WORD = 1024  # values of the largest word: FAST's vocabulary
 SIDE_WORDS = 2  # that a float16 of side information takes: 65,536 values
+TIMED = ("encode_ms", "decode_ms")
+THIRDS = ("mse_first", "mse_middle", "mse_last")
+RANDOM_SEQUENCES = 256
+REPETITIONS, MOST_SECONDS = 5, 0.3  # of timing, and what those of one call may take together
 
 Codes = NDArray[np.int64]
 
 
 def token_costs(fitting: Fitting, test: HeldOut, seeds: Sequence[int], on_progress: OnProgress) -> pd.DataFrame:
     """Rows of every codec of the catalogue; seeds: of the trained models, in order."""
-    jobs = [(entry, setting) for entry in entries(fitting) for setting in entry.costed_at(fitting)]
+    costed = fitting.once(_costed)
     rows = []
-    for done, (entry, setting) in enumerate(jobs):
-        on_progress(done, len(jobs))
-        codecs = entry.codecs(fitting, setting)
+    for done, (entry, setting, codecs) in enumerate(costed):
+        on_progress(done, len(costed))
         for codec, seed in zip(codecs, seeds_of(codecs, seeds), strict=True):
             rows.append({"codec": entry.name, "setting": str(setting), "seed": seed} | costs_of(codec, test))
-    on_progress(len(jobs), len(jobs))
-    return pd.DataFrame(rows)
+    on_progress(len(costed), len(costed))
+    return pd.DataFrame(rows).merge(latency(fitting, test), on=["codec", "setting"])
+
+
+def latency(fitting: Fitting, test: HeldOut) -> pd.DataFrame:
+    """Rows of codec and setting: what one chunk in the middle of the part takes, timed in turn."""
+    middle = len(test.chunks.actions) // 2
+    chunk = test.chunks.actions[middle : middle + 1]
+    costed, calls = fitting.once(_costed), dict[str, Call]()
+    for place, (_, _, codecs) in enumerate(costed):
+        calls |= {f"{kind} {place}": call for kind, call in _calls(codecs[0], chunk).items()}
+    timed = time_in_turn(calls, REPETITIONS, MOST_SECONDS)
+    return pd.DataFrame([
+        {"codec": entry.name, "setting": str(setting)} | {kind: 1000 * timed[f"{kind} {place}"] for kind in TIMED}
+        for place, (entry, setting, _) in enumerate(costed)
+    ])  # fmt: skip
+
+
+def _costed(fitting: Fitting) -> list[tuple[Entry, Setting, Sequence[Codec]]]:
+    every = [(entry, setting) for entry in entries(fitting) for setting in entry.costed_at(fitting)]
+    return [(entry, setting, entry.codecs(fitting, setting)) for entry, setting in every]
+
+
+def _calls(codec: Codec, chunk: Array) -> dict[str, Call]:
+    if isinstance(codec, BroughtCodec):
+        codec = codec.without_copies()
+    tokens = codec.encode(chunk)
+    return dict(zip(TIMED, (lambda: codec.encode(chunk), lambda: codec.decode(tokens)), strict=True))
 
 
 def costs_of(codec: Codec, test: HeldOut) -> dict[str, Any]:
@@ -69,6 +106,8 @@ def costs_of(codec: Codec, test: HeldOut) -> dict[str, Any]:
         "entropy_bits": entropy_bits(tokens, chunks.valid),
         "mse": _mse(decoded, test),
         "mse_wrong": _mse(wrong, test),
+        **{name: _mse_within(codec, tokens, levels, third, test) for third, name in enumerate(THIRDS)},
+        "decodes": decodes(codec, random_tokens(tokens, levels, np.random.default_rng(0))),
         "overlap": overlap(now, later),
         "border": border(played, steps),
         "border_truth": border(recorded, steps),
@@ -123,14 +162,56 @@ def words(tokens: Tokens, levels: Codes, most: int = WORD) -> Codes:
     return np.broadcast_to(count + side, len(tokens.codes))
 
 
-def one_wrong(tokens: Tokens, levels: Codes, rng: np.random.Generator) -> Tokens:
-    """Tokens of which one a chunk, drawn evenly from those that could be another, has any of its other values."""
+def one_wrong(
+    tokens: Tokens, levels: Codes, rng: np.random.Generator, among: NDArray[np.bool_] | None = None
+) -> Tokens:
+    """Tokens of which one a chunk, drawn evenly from those that could be another, has any of its other values.
+
+    among: (N, J) which places are drawn from; None for all.
+    """
     codes = flat(tokens).copy()
     could = (codes != NOT_SENT) & (levels > 1)
+    if among is not None:
+        could &= among
     rows = np.flatnonzero(could.any(axis=1))
     places = np.where(could, rng.random(codes.shape), -1.0).argmax(axis=1)[rows]
     codes[rows, places] = (codes[rows, places] + rng.integers(1, levels[places])) % levels[places]
     return Tokens(codes.reshape(tokens.codes.shape), tokens.side, tokens.shared_alphabet)
+
+
+def thirds(tokens: Tokens) -> Codes:
+    """Which third each token belongs to, 0, 1 or 2: (N, J).
+
+    Of codes (N, C, ..., K) of K residual layers a third of the layers; of others a third of each chunk's sequence.
+    """
+    codes = flat(tokens)
+    if tokens.codes.ndim == 4:
+        layers = tokens.codes.shape[-1]
+        return np.broadcast_to(3 * (np.arange(codes.shape[1]) % layers) // layers, codes.shape)
+    sent = codes != NOT_SENT
+    place = (sent.cumsum(axis=1) - 1).clip(0)
+    return 3 * place // sent.sum(axis=1, keepdims=True).clip(1)
+
+
+def random_tokens(tokens: Tokens, levels: Codes, rng: np.random.Generator) -> Tokens:
+    """Sequences of tokens that are even over their values, as long as those of chunks that are drawn.
+
+    Where places have alphabets of their own all are filled, for the tokens themselves say how many count. Side
+    information is that of the chunks.
+    """
+    drawn = rng.integers(len(tokens.codes), size=RANDOM_SEQUENCES)
+    codes = rng.integers(0, levels, (RANDOM_SEQUENCES, len(levels)))
+    if tokens.shared_alphabet:
+        codes = np.where(flat(tokens)[drawn] == NOT_SENT, NOT_SENT, codes)
+    side = None if tokens.side is None else tokens.side[drawn]
+    return Tokens(codes.reshape(-1, *tokens.codes.shape[1:]), side, tokens.shared_alphabet)
+
+
+def decodes(codec: Codec, tokens: Tokens) -> float:
+    """Share of sequences that decode to finite actions."""
+    if isinstance(codec, Fallible):
+        return 1 - float(codec.malformed(tokens).mean())
+    return float(np.isfinite(codec.decode(tokens)).all(axis=(1, 2)).mean())
 
 
 def overlap(now: Codes, later: Codes) -> float:
@@ -156,6 +237,13 @@ def border(episodes: Sequence[Array], length: int) -> float:
     return float(np.median(sizes[ends]) / inside) if ends.any() and inside > 0 else np.nan
 
 
-def _mse(decoded: Array, test: HeldOut) -> float:
-    error = (decoded - test.chunks.actions) / test.normaliser.half_width
-    return float((error[test.chunks.valid] ** 2).mean())
+def _mse_within(codec: Codec, tokens: Tokens, levels: Codes, third: int, test: HeldOut) -> float:
+    """Of chunks of which one token of a third is wrong; NaN where no chunk has one there."""
+    wrong = one_wrong(tokens, levels, np.random.default_rng(0), thirds(tokens) == third)
+    changed = (flat(wrong) != flat(tokens)).any(axis=1)
+    return _mse(codec.decode(wrong), test, changed) if changed.any() else np.nan
+
+
+def _mse(decoded: Array, test: HeldOut, among: NDArray[np.bool_] | slice = slice(None)) -> float:
+    error = ((decoded - test.chunks.actions) / test.normaliser.half_width)[among]
+    return float((error[test.chunks.valid[among]] ** 2).mean())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rfsq_robust import CONDITIONINGS, ActionRFSQAE
 from workbook.codecs.brought import BroughtCodec, fit_all
 from workbook.codecs.catalogue import Fitting, Network, Setting, Unit, catalogue, fitting_chunks
+from workbook.codecs.chunk_transformers import MANNERS, ChunkTransformer
 from workbook.codecs.learned import QUANTIZERS, LearnedAE, training_loss
 from workbook.codecs.other_decoder import ChunkDecoder
 from workbook.codecs.rfsq import RFSQCodec
@@ -20,7 +21,9 @@ from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, i
 from workbook.data.dataset import Dataset
 from workbook.training.data import TrainData
 from workbook.training.stack import Alone, NetworkStack
-from workbook.training.trainer import Job as RFSQJob, TrainConfig, fit, train_together
+from workbook.training.trainer import Job as RFSQJob, TrainConfig, choose_device, fit, train_together
+
+TRANSFORMER_BATCHES = 3000  # of a transformer of chunks, at most: one takes as long as fifty batches of an RFSQ
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def train_networks(
     epochs = base.epochs if config.full else config.epochs(base, batches)
     wanted = dict.fromkeys(network for entry in catalogue().values() for network in entry.networks(config.full))
     jobs = [
-        NetworkJob(network, _config_of(network, base, epochs), together)
+        NetworkJob(network, _config_of(network, base, epochs, batches), together)
         for network in wanted
         for together in _together(network, seeds)
     ]
@@ -98,12 +101,19 @@ def train_networks(
 
 
 def _together(network: Network, seeds: int) -> list[tuple[int, ...]]:
-    """Seeds whose models are trained in one stack; quantizers of the field draw random numbers, each alone."""
+    """Seeds whose models are trained in one stack. Quantizers of the field draw random numbers, each alone; of
+    transformers of chunks there is one.
+    """
+    if network.quantizer in MANNERS:
+        return [(0,)]
     every = tuple(range(seeds))
     return [(seed,) for seed in every] if network.quantizer in QUANTIZERS else [every]
 
 
-def _config_of(network: Network, base: TrainConfig, epochs: int) -> TrainConfig:
+def _config_of(network: Network, base: TrainConfig, epochs: int, batches: int) -> TrainConfig:
+    """batches: of an epoch."""
+    if network.quantizer in MANNERS:
+        return replace(base, epochs=max(1, min(base.epochs, TRANSFORMER_BATCHES // batches)))
     sized = replace(
         base,
         hidden_dim=network.hidden_dim or base.hidden_dim,
@@ -129,6 +139,17 @@ def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: 
             model = LearnedAE(quantizer, part.train.shape[-1], job.config.hidden_dim)
             fit(Alone(model, part, training_loss), job.config, [seed], part, [quantizer], tell)
             return [model]
+    for manner in MANNERS:
+        if job.network.quantizer == manner:
+            (seed,) = job.seeds
+            torch.manual_seed(seed)
+            steps, width = data["step"].train.shape[1:]
+            transformer, on_device = (
+                ChunkTransformer(manner, steps, width, job.network.steps_a_token),
+                part.to(choose_device()),
+            )
+            fit(Alone(transformer, on_device), job.config, [seed], on_device, [manner], tell)
+            return [transformer]
     conditioning = next(name for name in CONDITIONINGS if name == job.network.quantizer)
     jobs = [RFSQJob(conditioning, seed) for seed in job.seeds]
     return [trained.model for trained in train_together(job.config, jobs, part, tell)]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import FEW_LAYERS, SHOWN_RATE, Setting
+from workbook.codecs.catalogue import FEW_LAYERS, Setting, quoted_rate
 from workbook.common.array import Array
 from workbook.data.episodes import Episode
 from workbook.evaluation.replay.codecs import PlayedCodec
@@ -35,10 +35,11 @@ from workbook.simulation.playback import Trace, turned_apart
 GROUND_TRUTH = "ground_truth"
 COSTS = ("chunks", "bits", "entropy_bits")
 PROGRESS = np.linspace(0, 1, 11)  # of an episode, at which drift is told
+QUOTED = "quoted rate"
 # Codecs and settings whose drift and paths are shown; '' for all layers.
 SHOWN = (
     ("naive", ""), ("fixed_scale", f"layers={FEW_LAYERS}"), ("bins", "bins=16"),
-    ("klt_rfsq_variable", f"rate={SHOWN_RATE}"), ("fast", f"rate={SHOWN_RATE}"),
+    ("klt_rfsq_variable", QUOTED), ("fast", QUOTED),
 )  # fmt: skip
 EPISODES_SHOWN = 3
 
@@ -182,7 +183,10 @@ def path_rows(episodes: Sequence[PlayedEpisode], played: Sequence[Played]) -> pd
 def _shown(played: Sequence[Played]) -> list[Played]:
     of = {(one.codec.name, one.codec.setting): one for one in played}
     for codec in {codec for codec, _ in of}:
-        of[codec, ""] = of[codec, all_layers([setting for name, setting in of if name == codec])]
+        settings = [setting for name, setting in of if name == codec]
+        of[codec, ""] = of[codec, all_layers(settings)]
+        if quoted := quoted_rate(settings):
+            of[codec, QUOTED] = of[codec, quoted]
     return [of[key] for key in SHOWN if key in of]
 
 

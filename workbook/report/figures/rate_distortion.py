@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbook.codecs.catalogue import POLICY_CODES, POLICY_RATES, Setting, catalogue
+from workbook.codecs.catalogue import POLICY_CODES, POLICY_RATES, Setting, at_steps, catalogue
 from workbook.common import targets
 from workbook.evaluation.against_fast import against_fast
 from workbook.evaluation.evidence import Evidence
@@ -29,7 +29,8 @@ def rate_distortion(run: Evidence) -> Plot:
         reference = run.table("gaussian").query("bits > 1")
         if len(reference):
             axis.plot(reference.bits, reference.mse, "-", color="black", linewidth=0.8, label=text.gaussian)
-        axis.axvspan(POLICY_RATES[0], POLICY_RATES[-1], color="0.94", zorder=0)
+        least, most = (at_steps(rate, run.steps) for rate in (POLICY_RATES[0], POLICY_RATES[-1]))
+        axis.axvspan(least, most, color="0.94", zorder=0)
         axis.axhline(targets.MSE_BELOW, **THRESHOLD)
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
@@ -46,7 +47,7 @@ def rate_distortion(run: Evidence) -> Plot:
 
 def _title(run: Evidence) -> str:
     """Of KLT-RFSQ as small policies predict it."""
-    text, quoted = words(TOPIC), ("klt_rfsq_fixed", str(Setting.of(codes=POLICY_CODES)))
+    text, quoted = words(TOPIC), ("klt_rfsq_fixed", str(Setting.of(codes=at_steps(POLICY_CODES, run.steps))))
     for row in against_fast(run.table("against_fast")):
         gains = {equal: fast.gain.mean for equal, fast in row.equal.items() if fast and fast.gain.mean is not None}
         if (row.codec, row.setting) == quoted and gains:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbook.codecs.catalogue import catalogue
+from workbook.codecs.chunk_transformers import MANNERS
 from workbook.common.numbers import number
 from workbook.common.table import Table
 from workbook.evaluation.against_fast import EQUAL_WITHIN, against_fast
@@ -12,6 +13,7 @@ from workbook.evaluation.rate_distortion import smallest
 from workbook.report.tables.comparison import with_interval
 from workbook.report.text import words
 from workbook.report.text.codecs import setting_text, title
+from workbook.training.baselines import TRANSFORMER_BATCHES
 from workbook.training.runs import RETRAINED_FILE
 from workbook.verdict.criteria import DEPLOYABLE, NAIVE
 
@@ -60,7 +62,10 @@ def codecs_table(run: Evidence) -> Table:
             with_interval(scores.estimate("mse", codec, setting)),
             *(number(scores.estimate(key, codec, setting).mean) for key in shown),
         ])  # fmt: skip
-    return Table([*text.codecs_header, *(text.errors[key] for key in shown)], rows, text.codecs_note())
+    note = text.codecs_note()
+    if any(codec in MANNERS for codec, _ in listed):
+        note = f"{note} {text.transformers_note(TRANSFORMER_BATCHES)}"
+    return Table([*text.codecs_header, *(text.errors[key] for key in shown)], rows, note)
 
 
 def brought_table(run: Evidence) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbook.codecs.catalogue import SHOWN_RATE
+from workbook.codecs.catalogue import quoted_rate
 from workbook.common import targets
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.replay.evidence import END_BETWEEN_KERNELS_MM
@@ -25,9 +25,9 @@ def verdict_sentence(run: Evidence) -> str:
     replays = run.replays
     if not replays.played:
         return why_not(run)
-    few = replays.settings_of("fixed_scale")[-1]
+    few, quoted = replays.settings_of("fixed_scale")[-1], quoted_rate(replays.settings_of("fast"))
     return words("replay").verdict(
-        replays, replays.of("fixed_scale", few), title("fixed_scale", few).split(", ")[-1], f"rate={SHOWN_RATE}",
+        replays, replays.of("fixed_scale", few), title("fixed_scale", few).split(", ")[-1], quoted,
         replays.contrast("fixed_scale").difference, targets.EXPECTED_FINE_MANIPULATION,
     )  # fmt: skip
 

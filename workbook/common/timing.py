@@ -11,16 +11,18 @@ SHORTEST = 0.002  # seconds; a call that takes less is repeated until it comes t
 Call = Callable[[], object]
 
 
-def time_in_turn(calls: Mapping[str, Call], repetitions: int) -> dict[str, float]:
+def time_in_turn(calls: Mapping[str, Call], repetitions: int, most: float = float("inf")) -> dict[str, float]:
     """CPU seconds of each call, the median: every one once, in order, as often as there are repetitions.
 
-    A first round warms up and is not counted.
+    A first round warms up and is not counted. A call whose repetitions would take more than `most` seconds is made
+    fewer times, but once.
     """
     counts = {name: _count(call) for name, call in calls.items()}
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repetitions):
         for name, call in calls.items():
-            found[name].append(_seconds(call, counts[name]))
+            if sum(found[name]) * counts[name] < most:
+                found[name].append(_seconds(call, counts[name]))
     return {name: median(seconds) for name, seconds in found.items()}
 
 
