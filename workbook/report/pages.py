@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -16,8 +17,10 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import OPTIONAL, STAGES, read_document, table_path
 from workbook.evaluation.evidence import SCHEMA, Evidence
+from workbook.report import decision
 from workbook.report.blocks import MIMETYPE, Block, show
 from workbook.report.text import speaking, words
+from workbook.report.text.recommendation import headline
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
@@ -25,6 +28,7 @@ DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
 CHINESE = "index.zh"  # the first page in Chinese
 LANGUAGES = {INDEX: "en", CHINESE: "zh-CN"}
+HEADING = re.compile(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', re.DOTALL)
 Blocks = Callable[[str], Block]  # by its name, each made once
 PAGES = tuple(f"{page}.html" for page in dict.fromkeys((*LANGUAGES, *STAGES.values())))
 
@@ -77,14 +81,30 @@ def write_reports(run: Evidence, executed: Mapping[str, Path], folder: Path | No
         _write_page(folder, stem, _notebook_body(blocks, notebook), blocks, pages)
     with speaking("zh"):
         translated = cache(partial(show, run))
-        _write_page(folder, CHINESE, _index_body(run, translated), translated, pages)
-    _write_page(folder, INDEX, _index_body(run, blocks), blocks, pages)
+        _write_page(folder, CHINESE, _index_body(run, translated), translated, pages, headline(run))
+    _write_page(folder, INDEX, _index_body(run, blocks), blocks, pages, headline(run))
 
 
-def _write_page(folder: Path, current: str, body: str, blocks: Blocks, pages: list[str]) -> None:
-    page = _rendered("page.html.j2", blocks, pages=pages, languages=LANGUAGES, current=current, body=Markup(body))
+def _write_page(folder: Path, current: str, body: str, blocks: Blocks, pages: list[str], title: str = "") -> None:
+    page = _rendered(
+        "page.html.j2",
+        blocks,
+        title=title or words("pages").pages.get(current, current),
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf8")),
+        pages=pages,
+        languages=LANGUAGES,
+        current=current,
+        headings=_headings(body),
+        body=Markup(body),
+    )
     with replacing(folder / f"{current}.html") as temporary:
         temporary.write_text(page, encoding="utf8")
+
+
+def _headings(body: str) -> list[tuple[str, str]]:
+    """Id and text of each heading of the second rank, of which a page's contents list consists."""
+    found = [(name, Markup(text).striptags().removesuffix("¶")) for name, text in HEADING.findall(body)]
+    return found if len(found) > 1 else []
 
 
 def _rendered(template: str, blocks: Blocks, **values: object) -> str:
@@ -123,9 +143,18 @@ def _render_anew(blocks: Blocks, output: nbformat.NotebookNode) -> None:
 
 
 def _index_body(run: Evidence, blocks: Blocks) -> str:
+    said = words("decision")
     return _rendered(
         "index.html.j2",
         blocks,
+        said=said,
+        answer=headline(run),
+        do=decision.do(run),
+        tiles=decision.tiles(run),
+        rests_on=decision.rests_on(run),
+        code_grids=decision.code_grids(run),
+        findings=decision.findings(run),
+        limitations=said.sentences("limitations", run.scores.rows.task.nunique(), run.loop.decides),
         target=targets.MSE_BELOW,
         played=run.replays.played,
         in_the_loop=run.loop.played,
