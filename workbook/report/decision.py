@@ -8,7 +8,6 @@ from typing import Literal
 
 from workbook.codecs.rfsq import DEAD_BELOW_BITS
 from workbook.evaluation.evidence import Evidence
-from workbook.evaluation.loop.evidence import Contrast
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE
 from workbook.evaluation.predictions.evidence import RULES as OWN_RULES, decide
 from workbook.evaluation.rate_distortion import smallest
@@ -20,6 +19,10 @@ from workbook.report.text.loop import arm_title
 from workbook.verdict.criteria import JUDGED
 
 Mark = Literal["yes", "partly", "no"]
+IN_LOOP = {
+    "A": "new_tokens", "B": "retrained_decoder", "rule": "rule",
+    "pipeline": "pipeline", "pipeline_rule": "pipeline_rule",
+}  # fmt: skip
 CANDIDATE = "CANDIDATE"
 MARKS: dict[str, Mark] = {"PASS": "yes", "YES": "yes", "met": "yes", "FAIL": "no", "NO": "no", "unmet": "no"}
 
@@ -62,8 +65,8 @@ def do(run: Evidence) -> str:
     decided = run.results["recommendation"]
     own = decided["decode_rule"] in OWN_RULES
     rule = words("predictions" if own else "policy").rules[decided["decode_rule"]]
-    used = (decided["checkpoint"], decided["layers"], rule)
-    return words("decision").do_now(decided["option"], decided["rehearsal"], *used)
+    codec = title(decided["codec"], decided["setting"])
+    return words("decision").do_now(decided["option"], decided["rehearsal"], codec, decided["checkpoint"], rule)
 
 
 def tiles(run: Evidence) -> list[Tile]:
@@ -75,20 +78,16 @@ def tiles(run: Evidence) -> list[Tile]:
 
 
 def _tiles_in_loop(run: Evidence) -> list[Tile]:
-    said, loop, decided = words("decision"), run.loop, run.results["recommendation"]["words"]
-    asked: dict[str, Contrast | None] = {
-        "A": loop.contrast("new_tokens"), "B": loop.contrast("retrained_decoder"), "rule": loop.contrast("rule"),
-        "pipeline": loop.contrast("pipeline"),
-    }  # fmt: skip
-    mended = loop.contrast("pipeline_rule")
+    """Of every question whose arms were played; of A and B the word is the recommendation's."""
+    said, loop, recommended = words("decision"), run.loop, run.results["recommendation"]
     found = []
-    for key, contrast in asked.items():
+    for key, asked in IN_LOOP.items():
+        contrast = loop.contrast(asked)
         if contrast is None:
             continue
-        counts = loop.counts(contrast.arm), loop.counts(contrast.over)
-        better = loop.counts(mended.arm) if mended and key == "pipeline" else None
-        note = said.succeeded(key, *counts, better)
-        word = decided.get(key, "NOT SHOWN" if run.results["recommendation"]["rehearsal"] else contrast.word)
+        new = title(contrast.arm.codec, contrast.arm.setting)
+        note = said.succeeded(key, new, loop.counts(contrast.arm), loop.counts(contrast.over))
+        word = recommended["words"].get(key, "NOT SHOWN" if recommended["rehearsal"] else contrast.word)
         found.append(Tile(key, word, said.points(contrast.difference), said.points_between(contrast.difference), note))
     return found
 
@@ -99,9 +98,12 @@ def _tiles_offline(run: Evidence) -> list[Tile]:
     met = any(rule["key"] == "decode_rule" and rule["status"] == "met" for rule in recommended["rules"])
     asked = {"A": "new_for_naive", "B": "retrained_decoder", "rule": "naive_rule"}
     verdicts = recommended["words"] | {"rule": CANDIDATE if met and not recommended["rehearsal"] else "NOT SHOWN"}
-    gains = {key: run.policy.contrasts()[contrast] for key, contrast in asked.items()}
+    policy = run.policy
+    new, rule = title(*policy.new_codec), words("policy").rule_labels[policy.best_rule(policy.of(NAIVE))]
+    gains = {key: policy.contrasts()[contrast] for key, contrast in asked.items()}
     return [
-        Tile(key, verdicts[key], said.less(gain), said.between(gain), said.offline[key]) for key, gain in gains.items()
+        Tile(key, verdicts[key], said.less(gain), said.between(gain), said.offline(key, new, rule))
+        for key, gain in gains.items()
     ]
 
 

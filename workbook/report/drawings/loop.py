@@ -17,19 +17,32 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def success_of_arms(run: Evidence) -> Drawing:
     """Share of episodes that succeed, arm by arm, the best on top; the arms of question A stand out."""
-    return _success(run, run.loop.arms)
+    rows, said = _rows(run, run.loop.arms), words("loop")
+    return _drawn(rows, said.success_title(*((row.label, row.value) for row in (rows[0], rows[-1]))), said.success_axis)
 
 
 def success_of_asked(run: Evidence) -> Drawing:
     """The same of the arms that the questions are about, and of the regression."""
-    asked = {arm for contrast in run.loop.contrasts for arm in (contrast.arm, contrast.over)}
-    return _success(
-        run, [arm for arm in run.loop.arms if arm in asked or (arm.kind, arm.decoder) == ("regression", OWN)]
+    loop, said = run.loop, words("decision")
+    asked = {arm for contrast in loop.contrasts for arm in (contrast.arm, contrast.over)}
+    rows = _rows(run, [arm for arm in loop.arms if arm in asked or (arm.kind, arm.decoder) == ("regression", OWN)])
+    question, heads = loop.contrast("new_tokens"), loop.contrast("heads")
+    if question is None:
+        return _drawn(rows, words("loop").success_axis, said.asked_axis)
+    best, by_argmax = (
+        None if each is None else [loop.success(arm).mean for arm in (each.arm, each.over)]
+        for each in (question, heads)
     )
+    assert best is not None
+    return _drawn(rows, said.asked_title(*best, by_argmax), said.asked_axis)
 
 
-def _success(run: Evidence, arms: Sequence[PlayedArm]) -> Drawing:
-    said, found, codecs = words("loop"), run.loop, catalogue()
+def _drawn(rows: Sequence[Dot], title: str, axis: str) -> Drawing:
+    return dots(rows, [(tick, f"{tick:.0%}") for tick in TICKS], title, axis)
+
+
+def _rows(run: Evidence, arms: Sequence[PlayedArm]) -> list[Dot]:
+    found, codecs = run.loop, catalogue()
     asked = found.contrast("new_tokens")
     rows = []
     for arm in arms:
@@ -40,6 +53,4 @@ def _success(run: Evidence, arms: Sequence[PlayedArm]) -> Drawing:
         colour = codecs[arm.codec].colour if arm.codec in codecs else WITHOUT_TOKENS
         strong = asked is not None and arm in (asked.arm, asked.over)
         rows.append(Dot(arm_title(arm, briefly=True), share.mean, share.low, share.high, shown, colour, strong))
-    rows.sort(key=lambda row: -row.value)
-    title = said.success_title((rows[0].label, rows[0].value), (rows[-1].label, rows[-1].value))
-    return dots(rows, [(tick, f"{tick:.0%}") for tick in TICKS], title, said.success_axis)
+    return sorted(rows, key=lambda row: -row.value)

@@ -32,5 +32,6 @@ def at_two_rules(run: Evidence) -> Drawing:
     ]  # fmt: skip
     rows.sort(key=lambda row: row.value)
     ticks = [(tick, f"{tick:g}") for tick in MaxNLocator(4).tick_values(0, max(row.high for row in rows))]
-    gain = policy.contrasts()["fixed_scale_for_naive"].mean
-    return dots(rows, ticks, said.policies_title(gain), words("decision").offline_axis, regression.mean)
+    gain = policy.contrasts()["new_for_naive"].mean
+    heading = words("decision").offline_title(title(*policy.new_codec), gain)
+    return dots(rows, ticks, heading, words("decision").offline_axis, regression.mean)
