@@ -18,9 +18,10 @@ from workbook.common.stages import table_path
 from workbook.common.table import Bullets, Html, Table
 from workbook.common.threshold import Threshold
 from workbook.evaluation.evidence import Evidence
-from workbook.report import __main__ as command, blocks, pages, text
+from workbook.report import __main__ as command, blocks, decision, pages, text
 from workbook.report.blocks import MIMETYPE, show
 from workbook.report.documents import SAMPLE_RUN
+from workbook.report.drawings import Dot, dots
 from workbook.report.figures.style import Plot
 from workbook.report.text.recommendation import headline
 from workbook.verdict.criteria import Criterion
@@ -78,12 +79,20 @@ def test_a_changed_template_changes_the_pages_and_nothing_else(
     assert command.main([str(finished.root)]) == 0
     assert read(finished, "index") == first.replace("The options", "Les options")
     assert read(finished, "index.zh") == in_chinese
-    assert read(finished, "01_data") == of_notebook.replace("<th>task</th><th>episodes</th>", "<th>la t</th><th>n</th>")
+    assert read(finished, "01_data") == _renamed(of_notebook, {"task": "la t", "episodes": "n"})
     assert {name: of for name, of in hashes(finished.root).items() if not name.startswith("reports/")} == before
     assert {path.name for path in finished.root.iterdir()} == {path.name for path in SAMPLE_RUN.iterdir()} | {
         "notebooks",
         "reports",
     }
+
+
+def _renamed(page: str, columns: dict[str, str]) -> str:
+    """The page with its one table's columns renamed, in the header and in the cells that carry their names."""
+    for before, after in columns.items():
+        page = page.replace(f'"col">{before}</th>', f'"col">{after}</th>')
+        page = page.replace(f'data-label="{before}"', f'data-label="{after}"')
+    return page
 
 
 def test_a_language_that_the_workbook_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,3 +271,82 @@ class TestBlocks:
 def test_the_pages_are_the_first_and_one_a_notebook() -> None:
     assert pages.PAGES[:2] == ("index.html", "index.zh.html")
     assert len(pages.PAGES) == 7
+
+
+class TestFirstPage:
+    @pytest.fixture(scope="class")
+    def page(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+        out = OutputFolder(tmp_path_factory.mktemp("first") / "out")
+        shutil.copytree(SAMPLE_RUN, out.root)
+        pages.write_reports(Evidence(out.root), {})
+        return read(out, "index")
+
+    def test_it_needs_nothing_from_outside(self, page: str) -> None:
+        assert not re.findall(r"""(?:src|href)=["'](?!#|data:|index)[^"']*""", page)
+        assert "@import" not in page
+        assert "url(" not in page
+
+    def test_the_answer_stands_before_everything_else(self, page: str) -> None:
+        run = Evidence(SAMPLE_RUN)
+        order = [
+            f"{escape(headline(run))}</h1>",
+            'class="tiles"',
+            'class="do"',
+            'class="rests"',
+            "<svg",
+            'class="fold"',
+        ]
+        places = [page.index(each) for each in order]
+        assert places == sorted(places)
+
+    def test_every_contents_entry_leads_to_a_heading(self, page: str) -> None:
+        contents = page[page.index('class="contents"') : page.index("</ul>")]
+        ids = re.findall(r' id="([^"]+)"', page)
+        assert len(ids) == len(set(ids))
+        assert set(re.findall(r'href="#([^"]+)"', contents)) <= set(ids)
+
+    def test_columns_and_rows_are_headed(self, page: str) -> None:
+        assert not re.findall(r"<th(?![^>]*scope=)[ >]", page)
+
+    def test_every_picture_has_words(self, page: str) -> None:
+        drawn = re.findall(r"<svg[^>]*>", page)
+        assert drawn
+        assert all('role="img"' in each and re.search(r'aria-label="[^"]+"', each) for each in drawn)
+        assert all(re.search(r'alt="[^"]+"', each) for each in re.findall(r"<img[^>]*>", page))
+
+
+class TestDecision:
+    def test_tiles_say_what_the_contrasts_say(self) -> None:
+        run = Evidence(SAMPLE_RUN)
+        tiles = {tile.key: tile for tile in decision.tiles(run)}
+        assert tiles.keys() == decision.IN_LOOP.keys()
+        pipeline = run.loop.contrast("pipeline")
+        assert pipeline is not None
+        assert f"{100 * (pipeline.difference.mean or 0):+.0f}" in tiles["pipeline"].number
+        assert tiles["A"].word == run.results["recommendation"]["words"]["A"]
+
+    def test_what_is_missing_is_marked_as_missing(self, tmp_path: Path) -> None:
+        shutil.copytree(SAMPLE_RUN, tmp_path / "out")
+        missing = dict.fromkeys(("yes", "partly", "no"), 0)
+        for support in decision.rests_on(Evidence(tmp_path / "out")):
+            missing[support.mark] += 1
+        for name in ("loop", "replay"):
+            (tmp_path / "out" / "stages" / f"{name}.json").unlink()
+        later = [support.mark for support in decision.rests_on(Evidence(tmp_path / "out"))]
+        assert later.count("no") == missing["no"] + 2
+        assert later.count("yes") == missing["yes"] - 2
+
+    def test_grids_show_codes_of_every_layer(self) -> None:
+        run = Evidence(SAMPLE_RUN)
+        naive, scale = decision.code_grids(run)
+        assert len(naive.rows) == len(scale.rows) == run.layers.count
+        dead = run.layers.dead("naive")
+        assert dead
+        assert all(len(set(naive.rows[layer])) == 1 for layer in dead)
+
+    @pytest.mark.parametrize(("value", "at"), [(0.0, "1.00%"), (0.5, "50.00%"), (1.0, "99.00%"), (7.0, "99.00%")])
+    def test_a_dot_stands_where_its_value_is_and_never_outside(self, value: float, at: str) -> None:
+        drawn = dots([Dot("a < b", value, value, value, "x", "#000")], [(0.0, "0"), (1.0, "1")], "title", "axis")
+        assert f'cx="{at}"' in drawn.svg
+        assert "a &lt; b" in drawn.svg
+        assert "a < b x" in drawn.alt

@@ -26,8 +26,8 @@ from workbook.common.note import note
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.score import Scores
+from workbook.report.drawings.loop import success_of_arms
 from workbook.report.figures import policy as figures
-from workbook.report.figures.loop import success_of_arms
 from workbook.report.tables.loop import acceptance_table, contrasts_table, offline_table, success_table, tasks_table
 from workbook.report.tables.policy import (
     accuracy_table,

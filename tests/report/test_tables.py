@@ -98,12 +98,13 @@ class TestTable:
         html = Table(["<b>", "a & b"], [["<script>alert(1)</script>", "x"]], "1 < 2").html
         assert "<script>" not in html
         assert "&lt;script&gt;" in html
-        assert "<th>&lt;b&gt;</th><th>a &amp; b</th>" in html
+        assert '<th scope="col">&lt;b&gt;</th><th scope="col">a &amp; b</th>' in html
+        assert '<td data-label="a &amp; b">x</td>' in html
         assert "1 &lt; 2" in html
 
     def test_badges_stay_badges(self) -> None:
         table = Table(["word"], [[Badge("NOT SHOWN")]])
-        assert '<td><span class="badge not-shown">NOT SHOWN</span></td>' in table.html
+        assert '<span class="badge not-shown">NOT SHOWN</span>' in table.html
         assert "| NOT SHOWN |" in table.markdown
 
     def test_markdown_keeps_its_columns(self) -> None:

@@ -43,14 +43,19 @@ class Table:
 
     @property
     def html(self) -> str:
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.header)
-        body = "".join("<tr>" + "".join(map(self._html_cell, row)) + "</tr>" for row in self.rows)
+        """Each cell carries its column's name, for a narrow screen on which a row is a block of lines."""
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' if cell else "<td></td>" for cell in self.header)
+        body = "".join(self._html_row(row) for row in self.rows)
         below = f'<p class="note">{escape(self.note)}</p>' if self.note else ""
         return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{below}'
 
-    @staticmethod
-    def _html_cell(cell: str | Badge) -> str:
-        return f"<td>{cell.html if isinstance(cell, Badge) else escape(cell)}</td>"
+    def _html_row(self, row: Sequence[str | Badge]) -> str:
+        cells = []
+        for place, (name, cell) in enumerate(zip(self.header, row, strict=True)):
+            kind, scope = ("td", "") if place else ("th", ' scope="row"')
+            content = cell.html if isinstance(cell, Badge) else escape(cell)
+            cells.append(f'<{kind} data-label="{escape(name)}"{scope}>{content}</{kind}>')
+        return f"<tr>{''.join(cells)}</tr>"
 
     def _repr_html_(self) -> str:
         return self.html

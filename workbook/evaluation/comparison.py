@@ -24,7 +24,7 @@ from workbook.common.parallel import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
 from workbook.evaluation.against_fast import against_fast_rows
-from workbook.evaluation.layers import layer_rows
+from workbook.evaluation.layers import code_rows, layer_rows
 from workbook.evaluation.rate_distortion import CHOSEN_AMONG, gaussian_reference
 from workbook.evaluation.score import ENCODER, KEYS, HeldOut, score_setting
 from workbook.evaluation.token_costs import token_costs
@@ -68,6 +68,7 @@ def compare(
             ),
             "models": model_rows(fitting, training, test),
             "layers": layer_rows(fitting.rfsq, seeds, test),
+            "codes": code_rows(fitting.rfsq, test),
             "gaussian": gaussian_reference(fitting),
             "against_fast": against_fast_rows(fitting, test, seeds, progress("Fitting FAST-style tokens")),
             "token_costs": token_costs(fitting, test, seeds, progress("What tokens cost")),

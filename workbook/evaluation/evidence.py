@@ -29,7 +29,7 @@ from workbook.evaluation.predictions.evidence import Predictions
 from workbook.evaluation.replay.evidence import Replays
 from workbook.evaluation.score import Scores
 
-SCHEMA = 4  # of results.json and of the tables beside it
+SCHEMA = 5  # of results.json and of the tables beside it
 
 
 class Evidence:
@@ -78,7 +78,7 @@ class Evidence:
 
     @cached_property
     def layers(self) -> Layers:
-        return Layers(self.table("layers"), self.scores)
+        return Layers(self.table("layers"), self.scores, self.table("codes"))
 
     @cached_property
     def models(self) -> pd.DataFrame:

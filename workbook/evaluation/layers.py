@@ -7,7 +7,7 @@ majority_share (`majority_share`). One row more, of the layer after the last, ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,18 @@ def of_codec(codec: RFSQCodec, test: HeldOut) -> pd.DataFrame:
     })  # fmt: skip
 
 
+def code_rows(rfsq: Mapping[Conditioning, Sequence[RFSQCodec]], test: HeldOut) -> pd.DataFrame:
+    """Codes of one held-out step by each conditioning's first model: codec, layer, latent | code."""
+    chunk = test.chunks.actions[len(test.chunks.actions) // 2 :][:1]
+    frames = []
+    for conditioning, codecs in rfsq.items():
+        codes = codecs[0].encode(chunk).codes[0, 0]  # (H, K)
+        latent, layer = np.indices(codes.shape)
+        named = {"codec": CONDITIONED[conditioning], "layer": layer.ravel(), "latent": latent.ravel()}
+        frames.append(pd.DataFrame(named | {"code": codes.ravel()}))
+    return pd.concat(frames, ignore_index=True)
+
+
 def majority_share(codes: NDArray[np.int64]) -> Array:
     """Share of each layer's codes that are of the majority class at their place: (steps, H, K) -> (K,).
 
@@ -60,10 +72,11 @@ def majority_share(codes: NDArray[np.int64]) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """The rows, with the errors of every prefix, and what follows from them."""
+    """The rows, with the errors of every prefix, and what follows from them. codes: `code_rows`."""
 
     rows: pd.DataFrame
     scores: Scores
+    codes: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def count(self) -> int:
@@ -82,6 +95,11 @@ class Layers:
         """Layers whose codes carry next to nothing, whatever the seed."""
         entropy = self.per_seed(codec, "entropy_bits")
         return [k for k in range(entropy.shape[1]) if entropy[:, k].max() < DEAD_BELOW_BITS]
+
+    def of_one_step(self, codec: str) -> NDArray[np.int64]:
+        """(K, H) codes of one held-out step, layer by layer."""
+        rows = self.codes[self.codes.codec == codec]
+        return rows.pivot(index="layer", columns="latent", values="code").to_numpy()
 
     def prefix_mse(self, codec: str) -> list[Estimate]:
         """MSE after 1, 2, ... K layers; LayerNorm's with the statistics sent."""

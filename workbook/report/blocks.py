@@ -17,12 +17,13 @@ from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.table import Bullets, Html, Table
 from workbook.evaluation.evidence import Evidence
+from workbook.report.drawings import Drawing
 from workbook.report.figures.style import Plot, in_letters_at_hand
 from workbook.report.text import words
 from workbook.report.text.badges import badge
 
 MIMETYPE = "application/vnd.workbook.block+json"
-Content = Table | Bullets | Html | Plot
+Content = Table | Bullets | Html | Plot | Drawing
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Block:
 
     @property
     def html(self) -> str:
-        return self.content.as_html() if isinstance(self.content, Plot) else self.content.html
+        return self.content.as_html() if isinstance(self.content, Plot | Drawing) else self.content.html
 
     @property
     def markdown(self) -> str:
@@ -43,14 +44,14 @@ class Block:
         Raises:
             TypeError: it is a picture, or made for pages alone.
         """
-        text = "" if isinstance(self.content, Plot) else self.content.markdown
+        text = "" if isinstance(self.content, Plot | Drawing) else self.content.markdown
         if not text:
             raise TypeError(f"block '{self.name}' has no Markdown")
         return text
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         named = {MIMETYPE: {"name": self.name}}
-        if isinstance(self.content, Plot):
+        if isinstance(self.content, Plot | Drawing):
             data, metadata = self.content._repr_mimebundle_()
             return data | named, metadata
         markdown = {"text/markdown": self.content.markdown} if self.content.markdown else {}
@@ -184,6 +185,7 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "layers": _made("tables.layers", "layers_table"),
     "layers_needed": _made("tables.layers", "layers_needed_table"),
     "policies_figure": _made("figures.policy", "policies"),
+    "two_rules_figure": _made("drawings.policy", "at_two_rules"),
     "policies": _made("tables.policy", "policy_table"),
     "policy_summary": _made("tables.policy", "summary_table"),
     "networks": _made("tables.policy", "network_table"),
@@ -194,6 +196,7 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "predictions": _made("tables.predictions", "rules_table"),
     "predictions_layers": _made("tables.predictions", "layers_table"),
     "answer": _answer,
+    "answer_in_full": _bullets("text.recommendation", "sentences"),
     "rules": _made("tables.policy", "rules_table"),
     "options": _made("tables.policy", "options_table"),
     "would_change": _bullets("text.recommendation", "would_change"),
@@ -217,5 +220,6 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "loop_contrasts": _made("tables.loop", "contrasts_table"),
     "loop_offline": _made("tables.loop", "offline_table"),
     "loop_acceptance": _made("tables.loop", "acceptance_table"),
-    "loop_figure": _made("figures.loop", "success_of_arms"),
+    "loop_figure": _made("drawings.loop", "success_of_arms"),
+    "loop_asked_figure": _made("drawings.loop", "success_of_asked"),
 }

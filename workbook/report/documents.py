@@ -21,6 +21,7 @@ from workbook.common.stages import ROWS, STAGES, stage_path, table_path
 from workbook.common.terminal import tell
 from workbook.evaluation.evidence import Evidence
 from workbook.report.blocks import BLOCKS, show
+from workbook.report.drawings import Drawing
 from workbook.report.figures.style import Plot
 from workbook.report.pages import finished_run
 from workbook.report.text import speaking
@@ -30,7 +31,7 @@ FIGURES = {
     REPOSITORY / "docs" / "verdict.png": "tokens_figure",
     REPOSITORY / "docs" / "rates.png": "rates_figure",
     REPOSITORY / "docs" / "replay.png": "replay_figure",
-    REPOSITORY / "docs" / "loop.png": "loop_figure",
+    REPOSITORY / "docs" / "loop.svg": "loop_figure",
 }
 DOCUMENTS = (
     "README.md",
@@ -151,9 +152,9 @@ def write_figures() -> None:
     run = Evidence(SAMPLE_RUN)
     for path, name in FIGURES.items():
         content = show(run, name).content
-        assert isinstance(content, Plot)
+        assert isinstance(content, Plot | Drawing)
         with replacing(path) as temporary:
-            temporary.write_bytes(content.png)
+            temporary.write_bytes(content.png if isinstance(content, Plot) else content.alone.encode())
 
 
 def _rewrite(path: Path, change: Callable[[str], str]) -> None:

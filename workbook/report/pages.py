@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -16,13 +17,16 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import OPTIONAL, STAGES, read_document, table_path
 from workbook.evaluation.evidence import SCHEMA, Evidence
+from workbook.report import decision
 from workbook.report.blocks import MIMETYPE, Block, show
 from workbook.report.text import ENGLISH, Words, languages, speaking, words
+from workbook.report.text.recommendation import headline
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
 DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
+HEADING = re.compile(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', re.DOTALL)
 Blocks = Callable[[str], Block]  # by its name, each made once
 
 
@@ -86,7 +90,7 @@ def write_reports(run: Evidence, folder: Path | None = None) -> None:
     for page, language in reversed(first_pages().items()):
         with speaking(language):
             spoken = cache(partial(show, run)) if language else blocks
-            _write_page(folder, page, _index_body(run, spoken), spoken, links)
+            _write_page(folder, page, _index_body(run, spoken), spoken, links, headline(run))
 
 
 def _words_in(language: str) -> Words:
@@ -94,11 +98,28 @@ def _words_in(language: str) -> Words:
         return words("pages")
 
 
-def _write_page(folder: Path, current: str, body: str, blocks: Blocks, links: Mapping[str, Words | None]) -> None:
-    """links: to every page, with the words of its language where it is a first page."""
-    page = _rendered("page.html.j2", blocks, links=links, current=current, body=Markup(body))
+def _write_page(
+    folder: Path, current: str, body: str, blocks: Blocks, links: Mapping[str, Words | None], title: str = ""
+) -> None:
+    """links: to every page, with the words of its language where it is a first page; title: its notebook's, if ''."""
+    page = _rendered(
+        "page.html.j2",
+        blocks,
+        title=title,
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf8")),
+        links=links,
+        current=current,
+        headings=_headings(body),
+        body=Markup(body),
+    )
     with replacing(folder / f"{current}.html") as temporary:
         temporary.write_text(page, encoding="utf8")
+
+
+def _headings(body: str) -> list[tuple[str, str]]:
+    """Id and text of each heading of the second rank, of which a page's contents list consists."""
+    found = [(name, Markup(text).striptags().removesuffix("¶")) for name, text in HEADING.findall(body)]
+    return found if len(found) > 1 else []
 
 
 def _rendered(template: str, blocks: Blocks, **values: object) -> str:
@@ -137,9 +158,18 @@ def _render_anew(blocks: Blocks, output: nbformat.NotebookNode) -> None:
 
 
 def _index_body(run: Evidence, blocks: Blocks) -> str:
+    said = words("decision")
     return _rendered(
         "index.html.j2",
         blocks,
+        said=said,
+        answer=headline(run),
+        do=decision.do(run),
+        tiles=decision.tiles(run),
+        rests_on=decision.rests_on(run),
+        code_grids=decision.code_grids(run),
+        findings=decision.findings(run),
+        limitations=said.sentences("limitations", run.scores.rows.task.nunique(), run.loop.decides),
         target=targets.MSE_BELOW,
         played=run.replays.played,
         in_the_loop=run.loop.played,

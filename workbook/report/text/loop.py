@@ -10,12 +10,13 @@ from workbook.report.text import words
 from workbook.report.text.codecs import title
 
 
-def arm_title(arm: PlayedArm) -> str:
+def arm_title(arm: PlayedArm, briefly: bool = False) -> str:
     """'fixed scale, 3 layers: expected value'."""
     regresses = arm.kind == "regression"
     own = "" if regresses else title(arm.codec, arm.setting)
     other = "" if arm.decoder == OWN else title(arm.decoder, arm.setting if regresses else "")
-    return words("loop").arm(arm.kind, own, arm.rule, other)
+    said = words("loop")
+    return (said.arm_briefly if briefly else said.arm)(arm.kind, own, arm.rule, other)
 
 
 def remarks(run: Evidence) -> list[str]:
