@@ -23,6 +23,7 @@ from made_predictions import content, made_checkpoint, made_tokens, save, spoile
 from workbook import run
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, REPOSITORY, SAMPLE, OutputFolder, locked
+from workbook.common.stages import STAGES
 from workbook.data.layout import LIBERO_SPEC
 from workbook.data.sources import DATA_KINDS
 from workbook.evaluation.evidence import Evidence
@@ -33,7 +34,7 @@ from workbook.simulation.scene import missing_packages
 
 COMMAND = [sys.executable, "-m", "workbook.run"]
 SOURCES = sorted(NOTEBOOKS.glob("*.ipynb"))
-STEMS = [source.stem for source in SOURCES]
+STEMS = sorted(set(STAGES.values()))  # 00_look_inside is no part of a run
 REHEARSED = ["--num-episodes", "12", "--layout", LIBERO_SPEC, "--gripper-open", "low", "--drop-noops"]
 Rehearsal = tuple[Path, subprocess.CompletedProcess[str]]
 LongRun = tuple[Path, subprocess.Popen[str]]
@@ -187,7 +188,7 @@ def test_a_page_stands_alone_and_says_that_it_is_no_evidence(rehearsal: Rehearsa
     assert len(page.images) == FIGURES[Path(name).stem]
     assert all((image.get("alt") or "").strip() for image in page.images)
     assert all(source.startswith("data:") for source in page.loaded)
-    assert page.scripts == 0
+    assert page.scripts <= 1  # that of long tables, which are whole without it
     assert "@import" not in text
     assert "url(" not in text
     assert "NOT EVIDENCE" in text
@@ -414,7 +415,7 @@ def training_has_begun(out: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=STEMS)
+@pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
 def test_a_notebook_is_committed_bare(source: Path) -> None:
     notebook = nbformat.read(source, as_version=4)
     nbformat.validate(notebook)

@@ -64,14 +64,18 @@ def dots(
         """Per cent of the width; a dot at either end stays whole."""
         return f"{1 + 98 * min(max((value - first) / (last - first), 0), 1):.2f}%"
 
-    svg = _template().render(rows=rows, ticks=ticks, alt=alt, axis=axis, place=place, reference=reference)
+    svg = template("dots.svg.j2").render(rows=rows, ticks=ticks, alt=alt, axis=axis, place=place, reference=reference)
     return Drawing(svg, alt, title)
 
 
+def template(name: str) -> jinja2.Template:
+    """One of a drawing, from the folder of templates."""
+    return _environment().get_template(name)
+
+
 @cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    return environment.get_template("dots.svg.j2")
