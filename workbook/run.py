@@ -111,6 +111,13 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="the complete sweep of codecs and policies; takes hours on 2 cores"
     )
+    parser.add_argument(
+        "--on",
+        choices=("here", "slurm"),
+        default="here",
+        help="where networks and policies are trained; slurm makes each a job of its own; default: here",
+    )
+    parser.add_argument("--slurm-config", default="", metavar="FILE", help="TOML: partition, account, minutes, ...")
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
     if "--smoke" in arguments:  # what is said besides it stands
         parser.set_defaults(**SMOKE)
@@ -151,6 +158,7 @@ def _run(options: argparse.Namespace) -> int:
 
     started = time.monotonic()
     target = OutputFolder.at(options.out)
+    _choose_where_jobs_run(options, target)
     settings = _check_before_start(options)
     with locked(target.root / ".lock"), _work_folder(target) as work:
         _keep_finished_run(target, settings)
@@ -170,6 +178,18 @@ def _run(options: argparse.Namespace) -> int:
         lines = _publish(work, target, {path.stem: path for path in sorted((work.root / "notebooks").glob("*.ipynb"))})
     terminal.say(target, lines, time.monotonic() - started)
     return 0
+
+
+def _choose_where_jobs_run(options: argparse.Namespace, target: OutputFolder) -> None:
+    """For `run_jobs` in the kernels. What is sent lies in the output folder, which every node is to see."""
+    from workbook.common.slurm import VARIABLE, Cluster, read_slurm_config
+
+    os.environ.pop(VARIABLE, None)
+    if options.on == "slurm":
+        config = read_slurm_config(options.slurm_config)
+        cluster = Cluster(target.root / ".jobs", config, again="the same command")
+        cluster.check()
+        cluster.to_environment()
 
 
 def _pool(work: OutputFolder, others: Sequence[OutputFolder]) -> None:
