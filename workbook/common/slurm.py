@@ -52,8 +52,8 @@ class SlurmConfig:
     """What every job asks SLURM for; "" and 0 leave it to the cluster.
 
     gpus, cpus: of a job; minutes: after which it is queued again and goes on; at_once: jobs that run at the same time;
-    sendings: of a job that dies, before it is given up; setup: lines of shell before Python, as `module load`; sbatch:
-    any other option of sbatch, without its dashes.
+    sendings: of a job that dies or runs out of time, before it is given up; setup: lines of shell before Python, as
+    `module load`; sbatch: any other option of sbatch, without its dashes.
     """
 
     partition: str = ""
