@@ -190,7 +190,7 @@ def train_many_by_jobs(runs: Sequence[TrainingRun], engine: Engine, config: str)
     from workbook.training.sweep import run_by_jobs
 
     asked = read_slurm_config(config)
-    title, total = f"training {len(runs)} models by jobs", len(runs) * runs[0].train_config.epochs
+    title, total = f"training by {len(runs)} jobs", len(runs) * runs[0].train_config.epochs
     # What is sent again is logged, on a line of its own beside the bar.
     with fetching() as on_fetch, logging_redirect_tqdm(), _bar(title, total) as bar:
         return run_by_jobs(runs, engine, asked, lambda done, total: bar.show(done, ""), on_fetch)

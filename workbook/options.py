@@ -105,6 +105,13 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="the complete sweep of codecs and policies; takes hours on 2 cores"
     )
+    parser.add_argument(
+        "--on",
+        choices=("here", "slurm"),
+        default="here",
+        help="where networks and policies are trained; slurm makes each a job of its own; default: here",
+    )
+    parser.add_argument("--slurm-config", default="", metavar="FILE", help="TOML: partition, account, minutes, ...")
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")
     if "--smoke" in arguments:  # what is said besides it stands
         parser.set_defaults(**SMOKE)

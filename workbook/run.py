@@ -45,6 +45,7 @@ def _run(options: argparse.Namespace) -> int:
 
     started = time.monotonic()
     target = OutputFolder.at(options.out)
+    _choose_where_jobs_run(options, target)
     settings = check_before_start(options)
     with locked(target.root / ".lock"), work_folder(target) as work:
         _keep_finished_run(target, settings)
@@ -64,6 +65,18 @@ def _run(options: argparse.Namespace) -> int:
         lines = publish(work, target)
     terminal.say(target, lines, time.monotonic() - started)
     return 0
+
+
+def _choose_where_jobs_run(options: argparse.Namespace, target: OutputFolder) -> None:
+    """For `run_jobs` in the kernels. What is sent lies in the output folder, which every node is to see."""
+    from workbook.common.slurm import VARIABLE, Cluster, read_slurm_config
+
+    os.environ.pop(VARIABLE, None)
+    if options.on == "slurm":
+        config = read_slurm_config(options.slurm_config)
+        cluster = Cluster(target.root / ".jobs", config, again="the same command")
+        cluster.check()
+        cluster.to_environment()
 
 
 def _pool(work: OutputFolder, others: Sequence[OutputFolder]) -> None:

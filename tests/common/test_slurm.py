@@ -18,7 +18,7 @@ import torch
 
 from workbook.common import slurm
 from workbook.common.errors import InputError
-from workbook.common.parallel import ProgressStep
+from workbook.common.parallel import ProgressStep, run_jobs
 from workbook.common.slurm import Cluster, JobError, SlurmConfig, read_slurm_config, run_on_cluster
 
 pytest.importorskip("submitit", reason="pip install -e '.[slurm]'")
@@ -50,6 +50,11 @@ def work(folder: Path, task: Task, progress_step: ProgressStep) -> tuple[str, in
     progress_step()
     progress_step()
     return task.name.upper(), torch.get_num_threads()
+
+
+def where_from(folder: Path, task: Task, progress_step: ProgressStep) -> tuple[str, int, bool]:
+    """Also which process it is, and whether that would send jobs."""
+    return work(folder, task, progress_step)[0], os.getpid(), Cluster.of_environment() is not None
 
 
 def mended(folder: Path) -> Path:
@@ -160,6 +165,24 @@ def test_a_job_whose_time_is_up_is_queued_again(
 
     assert run_on_cluster(work, tmp_path, by_name(long="wait"), STEPS, cluster, end) == [result("long")]
     assert caplog.messages == []
+
+
+def test_run_jobs_sends_what_the_environment_says(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job in a process of its own, which itself sends none."""
+    monkeypatch.setenv(slurm.VARIABLE, "")  # put back as it was at the end
+    jobs = [Task("one"), Task("two")]
+    cluster.to_environment()
+    assert Cluster.of_environment() == cluster
+    told: list[tuple[int, int]] = []
+    found = run_jobs(where_from, tmp_path, jobs, STEPS, lambda *done: told.append(done))
+    assert [name for name, _, _ in found] == ["ONE", "TWO"]
+    assert len({process for _, process, _ in found} - {os.getpid()}) == 2
+    assert [sends for _, _, sends in found] == [False, False]
+    assert told[-1] == (2 * STEPS, 2 * STEPS)
+    (here, *_) = run_jobs(where_from, tmp_path, jobs, STEPS, in_turn=True)
+    assert here == ("ONE", os.getpid(), True)
 
 
 class TestSlurm:

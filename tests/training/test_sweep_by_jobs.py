@@ -193,8 +193,9 @@ def test_the_sample_of_a_whole_run_as_one_job_calls_what_there_is(tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_node_slurm")
 def test_slurm_reads_the_sample(tmp_path: Path) -> None:
-    """Without the names that every cluster has of its own."""
-    lines = [line for line in SAMPLE.read_text().splitlines() if "partition" not in line and "--gpus" not in line]
+    """Without the names that every cluster has of its own, and more than a small node has."""
+    of_a_cluster = ("--partition", "--account", "--gpus", "--cpus", "--mem")
+    lines = [line for line in SAMPLE.read_text().splitlines() if not any(name in line for name in of_a_cluster)]
     (tmp_path / "slurm.sbatch").write_text("\n".join(lines))
     done = subprocess.run(
         ["sbatch", "--test-only", tmp_path / "slurm.sbatch"], capture_output=True, text=True, check=False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
-from workbook.common.slurm import OnProgress, ProgressStep
+from workbook.common.slurm import Cluster, OnProgress, ProgressStep, run_on_cluster
 
 PROGRESS_STEPS = 20  # of a job whose steps are too quick to be told one by one
 
@@ -32,8 +32,14 @@ def run_jobs(
 
     work is a function of a module, and shared, jobs and results can be pickled. It is to call progress_step
     `progress_steps` times in each job; on_progress gets the progress steps done and those in all. `in_turn` keeps the
-    work in this process, as a CUDA device asks for.
+    work in this process, as a CUDA device asks for. Where the environment names a cluster, each job is one of its own
+    there.
     """
+    if not in_turn and (cluster := Cluster.of_environment()):
+        named = {str(number): job for number, job in enumerate(jobs)}
+        return run_on_cluster(
+            work, shared, named, progress_steps, cluster.apart(work, shared), on_progress, resume=True
+        )
     report = on_progress or (lambda done, total: None)
     total = progress_steps * len(jobs)
     workers = min(available_cores(), len(jobs))

@@ -18,7 +18,7 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -34,6 +34,7 @@ POLL_SECONDS: dict[Engine, float] = {"slurm": 5.0, "local-executor": 0.5}
 # What another node wrote may be seen only so much later, as on NFS.
 LATE_SECONDS: dict[Engine, float] = {"slurm": 15.0, "local-executor": 1.0}
 RECORD, TASK = "jobs.json", "task.pickle"
+VARIABLE = "WORKBOOK_ON"  # where `run_jobs` sends its jobs; set by the runner, and not in a job
 
 ProgressStep = Callable[[], None]
 OnProgress = Callable[[int, int], None]
@@ -51,8 +52,8 @@ class SlurmConfig:
     """What every job asks SLURM for; "" and 0 leave it to the cluster.
 
     gpus, cpus: of a job; minutes: after which it is queued again and goes on; at_once: jobs that run at the same time;
-    sendings: of a job that dies, before it is given up; setup: lines of shell before Python, as `module load`; sbatch:
-    any other option of sbatch, without its dashes.
+    sendings: of a job that dies or runs out of time, before it is given up; setup: lines of shell before Python, as
+    `module load`; sbatch: any other option of sbatch, without its dashes.
     """
 
     partition: str = ""
@@ -131,11 +132,26 @@ def _wrong(value: Any, default: Any) -> str:
 
 @dataclass(frozen=True)
 class Cluster:
-    """folder: for what is sent and what comes back, on a disk that every node sees."""
+    """folder: for what is sent and what comes back, on a disk that every node sees; again: what gathers it later."""
 
     folder: Path
     config: SlurmConfig = SlurmConfig()
     engine: Engine = "slurm"
+    again: str = "the same command with --resume"
+
+    @staticmethod
+    def of_environment() -> Cluster | None:
+        """That which `to_environment` named, in this process or one that started it."""
+        said = os.environ.get(VARIABLE)
+        return pickle.loads(bytes.fromhex(said)) if said else None  # of our own runner
+
+    def to_environment(self) -> None:
+        os.environ[VARIABLE] = pickle.dumps(self).hex()
+
+    def apart(self, work: Callable[..., Any], shared: Any) -> Cluster:
+        """With a folder that is of this work alone."""
+        digest = hashlib.sha256(pickle.dumps((work, shared))).hexdigest()
+        return replace(self, folder=self.folder / digest[:16])
 
     def check(self) -> None:
         """Raises InputError where nothing can be sent from here."""
@@ -212,6 +228,7 @@ class _Work:
     def __call__(self) -> Any:
         import torch
 
+        os.environ.pop(VARIABLE, None)
         torch.set_num_threads(1)  # as in the workers of `run_jobs`, so that results are the same
         work, shared = pickle.loads((self.folder / TASK).read_bytes())  # of our own client
         with self.steps.open("wb", buffering=0) as file:
@@ -252,8 +269,8 @@ class _Sent:
                 self.jobs[name], self.sendings[name] = job, 1
         if running := self._running(others):
             raise InputError(
-                f"{self.cluster.folder}: {_listed(running, 'of an earlier call still run')}; gather by the very same "
-                "command with --resume, or end with scancel"
+                f"{self.cluster.folder}: {_listed(running, 'of an earlier call still run')}; "
+                f"{self.cluster.again}, unchanged, gathers what they do, and scancel ends them"
             )
 
     def _recorded(self) -> dict[str, Any]:
@@ -350,15 +367,15 @@ class _Sent:
     def _others(self) -> str:
         """To end the sentence of an error: what nobody waits for any more."""
         running = self._running(self.jobs)
-        return f"; {_listed(running, 'go')} on, gathered by the same command with --resume" if running else ""
+        return f"; {_listed(running, 'go')} on, gathered by {self.cluster.again}" if running else ""
 
     def what_goes_on(self) -> str:
         """A sentence for who stops waiting."""
         running = self._running(self.jobs)
         if not running:
-            return "no job goes on; the same command with --resume sends again what is missing"
+            return f"no job goes on; {self.cluster.again} sends again what is missing"
         them = "it" if len(running) == 1 else "them"
-        return f"{_listed(running, 'go')} on; the same command with --resume gathers {them}, scancel ends {them}"
+        return f"{_listed(running, 'go')} on; {self.cluster.again} gathers {them}, scancel ends {them}"
 
     def _running(self, jobs: Mapping[str, Any]) -> list[str]:
         """Ids of those that the cluster has, or may have, and that are not back."""
