@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -377,11 +377,12 @@ def train_all(
 
 
 def stacks_of(jobs: Sequence[Job], most: int, cores: int) -> list[list[int]]:
-    """Positions of the jobs of each stack, of so many at most: as many for each core, and alike in conditionings."""
+    """Positions of the jobs of each stack, of so many at most: as many stacks for each core, of few conditionings."""
     names = list(dict.fromkeys(job.conditioning for job in jobs))
     in_order = sorted(range(len(jobs)), key=lambda position: names.index(jobs[position].conditioning))
     count = min(len(jobs), cores * -(-len(jobs) // (cores * most)))
-    return [in_order[number::count] for number in range(count)]
+    cuts = [len(jobs) * number // count for number in range(count + 1)]
+    return [in_order[start:end] for start, end in pairwise(cuts)]
 
 
 def _train_stack(
