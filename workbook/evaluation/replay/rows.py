@@ -18,7 +18,7 @@ tables/replay_paths.parquet: its path seen from above, of each task at most one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +35,6 @@ from workbook.simulation.playback import Trace, turned_apart
 GROUND_TRUTH = "ground_truth"
 COSTS = ("chunks", "bits", "entropy_bits")
 PROGRESS = np.linspace(0, 1, 11)  # of an episode, at which drift is told
-QUOTED = "quoted rate"
-# Codecs and settings whose drift and paths are shown; '' for all layers.
-SHOWN = (
-    ("naive", ""), ("fixed_scale", f"layers={FEW_LAYERS}"), ("bins", "bins=16"),
-    ("klt_rfsq_variable", QUOTED), ("fast", QUOTED),
-)  # fmt: skip
 EPISODES_SHOWN = 3
 
 Outcome = Trace | str  # what happened, or why it could not be played: a key, or one sentence
@@ -180,14 +174,23 @@ def path_rows(episodes: Sequence[PlayedEpisode], played: Sequence[Played]) -> pd
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"task": [], "codec": [], "setting": []})
 
 
+def shown(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Codecs and settings, of those that were played, whose drift and paths are shown."""
+    wanted: dict[str, Callable[[list[str]], str]] = {
+        "naive": all_layers,
+        "fixed_scale": lambda settings: str(Setting.of(layers=FEW_LAYERS)),
+        "bins": lambda settings: str(Setting.of(bins=16)),
+        "klt_rfsq_variable": quoted_rate,
+        "fast": quoted_rate,
+    }
+    of = {codec: [setting for name, setting in keys if name == codec] for codec in wanted}
+    found = [(codec, choose(of[codec])) for codec, choose in wanted.items() if of[codec]]
+    return [key for key in found if key in keys]
+
+
 def _shown(played: Sequence[Played]) -> list[Played]:
     of = {(one.codec.name, one.codec.setting): one for one in played}
-    for codec in {codec for codec, _ in of}:
-        settings = [setting for name, setting in of if name == codec]
-        of[codec, ""] = of[codec, all_layers(settings)]
-        if quoted := quoted_rate(settings):
-            of[codec, QUOTED] = of[codec, quoted]
-    return [of[key] for key in SHOWN if key in of]
+    return [of[key] for key in shown(list(of))]
 
 
 def _hardest(episodes: Sequence[PlayedEpisode], shown: Sequence[Played]) -> list[int]:

@@ -12,7 +12,7 @@ from workbook.codecs.catalogue import catalogue
 from workbook.common.intervals import LEVEL
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.replay.evidence import CodecReplays, Replays
-from workbook.evaluation.replay.rows import GROUND_TRUTH, SHOWN
+from workbook.evaluation.replay.rows import GROUND_TRUTH, shown as shown_of
 from workbook.report.figures.style import Plot, canvas, wrapped
 from workbook.report.text import words
 from workbook.report.text.replay import title_of
@@ -56,7 +56,7 @@ def _least_without_loss(replays: Replays) -> CodecReplays | None:
 def drift(run: Evidence) -> Plot:
     """How far the hand is from where the ground-truth replay has it, as episodes go on."""
     said, replays = words("replay"), run.replays
-    shown = [of for key in SHOWN if replays.has(*key) and len((of := replays.of(*key)).drift)]
+    shown = [of for key in shown_of(replays.keys) if len((of := replays.of(*key)).drift)]
     with canvas(1, 2, height=3.6) as c:
         for axis, metric in zip(c.axes, ("position_mm", "rotation_deg"), strict=True):
             for of in shown:

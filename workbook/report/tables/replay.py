@@ -6,7 +6,7 @@ from workbook.common.numbers import number
 from workbook.common.table import Table
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.replay.evidence import CodecReplays
-from workbook.evaluation.replay.rows import SHOWN
+from workbook.evaluation.replay.rows import shown as shown_of
 from workbook.report.text import words
 from workbook.report.text.replay import title_of
 
@@ -41,7 +41,7 @@ def _success(of: CodecReplays) -> list[str]:
 def tasks_table(run: Evidence) -> Table:
     """Successes task by task of the codecs that the decision is about."""
     replays, said = run.replays, words("replay")
-    asked = [SHOWN[0], ("layernorm_sent", ""), ("fixed_scale", ""), *SHOWN[1:]]
+    asked = [("naive", ""), ("layernorm_sent", ""), ("fixed_scale", ""), *shown_of(replays.keys)]
     shown = dict.fromkeys(replays.of(*key) for key in asked if replays.has(*key))
     rows = [
         [said.task(task, task in replays.articulated_tasks), f"{episodes}", *(f"{of.by_task[task]}" for of in shown)]
