@@ -211,6 +211,22 @@ class TestLongChunks:
             found = codec.decode(codec.encode(other))
             assert (np.sign(found[:, :, 6]) == other[:, :, 6]).all()
 
+    @pytest.mark.parametrize("steps", [12, 32])
+    def test_where_train_chunks_switch_twice_any_two_switches_are_held(self, steps: int) -> None:
+        rng = np.random.default_rng(0)
+
+        def switching_twice(count: int) -> Array:
+            ends = np.sort(rng.integers(0, steps + 1, (count, 2)), axis=1)
+            within = (ends[:, :1] <= np.arange(steps)) & (np.arange(steps) < ends[:, 1:])
+            gripper = np.where(within, 1.0, -1.0) * rng.choice([-1, 1], (count, 1))
+            return np.stack([*rng.normal(0, 0.3, (6, count, steps)), gripper], axis=2)
+
+        train, other = switching_twice(300), switching_twice(300)
+        model = fit_model(train, self.LAYOUT)
+        assert model.gripper_levels == [2 * (1 + (steps - 1) + (steps - 1) * (steps - 2) // 2)]
+        codec = FixedLength(model, 10)
+        assert (codec.decode(codec.encode(other))[:, :, 6] == other[:, :, 6]).all()
+
 
 class TestFixedLength:
     def test_tokens_stay_in_range(self, fixed: FixedLength, model: KltRFSQ) -> None:

@@ -203,7 +203,8 @@ def _cluster(points: Array, count: int) -> Codes:
 
 
 GRIPPER_CODES_A_STEP = 2  # open or closed throughout, and a switch in either direction at every step but the first
-FEWEST_GRIPPER_CODES = 16
+FEWEST_GRIPPER_CODES, MOST_GRIPPER_CODES = 16, 1024
+GRIPPER_PART = 512  # chunks encoded at once, which keeps memory small
 FIT_CHUNKS = 20_000  # more tell nothing new
 MULTIPLIER_CHUNKS = 4_000  # of which the multiplier for a rate is found
 # After how many residual codes a stack may end: after every one at first, where they weigh most.
@@ -219,10 +220,17 @@ class GripperCodebook:
 
     @staticmethod
     def fit(normalised: Array, dimension: int) -> GripperCodebook:
-        """The commonest trajectories of (N, C, A) train chunks, moved to the mean of those nearest to them."""
+        """The commonest trajectories of (N, C, A) train chunks, moved to the mean of those nearest to them.
+
+        Of chunks of more than 8 steps that hold more than one switch: all that switch twice at most.
+        """
         column = normalised[:, :, dimension]
         most = max(FEWEST_GRIPPER_CODES, GRIPPER_CODES_A_STEP * column.shape[1])
         distinct, counts = np.unique(column, axis=0, return_counts=True)
+        if len(distinct) > most and column.shape[1] > OF_STEPS and len(np.unique(column)) == 2:
+            twice = _switching_twice_at_most(float(column.min()), float(column.max()), column.shape[1])
+            if len(twice) <= MOST_GRIPPER_CODES:
+                return GripperCodebook(dimension, twice)
         book = GripperCodebook(dimension, distinct[np.argsort(-counts, kind="stable")[:most]])
         for _ in range(10 if len(distinct) > most else 0):
             nearest = book.encode(normalised)
@@ -231,8 +239,15 @@ class GripperCodebook:
         return book
 
     def encode(self, normalised: Array) -> Codes:
-        distances = ((normalised[:, None, :, self.dimension] - self.trajectories) ** 2).sum(axis=-1)
-        return distances.argmin(axis=1)
+        parts = np.array_split(normalised[:, None, :, self.dimension], max(1, len(normalised) // GRIPPER_PART))
+        return np.concatenate([((part - self.trajectories) ** 2).sum(axis=-1).argmin(axis=1) for part in parts])
+
+
+def _switching_twice_at_most(low: float, high: float, steps: int) -> Array:
+    """Every trajectory of two values that switches twice at most, of which a longer chunk can hold any: (M, steps)."""
+    step = np.arange(steps)
+    within = np.array([(start <= step) & (step < end) for end in step + 1 for start in range(end)])
+    return np.unique(np.where(np.concatenate([within, ~within]), high, low), axis=0)
 
 
 @dataclass(frozen=True, eq=False)
