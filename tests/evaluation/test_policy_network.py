@@ -22,6 +22,7 @@ from workbook.evaluation.policy.network import (
     RegressionPolicy,
     Standardiser,
     TokenPolicy,
+    head_of,
     predict,
     train_policy,
 )
@@ -207,6 +208,16 @@ class TestTokenPolicy:
                 assert (layer == truth.numpy()).mean() > 0.99
             assert all(layer.mean() > -0.1 for layer in prediction.log2)
         assert probabilities[0].max(axis=-1).mean() > 0.9
+
+    def test_heads_draw_their_weights_from_the_first_layer_on(self) -> None:
+        """Another order would give every policy other weights than those of results that are kept."""
+        torch.manual_seed(3)
+        head = head_of(5, (2, 3), 4)
+        torch.manual_seed(3)
+        layers = torch.nn.Linear(5, 4), torch.nn.Linear(4, 6)
+        found = [parameter for module in (head[1], head[3]) for parameter in module.parameters()]
+        wanted = [parameter for layer in layers for parameter in layer.parameters()]
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
     def test_training_is_the_same_for_the_same_seed(self) -> None:
         inputs, tokens = some_inputs(40), [torch.from_numpy(layer) for layer in some_tokens(40)]

@@ -255,8 +255,8 @@ def trunk(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 def head_of(inputs: int, size: tuple[int, int], hidden: int) -> nn.Sequential:
     """(..., inputs) -> (..., S, L)"""
-    last = nn.Linear(hidden, size[0] * size[1])
-    return nn.Sequential(nn.GELU(), nn.Linear(inputs, hidden), nn.GELU(), last, nn.Unflatten(-1, size))
+    first, last = nn.Linear(inputs, hidden), nn.Linear(hidden, size[0] * size[1])
+    return nn.Sequential(nn.GELU(), first, nn.GELU(), last, nn.Unflatten(-1, size))
 
 
 def head_width(heads: Sequence[tuple[int, tuple[int, int]]], weights: int) -> int:
