@@ -19,7 +19,7 @@ from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.data.dataset import Dataset
 from workbook.training.data import TrainData
-from workbook.training.stack import Alone, NetworkStack, QuickMish
+from workbook.training.stack import Alone, NetworkStack
 from workbook.training.trainer import Job as RFSQJob, TrainConfig, fit, train_together
 
 
@@ -127,7 +127,6 @@ def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: 
             (seed,) = job.seeds
             torch.manual_seed(seed)
             model = LearnedAE(quantizer, part.train.shape[-1], job.config.hidden_dim)
-            model.encoder[1], model.decoder[1] = QuickMish(), QuickMish()
             fit(Alone(model, part, training_loss), job.config, [seed], part, [quantizer], tell)
             return [model]
     conditioning = next(name for name in CONDITIONINGS if name == job.network.quantizer)

@@ -166,7 +166,7 @@ def _stacked_layer(layers: Sequence[nn.Module]) -> nn.Module:
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if linear:
         return _StackedLinear(linear)
-    return QuickMish() if isinstance(layers[0], nn.Mish) else layers[0]
+    return _QuickMish() if isinstance(layers[0], nn.Mish) else layers[0]
 
 
 class _StackedLinear(nn.Module):
@@ -183,7 +183,7 @@ class _StackedLinear(nn.Module):
         return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
 
 
-class QuickMish(nn.Module):
+class _QuickMish(nn.Module):
     """x * tanh(softplus(x)), as nn.Mish within rounding, whose CPU kernels take half of a training step."""
 
     def forward(self, x: Tensor) -> Tensor:
