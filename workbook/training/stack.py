@@ -11,8 +11,10 @@ take the launches of one.
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, cast
 
@@ -25,6 +27,8 @@ from workbook.training.data import TrainData
 
 VALIDATION_PART = {"cpu": 512, "cuda": 2**16}  # steps that are scored at once; a CPU finds them in its cache
 NARROW = 16  # outputs; with fewer, a CPU finds the gradient of the weight in a third of the time from the transposed
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 State = dict[str, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -155,6 +159,17 @@ class NetworkStack(Stack):
 
     def states(self) -> list[State]:
         return _slices(self.network)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees: a step frees and takes the same large blocks again and again.
+
+    glibc else gives them back to the system, whose page faults take as long as the arithmetic (mallopt(3)).
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        glibc = ctypes.CDLL(None)
+        glibc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that is allowed
+        glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def stacked_network(networks: Sequence[nn.Sequential]) -> nn.Sequential:
