@@ -95,6 +95,9 @@ COMMANDS: dict[str, Command] = {
     "python -m benchmarks": Command(
         by="test_benchmarks.py::test_the_command_times_every_codec_and_writes_what_it_shows"
     ),
+    "python -m benchmarks --parts whole --device cuda": Command(
+        by="test_benchmarks.py::test_training_is_timed_alone_and_in_stacks"
+    ),
     f"python train_rfsq_robust.py --use-layernorm False {GUIDE}": Command(more="--epochs 2", leaves=("rfsq_best.pt",)),
     f"python train_rfsq_robust.py --use-layernorm True {GUIDE}": Command(
         more="--epochs 2", leaves=("rfsq_robust_best.pt",)

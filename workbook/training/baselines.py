@@ -20,7 +20,7 @@ from workbook.common.errors import InputError
 from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
 from workbook.data.dataset import Dataset
 from workbook.training.data import TrainData
-from workbook.training.stack import Alone, NetworkStack, QuickMish
+from workbook.training.stack import Alone, NetworkStack
 from workbook.training.trainer import Job as RFSQJob, TrainConfig, choose_device, fit, train_together
 
 TRANSFORMER_BATCHES = 3000  # of a transformer of chunks, at most: one takes as long as fifty batches of an RFSQ
@@ -137,7 +137,6 @@ def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: 
             (seed,) = job.seeds
             torch.manual_seed(seed)
             model = LearnedAE(quantizer, part.train.shape[-1], job.config.hidden_dim)
-            model.encoder[1], model.decoder[1] = QuickMish(), QuickMish()
             fit(Alone(model, part, training_loss), job.config, [seed], part, [quantizer], tell)
             return [model]
     for manner in MANNERS:

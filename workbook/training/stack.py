@@ -11,8 +11,10 @@ take the launches of one.
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, cast
 
@@ -25,6 +27,8 @@ from workbook.training.data import TrainData
 
 VALIDATION_PART = {"cpu": 512, "cuda": 2**16}  # steps that are scored at once; a CPU finds them in its cache
 NARROW = 16  # outputs; with fewer, a CPU finds the gradient of the weight in a third of the time from the transposed
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 State = dict[str, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -157,6 +161,17 @@ class NetworkStack(Stack):
         return _slices(self.network)
 
 
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees: a step frees and takes the same large blocks again and again.
+
+    glibc else gives them back to the system, whose page faults take as long as the arithmetic (mallopt(3)).
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        glibc = ctypes.CDLL(None)
+        glibc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that is allowed
+        glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def stacked_network(networks: Sequence[nn.Sequential]) -> nn.Sequential:
     """Sequences of equal layers as one of the same keys, for (S, rows, width)."""
     return nn.Sequential(*(_stacked_layer(layers) for layers in zip(*networks, strict=True)))
@@ -166,7 +181,7 @@ def _stacked_layer(layers: Sequence[nn.Module]) -> nn.Module:
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     if linear:
         return _StackedLinear(linear)
-    return QuickMish() if isinstance(layers[0], nn.Mish) else layers[0]
+    return _QuickMish() if isinstance(layers[0], nn.Mish) else layers[0]
 
 
 class _StackedLinear(nn.Module):
@@ -183,7 +198,7 @@ class _StackedLinear(nn.Module):
         return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
 
 
-class QuickMish(nn.Module):
+class _QuickMish(nn.Module):
     """x * tanh(softplus(x)), as nn.Mish within rounding, whose CPU kernels take half of a training step."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from workbook.common.errors import InputError
 from workbook.common.paths import replacing
 from workbook.training import stack as stacks
 from workbook.training.data import TrainData
-from workbook.training.stack import RFSQStack, Stack
+from workbook.training.stack import RFSQStack, Stack, keep_freed_memory
 
 SUFFIX = ".resume"
 KEYS = {"of", "models", "optimizer", "generators", "curve", "best", "seconds"}
@@ -279,6 +279,7 @@ def fit(
     Raises:
         InputError: training of a model diverged, or the resume state is of another training.
     """
+    keep_freed_memory()
     course = _Course(Stepper(stack, config, seeds, data))
     told = on_epoch or _nobody
     if resume_state and (kept := resume_state.read(config.epochs)):
