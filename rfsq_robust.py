@@ -477,13 +477,10 @@ class ActionRFSQAE(nn.Module):
             Float32Linear(action_dim, ENCODER_WIDTH), nn.Mish(), Float32Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
         )
         self.rfsq = RobustRFSQBlock(num_layers, num_levels, use_layernorm, conditioning)
+        self.conditioning: Conditioning = self.rfsq.conditioning  # as a property it breaks completion in notebooks
         self.decoder = nn.Sequential(
             Float32Linear(hidden_dim, ENCODER_WIDTH), nn.Mish(), Float32Linear(ENCODER_WIDTH, action_dim)
         )
-
-    @property
-    def conditioning(self) -> Conditioning:
-        return self.rfsq.conditioning
 
     @property
     def device(self) -> torch.device:
@@ -588,7 +585,7 @@ class CheckpointError(ValueError):
     """A file that is not a usable checkpoint; the message is one sentence for the user."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """What a checkpoint file holds.
 
@@ -600,6 +597,10 @@ class Checkpoint:
     mse: float | None = None
     normalization: dict[str, Tensor] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        layers, levels = self.model.config["num_layers"], self.model.config["num_levels"]
+        return f"Checkpoint('{self.model.conditioning}', {layers} layers of {levels} levels, epoch {self.epoch})"
 
     def normalise(self, actions: Tensor) -> Tensor:
         """Raw actions (..., A) -> what `encode` takes: the train range mapped to [-1, 1], float32 on the same device.

@@ -47,7 +47,7 @@ TIMES = {
 def edited(source: str, values: dict[str, Any]) -> str:
     """A parameters cell with some values replaced, and the comments behind them kept."""
     for name, value in values.items():
-        source, changed = re.subn(rf"(?m)^{name} = .+?(?=  #)", f"{name} = {value!r}", source)
+        source, changed = re.subn(rf"(?m)^({name}(?:: \w+)?) = .+?(?=  #)", rf"\1 = {value!r}", source)
         assert changed == 1, name
     return source
 
@@ -133,9 +133,9 @@ def test_all_notebooks_are_run_in_both_ways() -> None:
 
 
 def test_a_parameter_is_edited_in_place() -> None:
-    cell = 'data = "sample"  # "a", "b"\nout = ""  # folder\nrate = 1e-3  # of it'
+    cell = 'data: str = "sample"  # "a", "b"\nout: str = ""  # folder\nrate = 1e-3  # of it'
     changed = edited(cell, {"out": "here", "rate": 2})
-    assert changed == 'data = "sample"  # "a", "b"\nout = \'here\'  # folder\nrate = 2  # of it'
+    assert changed == 'data: str = "sample"  # "a", "b"\nout: str = \'here\'  # folder\nrate = 2  # of it'
 
 
 def test_only_times_may_differ() -> None:

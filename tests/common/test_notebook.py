@@ -116,14 +116,14 @@ def test_a_whole_number_is_a_number(tmp_path: Path) -> None:
 
 def test_a_slip_that_was_mended_and_what_else_a_person_tries_count_for_nothing(tmp_path: Path) -> None:
     """In a kernel that ran other cells before: one with the slip, one of the person's own, and one for the shell."""
-    slip = cells("01_data")[0].replace("num_episodes =", "num_episode =")
+    slip = cells("01_data")[0].replace("num_episodes:", "num_episode:")
     assert "did you mean num_episodes" in refusal("01_data", num_episode=3)
     begin("01_data", slip, "# Parameters\nnum_episode = 3", "tries = 3", "a, b = 1, 2", out=str(tmp_path))
 
 
 def test_a_slip_in_the_cell_of_parameters_itself() -> None:
     parameters, beginning = cells("01_data")
-    slip = parameters.replace("num_episodes =", "num_episode =")
+    slip = parameters.replace("num_episodes:", "num_episode:")
     variables: dict[str, Any] = {"In": ["", "!pip list", slip, beginning]}
     exec(slip, variables)
     with pytest.raises(InputError, match="did you mean num_episodes"):

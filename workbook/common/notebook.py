@@ -71,5 +71,6 @@ def _assigned(source: str) -> list[str]:
     except SyntaxError:  # a shell command
         return []
     targets = [line.targets[0] for line in lines if isinstance(line, ast.Assign) and len(line.targets) == 1]
+    targets += [line.target for line in lines if isinstance(line, ast.AnnAssign)]  # as papermill tells types from
     names = [target.id for target in targets if isinstance(target, ast.Name)]
     return names if len(names) == len(lines) else []

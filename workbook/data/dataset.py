@@ -29,7 +29,7 @@ FILE_NAME = "dataset.h5"
 LABELS = ("task", "source", "key", "session")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Episodes in controller units, clipped; the split; the normaliser fitted on its train part.
 
@@ -43,6 +43,10 @@ class Dataset:
     chunk_len: int
     stride: int
     starts: Mapping[int, Start] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        steps = sum(len(episode.actions) for episode in self.episodes)
+        return f"Dataset({len(self.episodes)} episodes, {steps} steps, chunks of {self.chunk_len}, {self.layout.spec})"
 
     @property
     def test_starts(self) -> dict[int, Start]:

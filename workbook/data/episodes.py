@@ -22,7 +22,7 @@ def control_rate(said: object) -> float | None:
     return float(said)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Episode:
     """One demonstration.
 
@@ -38,6 +38,9 @@ class Episode:
     session: str = ""
     control_rate_hz: float | None = None
     part_of: str = ""
+
+    def __repr__(self) -> str:
+        return f"Episode({self.task!r}, {len(self.actions)} steps, {self.place})"
 
     @property
     def group(self) -> tuple[str, str]:
