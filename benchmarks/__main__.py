@@ -49,11 +49,11 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parse(arguments)
+    options = parse_arguments(arguments)
     return terminal.tell(lambda: _measure_and_write(options), options.out)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", allow_abbrev=False, description=__doc__.split("\n")[0]
     )

@@ -16,6 +16,7 @@ from kernels import RECORDED
 from scripts import load_script
 from small_runs import make_dataset
 
+from benchmarks import __main__ as benchmarks
 from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
 from workbook.codecs.catalogue import CONDITIONED, Fitting, fitting_chunks
 from workbook.codecs.klt_rfsq import KltRFSQ, fit_variable_length
@@ -220,6 +221,7 @@ def test_options_that_the_documents_name_exist() -> None:
         vars(parse_arguments([]))
         | vars(record.parse_arguments(["--out", "anywhere"]))
         | vars(budgets.parse_arguments(["OUT", "--to", "anywhere"]))
+        | vars(benchmarks.parse_arguments([]))
         | vars(training([]))
         | vars(training([], in_cloud=True))
     )

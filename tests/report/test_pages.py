@@ -170,7 +170,7 @@ def test_another_folder_of_templates_is_another_first_page(
     assert {path.stem for path in finished.reports.iterdir()} == {"index", "index.xx", "index.zh", "01_data"}
     own, others = read(finished, "index.xx"), [read(finished, page) for page in ("index", "index.zh", "01_data")]
     assert '<html lang="xx">' in own
-    assert "<strong>Sentence</strong>" in own
+    assert '<strong aria-current="page">Sentence</strong>' in own
     assert all('<a href="index.xx.html" lang="xx" hreflang="xx">Xish</a>' in page for page in others)
     assert all(f'hreflang="{language}">{name}</a>' in own for language, name in (("en", "English"), ("zh-CN", "中文")))
 

@@ -112,6 +112,16 @@ def test_the_order_of_rows_does_not_matter() -> None:
     assert {one.key: (one.won_alone, one.lost_alone, one.p, one.word) for one in shuffled.contrasts} == by_key
 
 
+def test_a_word_that_hangs_on_an_episode_or_two_is_on_edge() -> None:
+    for new in range(30, 55):
+        found = contrast(made({SCALE_SOFT: first(new), NAIVE_SOFT: first(42)}), "new_tokens")
+        high = found.difference.high
+        assert high is not None
+        near = abs(high - 0.05) < 2 / PAIRS
+        assert found.on_edge == (near and found.word != "YES")
+    assert not contrast(made({SCALE_SOFT: first(10), NAIVE_SOFT: first(80)}), "new_tokens").on_edge
+
+
 def test_what_was_not_played_is_in_no_contrast() -> None:
     loop = made({})
     kept = loop.rows[loop.rows.kind != "phase2"]

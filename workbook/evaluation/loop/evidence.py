@@ -73,6 +73,12 @@ class Contrast:
             return "YES"
         return "NO" if self.difference.high is not None and self.difference.high < MATTERS else "NOT SHOWN"
 
+    @property
+    def on_edge(self) -> bool:
+        """Whether two episodes more or fewer could turn NO into NOT SHOWN, or back."""
+        high = self.difference.high
+        return self.word != "YES" and high is not None and abs(high - MATTERS) < 2 / self.pairs
+
     def as_json(self) -> dict[str, Any]:
         arms = {"arm": self.arm._asdict(), "over": self.over._asdict()}
         return {**asdict(self), **arms, "difference": self.difference.as_json(), "word": self.word}

@@ -7,7 +7,7 @@ from typing import Literal
 from workbook.common.intervals import Estimate
 from workbook.evaluation.against_fast import against_fast
 from workbook.evaluation.evidence import Evidence
-from workbook.evaluation.loop.evidence import PlayedArm
+from workbook.evaluation.loop.evidence import MATTERS, PlayedArm
 from workbook.evaluation.policy.evidence import FIXED_SCALE, NAIVE, RETRAINED, PredictedCodec
 from workbook.evaluation.predictions.evidence import RULES as OWN_RULES
 from workbook.report.text import words
@@ -118,7 +118,10 @@ def use(run: Evidence) -> str:
 
 
 def would_change(run: Evidence) -> list[str]:
-    return [
+    """What would turn the answer; first, where policies in the loop gave it, that it hangs on an episode or two."""
+    asked = run.loop.contrast("new_tokens") if _by_loop(run) else None
+    edge = [words("loop").on_edge(asked, MATTERS)] if asked is not None and asked.on_edge else []
+    return edge + [
         words("recommendation").would_change(
             values, title(values["codec"], values["setting"]) if "codec" in values else ""
         )
