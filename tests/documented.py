@@ -95,6 +95,10 @@ COMMANDS: dict[str, Command] = {
     "python -m benchmarks": Command(
         by="test_benchmarks.py::test_the_command_times_every_codec_and_writes_what_it_shows"
     ),
+    "python -m benchmarks.libero_size FOLDER": Command(
+        by="test_libero_size.py::test_it_is_read_as_motion_of_the_size_asked_for"
+    ),
+    "python -m workbook.training.look_inside": Command(by="test_look_inside.py::test_the_script_makes_them_anew"),
     "python -m benchmarks --parts whole --device cuda": Command(
         by="test_benchmarks.py::test_training_is_timed_alone_and_in_stacks"
     ),

@@ -163,7 +163,7 @@ class PageReader(HTMLParser):
         values = dict(attrs)
         self.images += [values] if tag == "img" else []
         self.scripts += tag == "script"
-        if tag in ("img", "script", "iframe", "source"):
+        if tag in ("img", "iframe", "source") or (tag == "script" and "src" in values):
             self.loaded.append(values.get("src") or "")
         if tag == "link":
             self.loaded.append(values.get("href") or "")

@@ -14,7 +14,7 @@ from workbook.common.slurm import Cluster, SlurmConfig
 @pytest.fixture(autouse=True)
 def _nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(slurm.VARIABLE, "")  # put back as it was at the end
-    monkeypatch.setattr(run, "_check_before_start", lambda options: pytest.fail("data are read"))
+    monkeypatch.setattr(run, "check_before_start", lambda options: pytest.fail("data are read"))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_kernels_are_told_where_jobs_go(tmp_path: Path, monkeypatch: pytest.
         told.append(Cluster.of_environment())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_check_before_start", end)
+    monkeypatch.setattr(run, "check_before_start", end)
     (tmp_path / "slurm.toml").write_text('partition = "long"\nsetup = ["module load cuda"]\n[sbatch]\nqos = "x"\n')
     line = ["--out", str(tmp_path / "out")]
     assert run.main([*line, "--on", "slurm", "--slurm-config", str(tmp_path / "slurm.toml")]) == 130

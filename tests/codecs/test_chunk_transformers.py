@@ -19,7 +19,8 @@ from workbook.codecs.chunk_transformers import (
     ChunkTransformerCodec,
     Manner,
 )
-from workbook.training.trainer import TrainData, reconstruction_loss
+from workbook.training.data import TrainData
+from workbook.training.stack import reconstruction_loss
 
 DATASET = make_dataset()
 CHUNKS = DATASET.held_out_chunks("test").actions

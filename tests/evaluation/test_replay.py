@@ -147,7 +147,8 @@ def test_the_notebook_shows_what_was_played_and_puts_it_into_the_results(small: 
     papermill.execute_notebook(NOTEBOOKS / "05_policy_in_the_loop.ipynb", executed, parameters, progress_bar=False)
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert sum("<svg" in output.get("data", {}).get("text/html", "") for output in outputs) == 1
     run = Evidence(small.out.root)
     pd.testing.assert_frame_equal(run.replays.rows, played.tables["replays"], check_dtype=False)
     assert run.results["verdict"]["parts"][-1] == {"key": "success", "word": "NOT SHOWN"}  # one episode shows nothing

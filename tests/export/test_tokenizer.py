@@ -599,7 +599,7 @@ def test_parameters_that_cannot_be_fitted_with(setting: dict[str, Any], message:
 
 
 def test_without_the_workbook_fitting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "workbook.training.trainer", None)
+    monkeypatch.setitem(sys.modules, "workbook.training", None)
     with pytest.raises(ImportError, match="install its repository with pip install -e") as raised:
         RFSQTokenizer.fit(EPISODES)
     assert "\n" not in str(raised.value)

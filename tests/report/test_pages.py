@@ -324,6 +324,11 @@ class TestDecision:
         assert pipeline is not None
         assert f"{100 * (pipeline.difference.mean or 0):+.0f}" in tiles["pipeline"].number
         assert tiles["A"].word == run.results["recommendation"]["words"]["A"]
+        for key, asked in decision.IN_LOOP.items():
+            contrast = run.loop.contrast(asked)
+            assert contrast is not None
+            if tiles[key].mark == "yes":  # no green tile whose interval holds a loss
+                assert (contrast.difference.low or 0) > 0
 
     def test_what_is_missing_is_marked_as_missing(self, tmp_path: Path) -> None:
         shutil.copytree(SAMPLE_RUN, tmp_path / "out")

@@ -36,8 +36,10 @@ from workbook.evaluation.comparison import Comparison
 from workbook.evaluation.score import HeldOut, Scores
 from workbook.training import baselines
 from workbook.training.baselines import BaselineConfig, NetworkJob, train_decoders, train_networks
+from workbook.training.data import TrainData
 from workbook.training.runs import BEST_FILES, RETRAINED_FILE, load_fitting, load_rfsq, retrained_name
-from workbook.training.trainer import TrainConfig, TrainData, validation_mse
+from workbook.training.stack import Alone
+from workbook.training.trainer import TrainConfig
 
 WAYS = ("by_fixed_scale", "by_layernorm", "by_retrained", "by_chunk_decoder")
 CONFIG = replace(SMALL, epochs=6)
@@ -107,11 +109,11 @@ class TestNetworks:
         data = {"step": TrainData.of(dataset), "chunk": TrainData.of_whole_chunks(dataset)}
         errors = []
         for epochs in (1, 8):
-            job = NetworkJob(Network("oat", "chunk"), replace(SMALL, epochs=epochs), 0)
-            model = baselines._train_network(data, job, lambda: None)
+            job = NetworkJob(Network("oat", "chunk"), replace(SMALL, epochs=epochs), (0,))
+            (model,) = baselines._train_network(data, job, lambda: None)
             assert isinstance(model, ChunkTransformer)
             assert not model.training
-            errors.append(validation_mse(model, data["chunk"]))
+            errors.append(float(Alone(model, data["chunk"]).validation_mse()))
         assert errors[1] < errors[0]
 
     def test_for_one_epoch_at_least(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ SAMPLE = REPOSITORY / "docs" / "slurm.sbatch"
 ONE_NODE = REPOSITORY / "tests" / "slurm" / "one_node.sh"
 SWEEP = ["--sweep", "seeds=3,conditioning=none+scale", "--num-episodes", "16"]
 # So many that a job is still at work when it ends: scancel lets it go on for some seconds.
-EPOCHS = {"local-executor": "300", "slurm": "1500"}
+EPOCHS = {"local-executor": "1000", "slurm": "3000"}
 VICTIM = "none_seed0"
 SECONDS = 900  # within which every step is done, even on a busy machine
 OF_A_MACHINE = {"seconds", "provenance"}

@@ -40,6 +40,9 @@ class MadeRecommendation:
         return {"option": "keep naive", "words": {"A": "FAIL", "B": "NOT SHOWN"}, "measured": float("nan")}
 
 
+CODES = pd.DataFrame({"codec": ["naive"], "layer": [0], "latent": [0], "code": [3]})
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[list[Shortfall]]:
     """What the recommendation and the word on success were told to be short of; both have tests of their own."""
@@ -69,7 +72,7 @@ def write_run(
     write_stage(
         out, "comparison", {"baseline_steps": baseline_steps, "full": full},
         {"test_episodes": EPISODES, "test_steps": 5000, "layout": "joint:7"},
-        {"scores": SCORES.rows, "models": model_rows(), "layers": layer_rows()},
+        {"scores": SCORES.rows, "models": model_rows(), "layers": layer_rows(), "codes": CODES},
     )  # fmt: skip
     write_stage(out, "policy", {"policy_steps": policy_steps}, {"config": {"steps": policy_steps}})
     return read_run(out)
@@ -104,7 +107,7 @@ class TestFile:
     def test_holds_what_was_decided(self, out: OutputFolder) -> None:
         run = write_run(out)
         found = written(run)
-        assert found["schema"] == 4
+        assert found["schema"] == 5
         assert found["verdict"]["word"] == "FAIL"
         assert found["verdict"]["parts"] == [
             {"key": "layernorm", "word": "FAIL"},

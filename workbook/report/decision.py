@@ -24,6 +24,7 @@ IN_LOOP = {
     "pipeline": "pipeline", "pipeline_rule": "pipeline_rule",
 }  # fmt: skip
 CANDIDATE = "CANDIDATE"
+OF_THESE = "OF THESE"  # higher over the pairs that were played, by McNemar's test; new seeds may differ
 MARKS: dict[str, Mark] = {"PASS": "yes", "YES": "yes", "met": "yes", "FAIL": "no", "NO": "no", "unmet": "no"}
 
 
@@ -88,6 +89,8 @@ def _tiles_in_loop(run: Evidence) -> list[Tile]:
         new = title(contrast.arm.codec, contrast.arm.setting)
         note = said.succeeded(key, new, loop.counts(contrast.arm), loop.counts(contrast.over))
         word = recommended["words"].get(key, "NOT SHOWN" if recommended["rehearsal"] else contrast.word)
+        if word == "YES" and (contrast.difference.low or 0) <= 0:
+            word = OF_THESE
         found.append(Tile(key, word, said.points(contrast.difference), said.points_between(contrast.difference), note))
     return found
 
