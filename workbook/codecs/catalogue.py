@@ -168,7 +168,7 @@ class Entry:
     decodes in that one's stead (option B); where it has a `space`, those that a policy predicts, too. Policies in the
     loop decode the tokens of the first `predicted` setting by `rules`; phase2: a draft and a main model play with all
     of its layers, too. Under `full` they predict every codec that has a `space`, decode by every rule, and predict the
-    `sequences` of variable length.
+    `sequences` of variable length. kept: what it is trained by outlives 03_compare, so that later notebooks have it.
     """
 
     name: str
@@ -192,6 +192,7 @@ class Entry:
     phase2: bool = False
     sequences: Settings = _none
     family: Family = "other"
+    kept: bool = True
 
     def settings(self, fitting: Fitting) -> list[Setting]:
         """Those that are scored, each once."""
@@ -573,37 +574,37 @@ ENTRIES = (
     ),
     Entry(
         "naive_by_chunk_decoder", "naive tokens, decoder of whole chunks", GREY, "o:", True, False, _by_whole_chunks,
-        compared=_all_layers, reads="naive",
+        compared=_all_layers, reads="naive", kept=False,
     ),
     Entry(
         "naive_chunk", "naive, whole chunk", GREY, "v--", True, True, _whole_chunks("none"),
         measured=_together(_every_prefix, _sweep), costed=_all_layers, networks=_chunk_networks("none"),
-        family="naive",
+        family="naive", kept=False,
     ),
     Entry(
         "fixed_scale_chunk", "fixed scale, whole chunk", BLUE, "v--", True, True, _whole_chunks("scale"),
         measured=_together(_every_prefix, _sweep), costed=_all_layers, networks=_chunk_networks("scale"),
-        family="rfsq",
+        family="rfsq", kept=False,
     ),
     Entry(
         "residual_vq", "ResidualVQ", PURPLE, "P-", True, True, _learned("residual_vq"),
         measured=_every_quantizer, costed=at("quantizers", NUM_QUANTIZERS),
-        networks=lambda full: [Network("residual_vq", "step")],
+        networks=lambda full: [Network("residual_vq", "step")], kept=False,
     ),
     Entry(
         "grouped_residual_fsq", "GroupedResidualFSQ", GREEN, "P-", True, True, _learned("grouped_residual_fsq"),
         measured=_every_quantizer, costed=at("quantizers", NUM_QUANTIZERS),
-        networks=lambda full: [Network("grouped_residual_fsq", "step")],
+        networks=lambda full: [Network("grouped_residual_fsq", "step")], kept=False,
     ),
     Entry(
         "oat", "OAT-style", OCHRE, "d-", True, True, _transformer("oat"),
         measured=_in_full(at("registers", *range(1, REGISTERS + 1))), costed=_in_full(at("registers", REGISTERS)),
-        networks=_transformers("oat", 1),
+        networks=_transformers("oat", 1), kept=False,
     ),
     Entry(
         "quest", "QueST-style", OCHRE, "d--", True, False, _transformer("quest"),
         measured=_in_full(at("steps_a_token", *QUEST_STEPS)), costed=_in_full(at("steps_a_token", *QUEST_STEPS)),
-        networks=_transformers("quest", *QUEST_STEPS),
+        networks=_transformers("quest", *QUEST_STEPS), kept=False,
     ),
     Entry(
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,

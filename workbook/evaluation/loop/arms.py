@@ -161,8 +161,7 @@ def _rules(entry: Entry, setting: Setting) -> Sequence[str]:
 def _round_trips(entry: Entry, fitting: Fitting, arms: Sequence[Arm]) -> Sequence[Setting]:
     """Settings at which a regression goes through a codec: that of the fixed scale which a policy predicts, too."""
     if fitting.full:
-        kept = entry.name in CONDITIONED.values() or not entry.networks(True)  # others are trained in 03_compare alone
-        return (entry.played(fitting) or entry.compared(fitting) or entry.measured(fitting)) if kept else []
+        return (entry.played(fitting) or entry.compared(fitting) or entry.measured(fitting)) if entry.kept else []
     of_policies = [arm.policy.setting for arm in arms if arm.policy[:2] == ("tokens", entry.name)]
     return [Setting.parse(setting) for setting in of_policies[:1] if entry.name == FIXED_SCALE]
 
