@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from workbook.common import parallel
-from workbook.common.parallel import PROGRESS_STEPS, ProgressStep, in_progress_steps, run_jobs
+from workbook.common.jobs import ProgressStep
+from workbook.common.parallel import PROGRESS_STEPS, in_progress_steps, run_jobs
 
 TICKS_A_JOB = 3
 JOBS = [5, -2, 0, 9, 4]

@@ -18,7 +18,8 @@ import torch
 
 from workbook.common import slurm
 from workbook.common.errors import InputError
-from workbook.common.parallel import ProgressStep, run_jobs
+from workbook.common.jobs import ProgressStep
+from workbook.common.parallel import run_jobs
 from workbook.common.slurm import Cluster, JobError, SlurmConfig, read_slurm_config, run_on_cluster
 
 pytest.importorskip("submitit", reason="pip install -e '.[slurm]'")

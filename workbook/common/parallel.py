@@ -9,15 +9,12 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any
 
-from workbook.common.slurm import Cluster, OnProgress, ProgressStep, run_on_cluster
+from workbook.common.jobs import Job, OnProgress, ProgressStep, Result, Shared
+from workbook.common.slurm import Cluster, run_on_cluster
 
 PROGRESS_STEPS = 20  # of a job whose steps are too quick to be told one by one
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-Shared = TypeVar("Shared")
 
 
 def run_jobs(

@@ -21,9 +21,10 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from workbook.common.errors import InputError
+from workbook.common.jobs import Job, OnProgress, ProgressStep, Result, Shared
 from workbook.common.paths import expand, replacing
 
 # slurm, or processes of submitit's own on this machine, to try out what slurm does.
@@ -35,12 +36,6 @@ POLL_SECONDS: dict[Engine, float] = {"slurm": 5.0, "local-executor": 0.5}
 LATE_SECONDS: dict[Engine, float] = {"slurm": 15.0, "local-executor": 1.0}
 RECORD, TASK = "jobs.json", "task.pickle"
 VARIABLE = "WORKBOOK_ON"  # where `run_jobs` sends its jobs; set by the runner, and not in a job
-
-ProgressStep = Callable[[], None]
-OnProgress = Callable[[int, int], None]
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-Shared = TypeVar("Shared")
 
 
 class JobError(RuntimeError):

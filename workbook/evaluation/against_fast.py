@@ -25,7 +25,7 @@ from workbook.codecs.fast import Cost, FastCodec, FastScales, bits_of
 from workbook.codecs.protocol import Codec, Tokens, levels_of
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, estimate_improvement
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.evaluation.score import HeldOut, estimate_of, grouped, seeds_of, values_of
 from workbook.evaluation.token_costs import words
 

@@ -20,7 +20,7 @@ from workbook.codecs.catalogue import (
     of_family,
 )
 from workbook.codecs.rfsq import reconstruction_sha256
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
 from workbook.evaluation.against_fast import against_fast_rows

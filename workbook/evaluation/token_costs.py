@@ -32,7 +32,7 @@ from workbook.codecs.catalogue import Entry, Fitting, Setting, entries
 from workbook.codecs.protocol import NOT_SENT, Codec, Fallible, Tokens, code_entropy, entropy_bits, levels_of
 from workbook.codecs.rfsq import DEAD_BELOW_BITS
 from workbook.common.array import Array
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.common.timing import Call, time_in_turn
 from workbook.data.chunks import Chunks, cut_chunks, join_chunks
 from workbook.evaluation.score import HeldOut, seeds_of

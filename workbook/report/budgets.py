@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from workbook.common.errors import InputError
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder, expand
 from workbook.common.stages import write_table
 from workbook.common.table import Table

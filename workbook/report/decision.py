@@ -25,7 +25,7 @@ IN_LOOP = {
 }  # fmt: skip
 CANDIDATE = "CANDIDATE"
 OF_THESE = "OF THESE"  # higher over the pairs that were played, by McNemar's test; new seeds may differ
-MARKS: dict[str, Mark] = {"PASS": "yes", "YES": "yes", "met": "yes", "FAIL": "no", "NO": "no", "unmet": "no"}
+MARKS: dict[str, Mark] = {"PASS": "yes", "YES": "yes", "FAIL": "no", "NO": "no"}
 
 
 @dataclass(frozen=True)

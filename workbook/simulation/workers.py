@@ -19,7 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from workbook.common.parallel import OnProgress, available_cores, exit_with_parent
+from workbook.common.jobs import OnProgress
+from workbook.common.parallel import available_cores, exit_with_parent
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -17,7 +17,8 @@ from workbook.codecs.learned import QUANTIZERS, LearnedAE, training_loss
 from workbook.codecs.other_decoder import ChunkDecoder
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.errors import InputError
-from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
+from workbook.common.jobs import OnProgress, ProgressStep
+from workbook.common.parallel import PROGRESS_STEPS, in_progress_steps, run_jobs
 from workbook.data.dataset import Dataset
 from workbook.training.data import TrainData
 from workbook.training.stack import Alone, NetworkStack

@@ -12,7 +12,7 @@ from rfsq_robust import Checkpoint, save_checkpoint
 from workbook.codecs.catalogue import Fitting, Setting, catalogue, klt_rfsq_of
 from workbook.codecs.klt_rfsq_file import FILE_NAME, save_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
 from workbook.training.baselines import BaselineConfig, brought_codecs, train_decoders, train_networks

@@ -28,7 +28,8 @@ from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.common import parallel, provenance
 from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_excess
-from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
+from workbook.common.jobs import OnProgress, ProgressStep
+from workbook.common.parallel import run_jobs
 from workbook.common.paths import OutputFolder, expand, locked
 from workbook.common.stages import read_optional
 from workbook.data.card import concerns

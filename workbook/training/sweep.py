@@ -14,7 +14,8 @@ import numpy as np
 from rfsq_robust import CONDITIONINGS
 from workbook.common import provenance
 from workbook.common.errors import InputError
-from workbook.common.parallel import OnProgress, ProgressStep, run_jobs
+from workbook.common.jobs import OnProgress, ProgressStep
+from workbook.common.parallel import run_jobs
 from workbook.common.paths import OutputFolder, expand, locked
 from workbook.common.slurm import Cluster, Engine, SlurmConfig, run_on_cluster
 from workbook.common.stages import write_json

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from workbook.common.array import Array
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.common.paths import replacing
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import Start

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from workbook.common.array import Array
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.common.paths import replacing
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import Start

@@ -16,7 +16,8 @@ import pandas as pd
 
 from workbook.codecs.catalogue import Fitting
 from workbook.common.errors import InputError
-from workbook.common.parallel import PROGRESS_STEPS, OnProgress, run_jobs
+from workbook.common.jobs import OnProgress
+from workbook.common.parallel import PROGRESS_STEPS, run_jobs
 from workbook.data.dataset import Dataset
 from workbook.data.layout import ActionLayout
 from workbook.evaluation.loop.arms import Actor, Arm, PolicyKey, line_up

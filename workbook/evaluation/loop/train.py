@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from workbook.codecs.token_spaces import Codes
 from workbook.common.array import Array
 from workbook.common.errors import InputError
-from workbook.common.parallel import ProgressStep, in_progress_steps
+from workbook.common.jobs import ProgressStep
+from workbook.common.parallel import in_progress_steps
 from workbook.common.paths import replacing
 from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import Normaliser

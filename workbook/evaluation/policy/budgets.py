@@ -11,7 +11,8 @@ from functools import partial
 import pandas as pd
 
 from workbook.codecs.catalogue import Fitting
-from workbook.common.parallel import OnProgress, ProgressStep, in_progress_steps
+from workbook.common.jobs import OnProgress, ProgressStep
+from workbook.common.parallel import in_progress_steps
 from workbook.evaluation.policy.evidence import REGRESSION, PolicyEvidence
 from workbook.evaluation.policy.probe import (
     Predicted,

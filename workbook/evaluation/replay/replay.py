@@ -18,7 +18,7 @@ import pandas as pd
 
 from workbook.codecs.protocol import Codec
 from workbook.common.errors import InputError
-from workbook.common.parallel import OnProgress
+from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.chunks import join_chunks
 from workbook.data.dataset import Dataset

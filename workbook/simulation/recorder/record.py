@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbook.common.errors import InputError
-from workbook.common.parallel import PROGRESS_STEPS, OnProgress, ProgressStep, in_progress_steps, run_jobs
+from workbook.common.jobs import OnProgress, ProgressStep
+from workbook.common.parallel import PROGRESS_STEPS, in_progress_steps, run_jobs
 from workbook.common.paths import OutputFolder
 from workbook.common.terminal import heed_stops, tell
 from workbook.simulation.recorder.demo_file import Kept, Recorded
