@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mish, mse_loss
 
 from rfsq_robust import STATISTICS_MOMENTUM, ActionRFSQAE, RobustRFSQBlock, RobustSTEQuantizer
+from workbook.common.stacked import stacked
 from workbook.training.data import TrainData
 
 VALIDATION_PART = {"cpu": 512, "cuda": 2**16}  # steps that are scored at once; a CPU finds them in its cache
-NARROW = 16  # outputs; with fewer, a CPU finds the gradient of the weight in a third of the time from the transposed
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -174,28 +174,9 @@ def keep_freed_memory() -> None:
 
 def stacked_network(networks: Sequence[nn.Sequential]) -> nn.Sequential:
     """Sequences of equal layers as one of the same keys, for (S, rows, width)."""
-    return nn.Sequential(*(_stacked_layer(layers) for layers in zip(*networks, strict=True)))
-
-
-def _stacked_layer(layers: Sequence[nn.Module]) -> nn.Module:
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    if linear:
-        return _StackedLinear(linear)
-    return _QuickMish() if isinstance(layers[0], nn.Mish) else layers[0]
-
-
-class _StackedLinear(nn.Module):
-    """(S, rows, in) -> (S, rows, out)."""
-
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
-        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.weight.shape[1] < NARROW:
-            return torch.baddbmm(self.bias[:, :, None], self.weight, x.mT).mT
-        return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
+    layers = zip(*networks, strict=True)
+    return nn.Sequential(*(_QuickMish() if isinstance(first, nn.Mish) else stacked([first, *others])
+                           for first, *others in layers))  # fmt: skip
 
 
 class _QuickMish(nn.Module):
