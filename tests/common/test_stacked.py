@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workbook.common.stacked import StackedLinear, stacked
+from workbook.common.stacked import StackedLinear, stacked, states_of
 from workbook.evaluation.policy.network import ProbePolicy, RegressionPolicy, TokenPolicy
 
 MODELS, INPUTS, GROUPS, CHUNKS = 3, 5, 4, 9
@@ -45,6 +45,11 @@ def wanted(policy: TokenPolicy | RegressionPolicy) -> list[Tensor]:
     ]
 
 
+def gradient_of(parameter: nn.Parameter) -> torch.Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
 class TestPolicies:
     @pytest.mark.parametrize("name", POLICIES)
     @torch.no_grad()
@@ -75,10 +80,9 @@ class TestPolicies:
             loss = policy.loss(inputs[place], [target[place] for target in targets])
             loss.backward()
             assert losses[place].item() == pytest.approx(loss.item(), rel=1e-5)
-            for (own_name, own), of_all in zip(policy.named_parameters(), stack.parameters(), strict=True):
-                assert own.grad is not None
-                assert of_all.grad is not None
-                assert torch.allclose(of_all.grad[place], own.grad, atol=1e-5), own_name
+            of_all = states_of({name: gradient_of(own) for name, own in stack.named_parameters()})[place]
+            for name, own in policy.named_parameters():
+                assert torch.allclose(of_all[name], gradient_of(own), atol=1e-5), name
 
     def test_are_left_as_they_were(self) -> None:
         policies = make("probe")
@@ -97,8 +101,15 @@ class TestStackedLinear:
         """Else torch copies them in every step."""
         layer = StackedLinear([nn.Linear(5, 4) for _ in range(MODELS)])
         layer(torch.randn(MODELS, 7, 5)).square().sum().backward()
-        assert layer.weight.grad is not None
-        assert layer.weight.grad.stride() == layer.weight.stride()
+        for own in layer.parameters():
+            assert own.is_contiguous()
+            assert gradient_of(own).is_contiguous()
+
+    def test_gives_each_layer_its_own_state(self) -> None:
+        layers = [nn.Linear(5, 4) for _ in range(MODELS)]
+        for layer, state in zip(layers, states_of(nn.Sequential(StackedLinear(layers)).state_dict()), strict=True):
+            assert state.keys() == {"0.weight", "0.bias"}
+            assert all(torch.equal(state[f"0.{name}"], own) for name, own in layer.state_dict().items())
 
     def test_other_weights_are_refused(self) -> None:
         with pytest.raises(TypeError, match="Embedding"):

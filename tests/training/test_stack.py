@@ -162,7 +162,7 @@ def test_a_model_that_diverges_is_told_by_name_and_seed(data: TrainData) -> None
     """Where its latents are NaN, the others go on to the end of the epoch."""
     spoilt = RFSQStack([build_model(SMALL, 7, job) for job in MIXED], data)
     with torch.no_grad():
-        cast("Tensor", spoilt.encoder[0].weight)[3] = torch.nan
+        cast("Tensor", spoilt.encoder[0].transposed)[3] = torch.nan
     seeds, titles = [job.seed for job in MIXED], [job.conditioning for job in MIXED]
     mses = Stepper(spoilt, SMALL, seeds, data).epoch()
     assert [position for position, mse in enumerate(mses) if math.isnan(mse)] == [3]
@@ -178,11 +178,11 @@ def test_networks_learn_from_inputs_of_their_own(data: TrainData) -> None:
     stack = NetworkStack(networks, inputs, targets)
     batch = torch.arange(12).view(3, 4)
     stack.loss(batch).backward()
-    first = stack.network[0].weight.grad
+    first = cast("Tensor", stack.network[0].transposed.grad)
     for k, network in enumerate(networks):
         rows = data.train[batch[k]][data.train_valid[batch[k]]]
         mse_loss(network(rows * k), -rows).backward()
-        assert torch.allclose(first[k], network[0].weight.grad, atol=1e-6)
+        assert torch.allclose(first[k].mT, network[0].weight.grad, atol=1e-6)
         error = (network(data.validation * k) + data.validation).detach()
         assert float(stack.validation_mse()[k]) == pytest.approx(float(error.square().mean()), rel=1e-5)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import BSpline
 
 from workbook.codecs.protocol import Tokens
 from workbook.common.array import Array
@@ -81,6 +80,8 @@ def b_splines(points: int, degree: int, steps: int) -> Array:
 
     They add up to 1 at every step. Those of degree 0 share the steps out between them.
     """
+    from scipy.interpolate import BSpline  # here, for it takes half a second to import
+
     inner = np.linspace(0, 1, points - degree + 1)
     knots = np.concatenate([np.zeros(degree), inner, np.ones(degree)])
     places = (np.arange(steps) + 0.5) / steps if degree == 0 else np.linspace(0, 1, steps)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from vector_quantize_pytorch import FSQ
 
 from workbook.codecs.protocol import Tokens
 from workbook.common.array import Array
@@ -78,6 +77,8 @@ class ChunkTransformer(nn.Module):
             RegisterEncoder(steps, action_dim) if self.ordered else CausalEncoder(steps, action_dim, steps_a_token)
         )
         self.tokens = REGISTERS if self.ordered else -(-steps // steps_a_token)
+        from vector_quantize_pytorch import FSQ  # as in `learned`
+
         self.bottleneck = FSQ(list(LEVELS), dim=WIDTH)
         self.token_places, self.not_sent = _places(self.tokens), _places(1)
         self.queries = _places(steps)

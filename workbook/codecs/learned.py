@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from vector_quantize_pytorch import GroupedResidualFSQ, ResidualVQ
 
 from rfsq_robust import ENCODER_WIDTH
 from workbook.codecs.protocol import Tokens
 from workbook.common.array import Array
+from workbook.common.mish import QuickMish
 from workbook.data.chunks import Normaliser
 
-with suppress(ImportError):  # newer versions of the package log through it that a codebook starts from few vectors
-    from loguru import logger
-
-    logger.disable("vector_quantize_pytorch")
+if TYPE_CHECKING:
+    from vector_quantize_pytorch import GroupedResidualFSQ, ResidualVQ
 
 Quantizer = Literal["residual_vq", "grouped_residual_fsq"]
 QUANTIZERS: tuple[Quantizer, ...] = ("residual_vq", "grouped_residual_fsq")
@@ -38,11 +36,11 @@ class LearnedAE(nn.Module):
         super().__init__()
         self.quantizer = quantizer
         self.encoder = nn.Sequential(
-            nn.Linear(action_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
+            nn.Linear(action_dim, ENCODER_WIDTH), QuickMish(), nn.Linear(ENCODER_WIDTH, hidden_dim), nn.Tanh()
         )
         self.bottleneck: ResidualVQ | GroupedResidualFSQ = _build(quantizer, hidden_dim)
         self.decoder = nn.Sequential(
-            nn.Linear(hidden_dim, ENCODER_WIDTH), nn.Mish(), nn.Linear(ENCODER_WIDTH, action_dim)
+            nn.Linear(hidden_dim, ENCODER_WIDTH), QuickMish(), nn.Linear(ENCODER_WIDTH, action_dim)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,6 +63,13 @@ class LearnedAE(nn.Module):
 
 
 def _build(quantizer: Quantizer, hidden_dim: int) -> ResidualVQ | GroupedResidualFSQ:
+    # Imported here, for it takes longer than torch, and most that imports the catalogue builds none of these.
+    from vector_quantize_pytorch import GroupedResidualFSQ, ResidualVQ
+
+    with suppress(ImportError):  # newer versions log through it that a codebook starts from few vectors
+        from loguru import logger
+
+        logger.disable("vector_quantize_pytorch")
     if quantizer == "residual_vq":
         return ResidualVQ(
             dim=hidden_dim,

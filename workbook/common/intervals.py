@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
-from scipy.stats import binomtest, norm
+from scipy.special import bdtr, betaincinv, ndtri, stdtrit  # scipy.stats takes long to import
 
 from workbook.common.array import Array
 
@@ -166,8 +165,9 @@ def estimate_proportion(successes: int, trials: int) -> Estimate:
     """Share of successes with the exact binomial interval (Clopper and Pearson 1934); none of no trials."""
     if trials == 0:
         return Estimate(None)
-    found = binomtest(successes, trials).proportion_ci(LEVEL, method="exact")
-    return Estimate(successes / trials, float(found.low), float(found.high))
+    low = betaincinv(successes, trials - successes + 1, (1 - LEVEL) / 2) if successes > 0 else 0.0
+    high = betaincinv(successes + 1, trials - successes, (1 + LEVEL) / 2) if successes < trials else 1.0
+    return Estimate(successes / trials, float(low), float(high))
 
 
 def estimate_gain(first: Array, second: Array, own_episodes: bool = False) -> Estimate:
@@ -209,7 +209,7 @@ def _distinct_pairs(within_seeds: Array, by_episode: Array) -> float:
 def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Exact two-sided p of McNemar's test: how likely so uneven a count of trials that only one of them won is."""
     won, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    return 1.0 if won + lost == 0 else float(binomtest(won, won + lost).pvalue)
+    return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -229,5 +229,5 @@ def detectable_gain(pairs: int, differing: int) -> float:
     """
     if pairs == 0:
         return 1.0
-    z = norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER)
+    z = ndtri((1 + LEVEL) / 2) + ndtri(POWER)
     return float(min(1.0, z * np.sqrt(max(differing, 1)) / pairs))

@@ -6,7 +6,7 @@ A stack computes for each model what that one computes alone. Gradients of the s
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -15,25 +15,30 @@ from torch.nn.functional import layer_norm
 
 Module = TypeVar("Module", bound=nn.Module)
 
+TRANSPOSED = "transposed"  # what weights of linear layers are named in a stack
+
 
 class StackedLinear(nn.Module):
-    """weight: (M, outputs, inputs); bias: (M, outputs), or None as in all layers."""
+    """bias: (M, outputs), or None as in all layers.
+
+    The weights lie as products and their gradients do, (M, inputs, outputs): else the optimizer copies them every step.
+    """
 
     bias: nn.Parameter | None
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
         biases = [layer.bias for layer in layers if layer.bias is not None]
-        self.weight = nn.Parameter(_joined([layer.weight.mT for layer in layers]).mT)
+        self.transposed = nn.Parameter(_joined([layer.weight.mT for layer in layers]))
         self.bias = nn.Parameter(_joined(biases)) if biases else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(M, ..., inputs) -> (M, ..., outputs)"""
         rows = inputs.flatten(1, -2)
         if self.bias is None:
-            found = torch.bmm(rows, self.weight.mT)
+            found = torch.bmm(rows, self.transposed)
         else:
-            found = torch.baddbmm(self.bias[:, None], rows, self.weight.mT)
+            found = torch.baddbmm(self.bias[:, None], rows, self.transposed)
         return found.unflatten(1, inputs.shape[1:-1])
 
 
@@ -71,6 +76,16 @@ def stacked(modules: Sequence[Module]) -> Module:
     children = {name: stacked([module.get_submodule(name) for module in modules]) for name, _ in first.named_children()}
     found._modules = children  # type: ignore[assignment]
     return found
+
+
+def states_of(stack: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The state dict of each module, as views of the named tensors of their stack."""
+    of_layers = {}
+    for name, value in stack.items():
+        of_linear = name.rpartition(".")[2] == TRANSPOSED
+        of_layers[name.removesuffix(TRANSPOSED) + "weight" if of_linear else name] = value.mT if of_linear else value
+    models = len(next(iter(of_layers.values())))
+    return [{name: value[k] for name, value in of_layers.items()} for k in range(models)]
 
 
 def _joined(parameters: Sequence[Tensor]) -> Tensor:

@@ -20,10 +20,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mish, mse_loss
+from torch.nn.functional import mse_loss
 
 from rfsq_robust import STATISTICS_MOMENTUM, ActionRFSQAE, RobustRFSQBlock, RobustSTEQuantizer
-from workbook.common.stacked import stacked
+from workbook.common.mish import QuickMish
+from workbook.common.stacked import stacked, states_of
 from workbook.training.data import TrainData
 
 VALIDATION_PART = {"cpu": 512, "cuda": 2**16}  # steps that are scored at once; a CPU finds them in its cache
@@ -128,7 +129,7 @@ class RFSQStack(Stack):
 
     def states(self) -> list[State]:
         blocks = [state for block in cast("list[_StackedBlock]", list(self.blocks)) for state in block.states()]
-        networks = {"encoder": _slices(self.encoder), "decoder": _slices(self.decoder)}
+        networks = {"encoder": states_of(self.encoder.state_dict()), "decoder": states_of(self.decoder.state_dict())}
         return [
             {f"{name}.{key}": value for name, of_each in networks.items() for key, value in of_each[position].items()}
             | {f"rfsq.{key}": value for key, value in block.items()}
@@ -158,7 +159,7 @@ class NetworkStack(Stack):
         return _mse(lambda part: self.network(x[:, part]) - y[:, part], self.data.validation)
 
     def states(self) -> list[State]:
-        return _slices(self.network)
+        return states_of(self.network.state_dict())
 
 
 def keep_freed_memory() -> None:
@@ -175,36 +176,8 @@ def keep_freed_memory() -> None:
 def stacked_network(networks: Sequence[nn.Sequential]) -> nn.Sequential:
     """Sequences of equal layers as one of the same keys, for (S, rows, width)."""
     layers = zip(*networks, strict=True)
-    return nn.Sequential(*(_QuickMish() if isinstance(first, nn.Mish) else stacked([first, *others])
+    return nn.Sequential(*(QuickMish() if isinstance(first, nn.Mish) else stacked([first, *others])
                            for first, *others in layers))  # fmt: skip
-
-
-class _QuickMish(nn.Module):
-    """x * tanh(softplus(x)), as nn.Mish within rounding, whose CPU kernels take half of a training step."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _MishOnCPU.apply(x) if x.device.type == "cpu" else mish(x)
-
-
-class _MishOnCPU(torch.autograd.Function):
-    """With s = sigmoid(-x) and r = 1 / (1 + s^2): mish(x) = x (2 r - 1), for softplus(x) is -log s.
-
-    Its derivative is 2 r - 1 + 4 x (1 - s) (s r)^2.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        s = torch.sigmoid(-x)
-        r = (s * s).add_(1).reciprocal_()
-        factor = torch.add(r, r).sub_(1)
-        if ctx.needs_input_grad[0]:
-            slope = r.mul_(s).square_().mul_(s.neg_().add_(1))
-            ctx.save_for_backward(torch.addcmul(factor, x, slope, value=4))
-        return factor.mul_(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0] * ctx.saved_tensors[0]
 
 
 class _StackedBlock(RobustRFSQBlock):
@@ -256,13 +229,6 @@ class _StackedQuantizer(RobustSTEQuantizer):
         weight = (1 / self.batches_seen).clamp(min=STATISTICS_MOMENTUM)
         self.running_mean.lerp_(mean, weight)
         self.running_std.lerp_((squares / (count - 1)).sqrt(), weight)
-
-
-def _slices(stacked: nn.Module) -> list[State]:
-    """State dict of each of S modules, whose tensors lie along the first axis."""
-    state = stacked.state_dict()
-    models = len(next(iter(state.values())))
-    return [{name: value[k] for name, value in state.items()} for k in range(models)]
 
 
 def _real(data: TrainData, chunks: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import rfsq_robust
 from rfsq_robust import ActionRFSQAE, Conditioning
+from workbook.common import mish, stacked
 from workbook.common.errors import InputError
 from workbook.common.paths import replacing
 from workbook.training import stack as stacks
@@ -357,7 +358,7 @@ def choose_device(device: str = "auto") -> str:
 def identity(config: TrainConfig, job: Job, data: TrainData) -> dict[str, Any]:
     """All that decides the weights after an epoch, as plain values; the number of epochs does not."""
     code = hashlib.sha256()
-    for file in (rfsq_robust.__file__, stacks.__file__, __file__):
+    for file in (rfsq_robust.__file__, stacked.__file__, mish.__file__, stacks.__file__, __file__):
         code.update(Path(file).read_bytes())
     setting = asdict(config)
     del setting["epochs"]

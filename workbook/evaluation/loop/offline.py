@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from workbook.codecs.token_spaces import TokenSpace
 from workbook.common.array import Array
@@ -126,5 +125,5 @@ def rank_correlation(figures: Array, success: Array) -> Estimate:
 
 
 def _centred_ranks(values: Array) -> Array:
-    ranks = rankdata(values, axis=1)
+    ranks = pd.DataFrame(values).rank(axis=1).to_numpy()
     return ranks - ranks.mean(axis=1, keepdims=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbook.common.stacked import stacked
+from workbook.common.stacked import stacked, states_of
 from workbook.evaluation.policy.network import ProbePolicy, RegressionPolicy
 
 NOISES = (0.05, 0.2)  # on standardised observations, of which validation chooses one for each codec
@@ -105,9 +105,10 @@ class Training:
     @torch.no_grad()
     def averages(self) -> list[AnyPolicy]:
         """The policies that are still in training, with the moving average of their weights."""
-        for place, learner in enumerate(self._learners):
-            for own, average in zip(learner.policy.parameters(), self._averages, strict=True):
-                own.copy_(average[place])
+        names = [name for name, _ in self._stack.named_parameters()]
+        states = states_of(dict(zip(names, self._averages, strict=True)))
+        for learner, state in zip(self._learners, states, strict=True):
+            learner.policy.load_state_dict(state)
         return [learner.policy.eval() for learner in self._learners]
 
     def keep(self, places: Sequence[int]) -> None:
