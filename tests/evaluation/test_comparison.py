@@ -16,11 +16,12 @@ from small_runs import SMALL, compare_in, ignore_progress, make_dataset, train_i
 from rfsq_robust import CONDITIONINGS
 from workbook.codecs import catalogue as catalogue_module
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.catalogue import CONDITIONED, ENTRIES, Entry, Fitting, Setting, at, catalogue, of_family
+from workbook.codecs.catalogue import CONDITIONED, ENTRIES, Entry, Fitting, Setting, at, catalogue, entries, of_family
 from workbook.codecs.klt_rfsq_file import FILE_NAME, load_klt_rfsq
 from workbook.codecs.protocol import Codec
+from workbook.common.parallel import PROGRESS_STEPS
 from workbook.common.paths import OutputFolder
-from workbook.evaluation.comparison import Comparison, model_rows, score_catalogue
+from workbook.evaluation.comparison import Comparison, Scored, Scoring, _joined, model_rows, score_catalogue, score_part
 from workbook.evaluation.rate_distortion import points, smallest
 from workbook.evaluation.score import ENCODER, KEYS, TOKENS, HeldOut, Scores
 from workbook.training.baselines import BaselineConfig
@@ -178,6 +179,33 @@ def _out(folder: Path) -> OutputFolder:
     return OutputFolder(folder)
 
 
+class TestParts:
+    """What one process scores is what several do, however the entries are dealt out."""
+
+    NAMES = ("naive", "fixed_scale", "bins", "klt")
+
+    def scored(self, *parts: tuple[str, ...]) -> tuple[list[Scored], Fitting]:
+        fitting, dataset = make_fitting(), make_dataset()
+        scoring = Scoring(fitting, HeldOut.of(dataset), HeldOut.of(dataset, "validation"), [0])
+        return [score_part(scoring, names, lambda: None) for names in parts], fitting
+
+    @pytest.mark.parametrize("table", ["scores", "validation", "costs"])
+    def test_have_the_rows_of_the_whole_in_its_order(self, table: str) -> None:
+        (whole,), fitting = self.scored(self.NAMES)
+        parts, _ = self.scored(self.NAMES[::-2], self.NAMES[-2::-2])
+        found = _joined([getattr(part, table) for part in parts], fitting)
+        pd.testing.assert_frame_equal(found, _joined([getattr(whole, table)], fitting), check_exact=True)
+        assert set(found.codec) <= set(self.NAMES)
+        assert {"naive", "fixed_scale"} <= set(found.codec)
+
+    def test_tell_their_steps_of_progress_and_no_more(self) -> None:
+        told: list[None] = []
+        fitting, dataset = make_fitting(), make_dataset()
+        scoring = Scoring(fitting, HeldOut.of(dataset), HeldOut.of(dataset, "validation"), [0])
+        score_part(scoring, ["bins"], lambda: told.append(None))
+        assert len(told) == PROGRESS_STEPS
+
+
 class TestAddedCodec:
     def made_up(self) -> Entry:
         """Bins of a range twice as wide: one file and one entry."""
@@ -194,7 +222,7 @@ class TestAddedCodec:
         few = [entry for entry in ENTRIES if entry.name in set(CONDITIONED.values())]
         monkeypatch.setattr(catalogue_module, "ENTRIES", (*few, self.made_up()))
         seen: list[tuple[int, int]] = []
-        rows = score_catalogue(fitting, test, [0], lambda done, total: seen.append((done, total)))
+        rows = score_catalogue(entries(fitting), fitting, test, [0], lambda done, total: seen.append((done, total)))
         scores = Scores(rows)
         added = rows[rows.codec == "made_up"]
         assert added.groupby("setting").size().to_dict() == {"bins=4": 2, "bins=8": 2}
@@ -209,9 +237,9 @@ class TestAddedCodec:
         fitting, test = make_fitting(), HeldOut.of(make_dataset())
         few = [entry for entry in ENTRIES if entry.name in {*CONDITIONED.values(), "bins"}]
         monkeypatch.setattr(catalogue_module, "ENTRIES", tuple(few))
-        before = score_catalogue(fitting, test, [0], ignore_progress)
+        before = score_catalogue(entries(fitting), fitting, test, [0], ignore_progress)
         monkeypatch.setattr(catalogue_module, "ENTRIES", (*few, self.made_up()))
-        after = score_catalogue(fitting, test, [0], ignore_progress)
+        after = score_catalogue(entries(fitting), fitting, test, [0], ignore_progress)
         others = after[after.codec != "made_up"].reset_index(drop=True)
         pd.testing.assert_frame_equal(others, before, check_exact=True)
         assert before.setting.str.contains(f"layers={LAYERS}").any()

@@ -24,6 +24,7 @@ from workbook.evaluation.token_costs import (
     Codes,
     _calls,
     border,
+    costed_codecs,
     costs_of,
     dead_places,
     decodes,
@@ -264,7 +265,7 @@ class TestLatency:
             "made_up", "", "#123456", "o-", True, True, lambda f, s: [Signs(), NeverOne()], costed=at("rate", 3)
         )
         monkeypatch.setattr(catalogue_module, "ENTRIES", (made,))
-        found = latency(make_fitting(), TEST)
+        found = latency(costed_codecs(make_fitting(), [made]), TEST)
         assert found[["codec", "setting"]].to_numpy().tolist() == [["made_up", "rate=3"]]
         assert (found[["encode_ms", "decode_ms"]] > 0).to_numpy().all()
 
@@ -380,7 +381,7 @@ class TestTable:
             "made_up", "", "#123456", "o-", True, True, lambda f, s: [Signs(), Signs()], costed=at("rate", 3, 4)
         )
         monkeypatch.setattr(catalogue_module, "ENTRIES", (made_up, ENTRIES[0]))
-        found = token_costs(make_fitting(), TEST, [7, 8], ignore_progress)
+        found = token_costs(costed_codecs(make_fitting(), [made_up, ENTRIES[0]]), TEST, [7, 8], ignore_progress)
         made = found[found.codec == "made_up"]
         assert list(zip(made.setting, made.seed, strict=True)) == [
             ("rate=3", 7), ("rate=3", 8), ("rate=4", 7), ("rate=4", 8),

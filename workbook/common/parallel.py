@@ -24,15 +24,16 @@ def run_jobs(
     progress_steps: int,
     on_progress: OnProgress | None = None,
     in_turn: bool = False,
+    here: bool = False,
 ) -> list[Result]:
     """work(shared, job, progress_step) of every job, in the order of jobs.
 
     work is a function of a module, and shared, jobs and results can be pickled. It is to call progress_step
     `progress_steps` times in each job; on_progress gets the progress steps done and those in all. `in_turn` keeps the
     work in this process, as a CUDA device asks for. Where the environment names a cluster, each job is one of its own
-    there.
+    there, unless the work is to be done `here`.
     """
-    if not in_turn and (cluster := Cluster.of_environment()):
+    if not (in_turn or here) and (cluster := Cluster.of_environment()):
         named = {str(number): job for number, job in enumerate(jobs)}
         return run_on_cluster(
             work, shared, named, progress_steps, cluster.apart(work, shared), on_progress, resume=True

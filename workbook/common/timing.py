@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from statistics import median
+from typing import TypeVar
 
 SHORTEST = 0.002  # seconds; a call that takes less is repeated until it comes to as much
 
 Call = Callable[[], object]
+Name = TypeVar("Name", bound=Hashable)
 
 
-def time_in_turn(calls: Mapping[str, Call], repetitions: int, most: float = float("inf")) -> dict[str, float]:
+def time_in_turn(calls: Mapping[Name, Call], repetitions: int, most: float = float("inf")) -> dict[Name, float]:
     """CPU seconds of each call, the median: every one once, in order, as often as there are repetitions.
 
     A first round warms up and is not counted. A call whose repetitions would take more than `most` seconds is made
     fewer times, but once.
     """
     counts = {name: _count(call) for name, call in calls.items()}
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    found: dict[Name, list[float]] = {name: [] for name in calls}
     for _ in range(repetitions):
         for name, call in calls.items():
             if sum(found[name]) * counts[name] < most:

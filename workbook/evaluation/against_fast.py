@@ -38,6 +38,7 @@ def words_of(codec: Codec, tokens: Tokens) -> float:
 
 
 EQUAL: Mapping[str, Cost] = {"bits": bits_of, "words": words_of}
+FAST = {"fast": fast_scales, "fast_quantile": fast_quantile_scales}  # entry -> its scales, which `Fitting.once` keeps
 
 
 def against_fast_rows(fitting: Fitting, test: HeldOut, seeds: Sequence[int], on_progress: OnProgress) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def against_fast_rows(fitting: Fitting, test: HeldOut, seeds: Sequence[int], on_
 
 def chosen_fast(fitting: Fitting) -> tuple[str, FastScales]:
     """The entry whose normaliser leaves less error of validation chunks at the rate that is shown, and its scales."""
-    both = {"fast": fitting.once(fast_scales), "fast_quantile": fitting.once(fast_quantile_scales)}
+    both = {name: fitting.once(scales) for name, scales in FAST.items()}
     rate = at_steps(SHOWN_RATE, fitting.dataset.chunk_len)
     name = min(both, key=lambda name: _validation_mse(both[name].at(rate), both[name].validation, fitting))
     return name, both[name]

@@ -20,7 +20,7 @@ tables/token_costs.parquet, of the test part: codec, setting, seed |
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from workbook.codecs.brought import BroughtCodec
-from workbook.codecs.catalogue import Entry, Fitting, Setting, entries
+from workbook.codecs.catalogue import Entry, Fitting
 from workbook.codecs.protocol import NOT_SENT, Codec, Fallible, Tokens, code_entropy, entropy_bits, levels_of
 from workbook.codecs.rfsq import DEAD_BELOW_BITS
 from workbook.common.array import Array
@@ -47,35 +47,37 @@ REPETITIONS, MOST_SECONDS = 5, 0.3  # of timing, and what those of one call may 
 Codes = NDArray[np.int64]
 
 
-def token_costs(fitting: Fitting, test: HeldOut, seeds: Sequence[int], on_progress: OnProgress) -> pd.DataFrame:
-    """Rows of every codec of the catalogue; seeds: of the trained models, in order."""
-    costed = fitting.once(_costed)
+Costed = Mapping[tuple[str, str], Sequence[Codec]]  # codecs by entry and setting
+
+
+def costed_codecs(fitting: Fitting, among: Sequence[Entry]) -> dict[tuple[str, str], Sequence[Codec]]:
+    every = [(entry, setting) for entry in among for setting in entry.costed_at(fitting)]
+    return {(entry.name, str(setting)): entry.codecs(fitting, setting) for entry, setting in every}
+
+
+def token_costs(costed: Costed, test: HeldOut, seeds: Sequence[int], on_progress: OnProgress) -> pd.DataFrame:
+    """The rows without their times; seeds: of the trained models, in order."""
     rows = []
-    for done, (entry, setting, codecs) in enumerate(costed):
+    for done, ((name, setting), codecs) in enumerate(costed.items()):
         on_progress(done, len(costed))
         for codec, seed in zip(codecs, seeds_of(codecs, seeds), strict=True):
-            rows.append({"codec": entry.name, "setting": str(setting), "seed": seed} | costs_of(codec, test))
+            rows.append({"codec": name, "setting": setting, "seed": seed} | costs_of(codec, test))
     on_progress(len(costed), len(costed))
-    return pd.DataFrame(rows).merge(latency(fitting, test), on=["codec", "setting"])
+    return pd.DataFrame(rows)
 
 
-def latency(fitting: Fitting, test: HeldOut) -> pd.DataFrame:
+def latency(costed: Costed, test: HeldOut) -> pd.DataFrame:
     """Rows of codec and setting: what one chunk in the middle of the part takes, timed in turn."""
     middle = len(test.chunks.actions) // 2
     chunk = test.chunks.actions[middle : middle + 1]
-    costed, calls = fitting.once(_costed), dict[str, Call]()
-    for place, (_, _, codecs) in enumerate(costed):
-        calls |= {f"{kind} {place}": call for kind, call in _calls(codecs[0], chunk).items()}
+    calls = {
+        (*named, kind): call for named, codecs in costed.items() for kind, call in _calls(codecs[0], chunk).items()
+    }
     timed = time_in_turn(calls, REPETITIONS, MOST_SECONDS)
     return pd.DataFrame([
-        {"codec": entry.name, "setting": str(setting)} | {kind: 1000 * timed[f"{kind} {place}"] for kind in TIMED}
-        for place, (entry, setting, _) in enumerate(costed)
+        {"codec": name, "setting": setting} | {kind: 1000 * timed[name, setting, kind] for kind in TIMED}
+        for name, setting in costed
     ])  # fmt: skip
-
-
-def _costed(fitting: Fitting) -> list[tuple[Entry, Setting, Sequence[Codec]]]:
-    every = [(entry, setting) for entry in entries(fitting) for setting in entry.costed_at(fitting)]
-    return [(entry, setting, entry.codecs(fitting, setting)) for entry, setting in every]
 
 
 def _calls(codec: Codec, chunk: Array) -> dict[str, Call]:

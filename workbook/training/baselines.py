@@ -175,7 +175,8 @@ def train_decoders(
     short = replace(base, epochs=config.epochs(base, -(-len(data["chunk"].train) // base.batch_size)))
     models = [codec.model for codec in naive]
     jobs = [DecoderJob(models, unit, short) for unit in data]
-    step, chunk = run_jobs(_train_decoders, data, jobs, PROGRESS_STEPS, on_progress)
+    # Two short jobs: other processes would start for longer than they save.
+    step, chunk = run_jobs(_train_decoders, data, jobs, PROGRESS_STEPS, on_progress, in_turn=True)
     return {"step": step, "chunk": chunk}
 
 

@@ -32,7 +32,7 @@ from workbook.evaluation.metrics import weight_of
 from workbook.evaluation.phase3 import other_moments
 from workbook.evaluation.policy.distribution import LIKELIHOOD, SUM_ERRORS, chunk_errors, motion_bits, residual_std
 from workbook.evaluation.policy.evidence import CODEC, GROUPED, NAIVE, OWN, REGRESSION, PredictedCodec
-from workbook.evaluation.policy.network import JOINT_RULES, TOKEN_RULES, Prediction
+from workbook.evaluation.policy.network import JOINT_RULES, TOKEN_RULES, Prediction, ProbePolicy
 from workbook.evaluation.policy.training import NOISES, AnyPolicy, Kept, ProbeTraining, train_until_best
 from workbook.evaluation.policy.trial import PARTS, PolicyJob, Predictor, Shared, Target, Trial
 from workbook.evaluation.score import HeldOut
@@ -143,13 +143,17 @@ def _stacks(shared: Shared, jobs: Sequence[PolicyJob]) -> list[list[PolicyJob]]:
         alike.setdefault((job.predictor, job.training_set_size), []).append(job)
     most = min(max(len(jobs) // available_cores(), 1), MOST_STACKED)
     stacks = [each[start : start + most] for each in alike.values() for start in range(0, len(each), most)]
-    return sorted(stacks, key=lambda stack: _work(shared, stack), reverse=True)
+    one = Trial.of(shared, jobs[0]) if jobs else None
+    return sorted(stacks, key=lambda stack: _work(one.beside(stack[0]), len(stack)) if one else 0, reverse=True)
 
 
-def _work(shared: Shared, stack: Sequence[PolicyJob]) -> int:
-    """About how much of it: what is put out for the chunks of an epoch."""
-    target = shared.targets.get(stack[0].predictor)
-    return len(stack) * stack[0].training_set_size * (logits_of(target.spaces[0]) if target else 1)
+def _work(trial: Trial, policies: int) -> int:
+    """About how much of it: weights, which the optimizer goes over, and products, of which heads have one a group."""
+    policy = trial.new_policy()
+    weights = sum(parameter.numel() for parameter in policy.parameters())
+    beside = policy.groups - 1 if isinstance(policy, ProbePolicy) else 0
+    of_heads = sum(own.numel() for name, own in policy.named_parameters() if name.startswith(("alone", "given")))
+    return policies * trial.job.training_set_size * (2 * weights + beside * of_heads)
 
 
 def trials_of(shared: Shared, stack: Sequence[PolicyJob]) -> list[Trial]:
