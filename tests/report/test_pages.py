@@ -131,6 +131,7 @@ def test_a_page_shows_blocks_anew_and_keeps_pictures(finished: OutputFolder) -> 
     assert "no block" in page
     assert unescape(page).count(PICTURE.alt) == 1
     assert "pip install" not in page
+    assert 'class="workbook"' not in page
     assert '<details class="code">' in page
 
 
@@ -250,6 +251,18 @@ class TestBlocks:
             assert data.keys() == shown | {MIMETYPE}
             assert data[MIMETYPE] == {"name": "here"}
             assert metadata == ({"image/png": {"alt": PICTURE.alt}} if content is PICTURE else {})
+
+    def test_in_a_notebook_a_block_brings_its_style_and_touches_nothing_else(self) -> None:
+        shown, _ = blocks.Block("here", Html("<p>a</p>"))._repr_mimebundle_()
+        style, _, rest = shown["text/html"].removeprefix('<div class="workbook"><style>').partition("</style>")
+        assert rest == "<p>a</p></div>"
+        assert ".badge.pass" in style
+        assert ":root" not in style
+        assert "prefers-color-scheme" not in style
+        selector, _, rules = style.partition("{")
+        assert set(selector.strip().split(".")) == {"", "workbook"}
+        depths = [rules[:end].count("{") - rules[:end].count("}") for end in range(len(rules))]
+        assert min(depths) == 0  # no rule stands outside
 
     def test_an_unknown_name_is_refused(self) -> None:
         with pytest.raises(InputError, match="nonsense"):
