@@ -16,7 +16,9 @@ import pytest
 from nbclient import NotebookClient
 
 from workbook import run
-from workbook.common.paths import NOTEBOOKS
+from workbook.common import terminal
+from workbook.common.paths import NOTEBOOKS, OutputFolder
+from workbook.common.progress import read_progress
 
 # Notebook -> what is changed in its parameters; dropped steps keep the simulator out, which has tests of its own.
 QUICK: dict[str, dict[str, Any]] = {
@@ -78,13 +80,16 @@ class BothWays:
         self.headless, self.by_hand, self.elsewhere = (root / name for name in ("headless", "by hand", "elsewhere"))
         self.executed = root / "executed"
         self.done: list[str] = []
+        self.told: dict[str, dict[str, Any] | None] = {}  # of progress in the end
         self.elsewhere.mkdir()
         self.executed.mkdir()
 
     def run_until(self, stem: str) -> None:
         for each in list(QUICK)[len(self.done) : list(QUICK).index(stem) + 1]:
             parameters = QUICK[each] | {"out": str(self.headless)}
-            assert run._execute(each, self.executed / f"{each}.ipynb", parameters) is None
+            with terminal.live_line(OutputFolder(self.executed), each):
+                assert run._execute(each, self.executed / f"{each}.ipynb", parameters) is None
+            self.told[each] = read_progress(self.executed / "progress.json")
             self._run_by_hand(each)
             self.done.append(each)
 
@@ -126,6 +131,17 @@ def test_by_hand_and_headless_a_notebook_comes_to_the_same(both_ways: BothWays, 
         assert by_hand[name] == content, name
     assert set(NOTEBOOKS.iterdir()) == beside
     assert list(both_ways.elsewhere.iterdir()) == []
+    assert_progress_ends_with_its_cell(both_ways.executed / f"{stem}.ipynb", both_ways.told[stem])
+
+
+def assert_progress_ends_with_its_cell(executed: Path, told: dict[str, Any] | None) -> None:
+    """All parts that were announced were done, and one line is left of them; none where nothing was counted."""
+    outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
+    shown = [output.get("data", {}).get("text/markdown", "") for output in outputs]
+    assert sum("done in " in text.lower() for text in shown) == (told is not None)
+    assert not any(" s left" in text for text in shown)
+    if told:
+        assert told["done"] == told["total"]
 
 
 def test_all_notebooks_are_run_in_both_ways() -> None:
