@@ -25,7 +25,7 @@ from workbook.report.text.badges import badge
 
 DARK_PAGE = "@media (prefers-color-scheme: dark)"
 # Of a notebook, where no script folds them.
-LONG_TABLES = """.scroll { max-height: 800px; overflow-y: auto; }
+LONG_TABLES = """.scroll { max-height: 1000px; overflow-y: auto; }
 thead { position: sticky; top: 0; background: var(--jp-layout-color0, var(--bg)); }"""
 MIMETYPE = "application/vnd.workbook.block+json"
 Content = Table | Bullets | Html | Plot | Drawing
