@@ -24,9 +24,10 @@ from workbook.report.text import words
 from workbook.report.text.badges import badge
 
 DARK_PAGE = "@media (prefers-color-scheme: dark)"
-# Of a notebook, where no script folds them.
-LONG_TABLES = """.scroll { max-height: 1000px; overflow-y: auto; }
-thead { position: sticky; top: 0; background: var(--jp-layout-color0, var(--bg)); }"""
+# Of a notebook alone, where no script folds long tables, and drawings go by its theme.
+OF_NOTEBOOKS = """.scroll { max-height: 1000px; overflow-y: auto; }
+thead { position: sticky; top: 0; background: var(--jp-layout-color0, var(--bg)); }
+.dots { color: inherit; }"""
 MIMETYPE = "application/vnd.workbook.block+json"
 Content = Table | Bullets | Html | Plot | Drawing
 
@@ -75,7 +76,7 @@ def _style_of_outputs() -> str:
     style = (TEMPLATES / "style.css").read_text(encoding="utf8")
     dark = '[data-jp-theme-light="false"] &, .vscode-dark &'
     # Twice the class, to count more than JupyterLab's rules for tables.
-    return f".workbook.workbook {{ {style.replace(DARK_PAGE, dark).replace(':root', '&')} {LONG_TABLES} }}"
+    return f".workbook.workbook {{ {style.replace(DARK_PAGE, dark).replace(':root', '&')} {OF_NOTEBOOKS} }}"
 
 
 def show(run: Evidence, name: str) -> Block:
