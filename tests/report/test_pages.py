@@ -10,6 +10,7 @@ from html import escape, unescape
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 from workbook.common.errors import InputError
@@ -26,6 +27,7 @@ from workbook.report.figures.style import Plot
 from workbook.report.text.recommendation import headline
 from workbook.verdict.criteria import Criterion
 
+FRAME = pd.DataFrame({"code": [3]})
 PICTURE = Plot(b"\x89PNG\r\n\x1a\n", 'a "b" < c & d')
 
 
@@ -36,7 +38,7 @@ def executed(run: Evidence) -> nbformat.NotebookNode:
     outputs = [
         nbformat.v4.new_output("display_data", shown | {"text/html": "an older wording"}),
         nbformat.v4.new_output("display_data", drawn, metadata=metadata),
-        nbformat.v4.new_output("display_data", {"text/html": "no block"}),
+        nbformat.v4.new_output("display_data", {"text/html": f"no block {FRAME._repr_html_()}"}),
     ]
     hidden = nbformat.v4.new_code_cell("!pip install", metadata={"tags": ["remove_cell"]})
     return nbformat.v4.new_notebook(cells=[hidden, nbformat.v4.new_code_cell("tasks", outputs=outputs)])
@@ -132,6 +134,8 @@ def test_a_page_shows_blocks_anew_and_keeps_pictures(finished: OutputFolder) -> 
     assert unescape(page).count(PICTURE.alt) == 1
     assert "pip install" not in page
     assert 'class="workbook"' not in page
+    assert page.count('<table border="1" class="dataframe" tabindex="0">') == 1
+    assert "<th></th>" not in page
     assert '<details class="code">' in page
 
 
