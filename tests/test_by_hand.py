@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jedi
+import nbformat
 import papermill
 import pytest
 
@@ -37,8 +40,16 @@ def test_objects_say_briefly_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_papermill_tells_the_type_of_every_parameter(path: object) -> None:
+def test_papermill_tells_the_type_of_every_parameter(path: Path) -> None:
     told = papermill.inspect_notebook(str(path))
     assert told
     assert {each["inferred_type_name"] for each in told.values()} <= {"str", "int", "float", "bool"}
     assert all(each["help"] for each in told.values())
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_plumbing_is_folded_and_nothing_else(path: Path) -> None:
+    """What a page leaves out, for it is no matter of the reader's, stands closed in JupyterLab."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert folded == ("remove_cell" in cell.metadata.get("tags", [])), cell.id

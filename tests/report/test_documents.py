@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -179,6 +180,14 @@ def test_sentences_are_short(name: str) -> None:
     """Those written by hand, and those of the answer and the verdict."""
     long = [sentence for sentence in sentences(TEXTS[name]) if len(sentence.split()) > MOST_WORDS]
     assert not long, long
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_sentences_of_notebooks_are_short(path: Path) -> None:
+    texts = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
+    told = [sentence for text in texts for sentence in sentences(text)]
+    assert [sentence for sentence in told if len(sentence.split()) > MOST_WORDS] == []
+    assert len(told) > 10
 
 
 @pytest.mark.parametrize("name", IN_CHINESE)

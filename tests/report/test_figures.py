@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from IPython.core.formatters import DisplayFormatter
 from made_rows import MadeUp, fast_rows, layer_rows, made_evidence, model_rows, passing_scores, rows
 from matplotlib import font_manager
 from matplotlib.colors import to_hex
@@ -101,6 +102,19 @@ def test_a_picture_carries_its_words_into_notebook_and_report() -> None:
     assert list(data) == ["image/png"]
     assert metadata["image/png"]["alt"] == plot.alt
     assert 'alt="a &quot;b&quot; &lt; c &amp; d"' in plot.as_html()
+
+
+def test_a_figure_can_be_taken_further() -> None:
+    """A notebook shows `plot.figure` itself, without a backend, and as it was changed."""
+    plot = comparison.groups(PLAIN)
+    assert plot.figure is not None
+    assert plot.axes == plot.figure.axes
+    show = DisplayFormatter().format
+    before, _ = show(plot.figure)
+    plot.axes[0].set_facecolor("pink")
+    after, _ = show(plot.figure)
+    assert before["image/png"].startswith(PNG)
+    assert before["image/png"] != after["image/png"]
 
 
 def test_the_figure_of_dimensions_names_every_one() -> None:

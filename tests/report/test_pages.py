@@ -10,6 +10,7 @@ from html import escape, unescape
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 from workbook.common.errors import InputError
@@ -26,6 +27,7 @@ from workbook.report.figures.style import Plot
 from workbook.report.text.recommendation import headline
 from workbook.verdict.criteria import Criterion
 
+FRAME = pd.DataFrame({"code": [3]})
 PICTURE = Plot(b"\x89PNG\r\n\x1a\n", 'a "b" < c & d')
 
 
@@ -36,7 +38,7 @@ def executed(run: Evidence) -> nbformat.NotebookNode:
     outputs = [
         nbformat.v4.new_output("display_data", shown | {"text/html": "an older wording"}),
         nbformat.v4.new_output("display_data", drawn, metadata=metadata),
-        nbformat.v4.new_output("display_data", {"text/html": "no block"}),
+        nbformat.v4.new_output("display_data", {"text/html": f"no block {FRAME._repr_html_()}"}),
     ]
     hidden = nbformat.v4.new_code_cell("!pip install", metadata={"tags": ["remove_cell"]})
     return nbformat.v4.new_notebook(cells=[hidden, nbformat.v4.new_code_cell("tasks", outputs=outputs)])
@@ -131,6 +133,9 @@ def test_a_page_shows_blocks_anew_and_keeps_pictures(finished: OutputFolder) -> 
     assert "no block" in page
     assert unescape(page).count(PICTURE.alt) == 1
     assert "pip install" not in page
+    assert 'class="workbook"' not in page
+    assert page.count('<table border="1" class="dataframe" tabindex="0">') == 1
+    assert "<th></th>" not in page
     assert '<details class="code">' in page
 
 
@@ -250,6 +255,18 @@ class TestBlocks:
             assert data.keys() == shown | {MIMETYPE}
             assert data[MIMETYPE] == {"name": "here"}
             assert metadata == ({"image/png": {"alt": PICTURE.alt}} if content is PICTURE else {})
+
+    def test_in_a_notebook_a_block_brings_its_style_and_touches_nothing_else(self) -> None:
+        shown, _ = blocks.Block("here", Html("<p>a</p>"))._repr_mimebundle_()
+        style, _, rest = shown["text/html"].removeprefix('<div class="workbook"><style>').partition("</style>")
+        assert rest == "<p>a</p></div>"
+        assert ".badge.pass" in style
+        assert ":root" not in style
+        assert "prefers-color-scheme" not in style
+        selector, _, rules = style.partition("{")
+        assert set(selector.strip().split(".")) == {"", "workbook"}
+        depths = [rules[:end].count("{") - rules[:end].count("}") for end in range(len(rules))]
+        assert min(depths) == 0  # no rule stands outside
 
     def test_an_unknown_name_is_refused(self) -> None:
         with pytest.raises(InputError, match="nonsense"):

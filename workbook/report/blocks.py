@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from importlib import import_module
 from typing import Any, cast
@@ -17,11 +18,16 @@ from workbook.common import targets
 from workbook.common.errors import InputError
 from workbook.common.table import Bullets, Html, Table
 from workbook.evaluation.evidence import Evidence
-from workbook.report.drawings import Drawing
+from workbook.report.drawings import TEMPLATES, Drawing
 from workbook.report.figures.style import Plot, in_letters_at_hand
 from workbook.report.text import words
 from workbook.report.text.badges import badge
 
+DARK_PAGE = "@media (prefers-color-scheme: dark)"
+# Of a notebook alone, where no script folds long tables, and drawings go by its theme.
+OF_NOTEBOOKS = """.scroll { max-height: 1000px; overflow-y: auto; }
+thead { position: sticky; top: 0; background: var(--jp-layout-color0, var(--bg)); }
+.dots { color: inherit; }"""
 MIMETYPE = "application/vnd.workbook.block+json"
 Content = Table | Bullets | Html | Plot | Drawing
 
@@ -51,11 +57,26 @@ class Block:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         named = {MIMETYPE: {"name": self.name}}
-        if isinstance(self.content, Plot | Drawing):
+        if isinstance(self.content, Plot):
             data, metadata = self.content._repr_mimebundle_()
             return data | named, metadata
-        markdown = {"text/markdown": self.content.markdown} if self.content.markdown else {}
-        return {"text/html": self.html} | markdown | named, {}
+        text = "" if isinstance(self.content, Drawing) else self.content.markdown
+        markdown = {"text/markdown": text} if text else {}
+        return {"text/html": _styled(self.html)} | markdown | named, {}
+
+
+def _styled(html: str) -> str:
+    """As on a page, in a notebook; each output by itself, because some frontends keep outputs apart."""
+    return f'<div class="workbook"><style>{_style_of_outputs()}</style>{html}</div>' if html else ""
+
+
+@cache
+def _style_of_outputs() -> str:
+    """The style sheet of pages for what stands in .workbook alone, and dark where the notebook is."""
+    style = (TEMPLATES / "style.css").read_text(encoding="utf8")
+    dark = '[data-jp-theme-light="false"] &, .vscode-dark &'
+    # Twice the class, to count more than JupyterLab's rules for tables.
+    return f".workbook.workbook {{ {style.replace(DARK_PAGE, dark).replace(':root', '&')} {OF_NOTEBOOKS} }}"
 
 
 def show(run: Evidence, name: str) -> Block:

@@ -26,6 +26,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
 DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
+# DataFrames, for those who read by keyboard: what scrolls on a phone can be reached, and no header is empty.
+FRAMES = {'class="dataframe"': 'class="dataframe" tabindex="0"', "<th></th>": "<td></td>"}
 HEADING = re.compile(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', re.DOTALL)
 Blocks = Callable[[str], Block]  # by its name, each made once
 
@@ -148,6 +150,8 @@ def _notebook_body(blocks: Blocks, path: Path) -> str:
         for output in cell.get("outputs", []):
             _render_anew(blocks, output)
     body, _ = exporter.from_notebook_node(notebook, {"code": words("pages").code})
+    for before, after in FRAMES.items():
+        body = body.replace(before, after)
     return body
 
 

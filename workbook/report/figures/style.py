@@ -36,13 +36,30 @@ CJK_FONTS = (
 THRESHOLD: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
 
 
+class Shown(Figure):
+    """A figure that a notebook shows whatever the backend, also after it was changed there."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+        return buffer.getvalue()
+
+
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """A finished picture: PNG bytes, a sentence for those who cannot see it, and names that stand in it as numbers."""
+    """A finished picture: PNG bytes, a sentence for those who cannot see it, and names that stand in it as numbers.
+
+    figure: as matplotlib has it, to be taken further; None where the picture comes from elsewhere.
+    """
 
     png: bytes = field(repr=False)
     alt: str
     legend: str = ""
+    figure: Shown | None = field(default=None, repr=False)
+
+    @property
+    def axes(self) -> list[Axes]:
+        return self.figure.axes if self.figure else []
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         data = {"image/png": base64.b64encode(self.png).decode("ascii")}
@@ -63,7 +80,7 @@ def escape(text: str) -> str:
 class Canvas:
     """A figure in the making. Its title becomes the alternative text, with `description` after it."""
 
-    figure: Figure
+    figure: Shown
     axes: list[Axes]
     title: str = ""
     description: str = ""
@@ -71,9 +88,7 @@ class Canvas:
     def finish(self) -> Plot:
         self.figure.suptitle(self.title, x=0.01, ha="left", fontsize=12, fontweight="bold", wrap=True, parse_math=False)
         legend = self._number_what_no_font_has()
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-        return Plot(buffer.getvalue(), f"{self.title} {self.description}".strip(), legend)
+        return Plot(self.figure._repr_png_(), f"{self.title} {self.description}".strip(), legend, self.figure)
 
     def _number_what_no_font_has(self) -> str:
         """Put a number in the place of each name that would show as boxes; returns which number is which name."""
@@ -129,7 +144,7 @@ def canvas(rows: int = 1, columns: int = 1, height: float = 4.0, **subplots: Any
     """A white figure of the report's width with rows x columns axes; no global state, no backend."""
     style = sns.axes_style("whitegrid") | {"axes.edgecolor": "0.6", "grid.color": "0.9", "font.family": _families()}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Shown(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **subplots)
         yield Canvas(figure, list(axes.ravel()))
         for axis in axes.ravel():
