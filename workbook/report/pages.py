@@ -21,12 +21,15 @@ from workbook.report import decision
 from workbook.report.blocks import MIMETYPE, Block, show
 from workbook.report.text import ENGLISH, Words, languages, speaking, words
 from workbook.report.text.recommendation import headline
+from workbook.report.text.terms import used
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
 DROPPED_TAGS = {"remove_cell", "parameters", "injected-parameters"}
 INDEX = "index"
 HEADING = re.compile(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', re.DOTALL)
+TAG = re.compile("<[^>]+>")
+CODE = re.compile(r'<details class="code">.*?</details>|<(script|style)[ >].*?</\1>', re.DOTALL)
 Blocks = Callable[[str], Block]  # by its name, each made once
 
 
@@ -110,6 +113,7 @@ def _write_page(
         links=links,
         current=current,
         headings=_headings(body),
+        terms=used(TAG.sub(" ", CODE.sub("", body))),
         body=Markup(body),
     )
     with replacing(folder / f"{current}.html") as temporary:
