@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable
 from html import unescape
 
 import nbformat
 import pytest
 
+from workbook.codecs.catalogue import catalogue
+from workbook.common.intervals import Estimate
 from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder
 from workbook.evaluation.evidence import Evidence
 from workbook.report import blocks, documents, pages
@@ -118,6 +121,20 @@ def test_sentences_of_the_first_page_are_short(written: dict[str, str], name: st
 def test_sentences_of_a_block_are_short(run: Evidence, name: str) -> None:
     """Also of those that only notebooks and documents show, which are English."""
     assert too_long(told_on(f"<main>{blocks.show(run, name).html}</main>"), chinese=False) == []
+
+
+@pytest.mark.parametrize("gain", [Estimate(0.123, 0.101, 0.156), Estimate(-0.123, -0.456, 0.101), Estimate(-0.5)])
+def test_sentences_of_any_answer_are_short(gain: Estimate) -> None:
+    """As test_languages.py asks it of the Chinese one."""
+    contrasts, longest = defaultdict(lambda: gain), max((entry.title for entry in catalogue().values()), key=len)
+    said, rules = words("recommendation"), words("policy").rules
+    lacking = ("", *said.lacking)
+    told = [said.whether(option, lack, longest, contrasts) for option in said.answers for lack in lacking]
+    for rule in rules:
+        told.append(said.how(rule, gain, contrasts))
+        told.append(said.which(longest, "", False, 1024, rule, contrasts, {"bits": gain, "words": gain}))
+        told += [said.use(option, "a.pt", 8, rule, by_loop) for option in said.answers for by_loop in (True, False)]
+    assert too_long((one for each in told for one in of_paragraph(each)), chinese=False) == []
 
 
 def entry(term: Term) -> str:
