@@ -180,6 +180,47 @@ def test_a_term_is_explained_by_those_before_it(language: str) -> None:
         assert len(term.means) <= MOST_CHARACTERS if language == "zh" else len(term.means.split()) <= MOST_WORDS
 
 
+# Names of machines, formats and programs that a reader of these documents knows, or whose page says what they are.
+NO_TERMS = {
+    "AVX",
+    "AVX2",
+    "AVX-512",
+    "CANNOT",
+    "CPU",
+    "CSV",
+    "CUDA",
+    "DECIDE",
+    "DataParallel",
+    "EMA",
+    "FSQ",
+    "GB",
+    "GPU",
+    "GPUs",
+    "HDF5",
+    "ManiSkill",
+    "MIT-licensed",
+    "MuJoCo",
+    "NO",
+    "OpenBLAS",
+    "PaliGemma",
+    "README",
+    "ROS",
+    "SHA-256",
+    "SkylakeX",
+    "SpaceMouse",
+    "TensorBoard",
+    "YES",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in documents.DOCUMENTS if not in_chinese(name)])
+def test_an_abbreviation_is_a_term(name: str) -> None:
+    text = prose(TEXTS[name])
+    for term in terms():
+        text = term.written.sub("", text)
+    assert set(re.findall(r"\b[A-Z][A-Za-z0-9]*[A-Z][A-Za-z0-9-]*\b", text)) <= NO_TERMS
+
+
 def test_every_page_explains_the_terms_that_it_uses(written: dict[str, str]) -> None:
     assert written.keys() == {"index", "index.zh", *NOTEBOOK_NAMES} - {"00_look_inside"}
     for name, page in written.items():
