@@ -121,8 +121,8 @@ def test_that_so_few_episodes_tell_nothing_is_said() -> None:
         _, [reading] = unify_grippers(recorded, LIBERO)
         assert said_of_gripper(asdict(reading)) == (
             f"The gripper was recorded as {{0, 1}}; {why}, which does not tell; the low end is taken as open "
-            "(--gripper-open high, if that is wrong); converted to -1 open, +1 close, which is what the codec takes "
-            "and gives back."
+            "(--gripper-open high, if that is wrong). It was converted to -1 open, +1 close, which is what the "
+            "codec takes and gives back."
         )
 
 
@@ -176,12 +176,12 @@ def test_a_continuous_gripper_is_not_converted_and_that_is_said(tmp_path: Path) 
     assert not prepared.changes.grippers[0].switch
     least = min(commands(prepared.dataset.episodes))
     unconverted = (
-        f"The gripper lies between {least:.3g} and 1 and is no switch between -1 and 1 or 0 and 1: it is not "
+        f"The gripper lies between {least:.3g} and 1 and is no switch between -1 and 1 or 0 and 1. It is not "
         "converted, and which end is open is not known"
     )
     assert about("gripper lies between", said(path)) == [f"{unconverted}."]
     assert about("gripper lies between", said(path, gripper_open="low")) == [
-        f"{unconverted}; --gripper-open does not apply."
+        f"{unconverted}. --gripper-open does not apply."
     ]
 
 
@@ -229,7 +229,7 @@ def test_a_gripper_of_three_values_is_accepted_and_that_is_said(tmp_path: Path) 
     for read, actions in zip(prepared.dataset.episodes, demos.values(), strict=True):
         assert read.actions.tobytes() == actions.tobytes()
     assert about("The gripper", said(path)) == [
-        "The gripper lies between -1 and 1 and is no switch between -1 and 1 or 0 and 1: it is not converted, and "
+        "The gripper lies between -1 and 1 and is no switch between -1 and 1 or 0 and 1. It is not converted, and "
         "which end is open is not known."
     ]
 

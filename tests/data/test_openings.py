@@ -66,7 +66,7 @@ def test_what_is_kept_in_its_own_units_is_said(tmp_path: Path) -> None:
     prepared_so101(tmp_path, "per cent")
     found = said(tmp_path, layout=SO101)
     [sentence] = about("gripper lies between", found)
-    assert sentence.endswith("which end is open is not known; it keeps its own units and is never clipped.")
+    assert sentence.endswith("which end is open is not known. It keeps its own units and is never clipped.")
     assert about("was clipped", found) == ["Nothing was clipped: joints and grippers are in units of their own."]
 
 

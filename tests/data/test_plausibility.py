@@ -234,7 +234,7 @@ def test_another_spread_than_liberos_is_said(tmp_path: Path, factor: float, outs
     assert bool(beyond) == outside
     assert all(
         sentence.startswith("Steps outside LIBERO's published 1 % to 99 % range (2 % there): x ")
-        and sentence.endswith("; a tokenizer that normalises by that range, as OpenVLA's does, would clip these.")
+        and sentence.endswith(". A tokenizer that normalises by that range, as OpenVLA's does, would clip these.")
         for sentence in beyond
     )
 

@@ -362,7 +362,7 @@ def test_a_limit_of_the_training_that_is_none_is_refused(tmp_path: Path) -> None
 
 def test_the_snippet_under_the_heading_onnx_runs(of_scale: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, beside the graphs that the command above it writes."""
-    ((_, snippet),) = [(at, code) for at, code in blocks("python") if at == "INTEGRATION_TO_PHASE2.md: ONNX"]
+    ((_, snippet),) = [(at, code) for at, code in blocks("python") if at == "docs/exports.md: ONNX"]
     monkeypatch.chdir(of_scale.folder.parent)
     scope: dict[str, Any] = {}
     exec(snippet, scope)

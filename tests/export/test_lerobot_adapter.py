@@ -1,4 +1,4 @@
-"""The steps for LeRobot that INTEGRATION_TO_PHASE2.md shows, in LeRobot's pipeline, or in one with its interface."""
+"""The steps for LeRobot that docs/lerobot.md shows, in LeRobot's pipeline, or in one with its interface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tokenizer_models import CHUNK_LEN, chunks_for, make_tokenizer
 from rfsq_tokenizer import RFSQTokenizer
 from workbook.common.paths import REPOSITORY
 
-GUIDE = REPOSITORY / "INTEGRATION_TO_PHASE2.md"
+GUIDE = REPOSITORY / "docs" / "lerobot.md"
 HAS_LEROBOT = importlib.util.find_spec("lerobot") is not None
 NAMES = ("rfsq_action_tokenizer", "rfsq_action_decoder")
 TOKENIZER = make_tokenizer(layers=2)

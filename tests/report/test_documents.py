@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -18,7 +17,7 @@ from scripts import load_script
 from small_runs import make_dataset
 
 from benchmarks import __main__ as benchmarks
-from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, save_checkpoint
+from rfsq_robust import ActionRFSQAE, Checkpoint, Conditioning, load_checkpoint, save_checkpoint
 from workbook.codecs.catalogue import CONDITIONED, Fitting, fitting_chunks
 from workbook.codecs.klt_rfsq import KltRFSQ, fit_variable_length
 from workbook.codecs.klt_rfsq_file import save_klt_rfsq
@@ -29,7 +28,7 @@ from workbook.data.dataset import prepare_dataset
 from workbook.evaluation.evidence import SCHEMA, Evidence
 from workbook.evaluation.metrics import STAND_IN
 from workbook.evaluation.score import Scores
-from workbook.export.tokens import export_tokens
+from workbook.export import tokens
 from workbook.options import parse_arguments
 from workbook.report import budgets, documents, pages
 from workbook.simulation.recorder import record
@@ -44,6 +43,7 @@ CHECKPOINTS: dict[str, Conditioning] = {
     "rfsq_robust_best.pt": "layernorm",
     "rfsq_robust_scale_best.pt": "scale",
 }
+GUIDE, INTEGRATION = "COMPARISON_GUIDE.md", "INTEGRATION_TO_PHASE2.md"
 TEXTS = {name: (REPOSITORY / name).read_text(encoding="utf8") for name in documents.DOCUMENTS}
 
 
@@ -63,7 +63,7 @@ def test_other_rows_change_the_documents(quoted: Evidence) -> None:
     changed = Evidence(documents.SAMPLE_RUN)
     rows = quoted.scores.rows
     vars(changed)["scores"] = Scores(rows.assign(mse=rows.mse.where(rows.codec != "naive", 2 * rows.mse)))
-    assert documents.render("docs/results.md", TEXTS["docs/results.md"], changed) != TEXTS["docs/results.md"]
+    assert documents.render(GUIDE, TEXTS[GUIDE], changed) != TEXTS[GUIDE]
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
@@ -153,48 +153,63 @@ def test_the_address_stands_in_one_place() -> None:
     assert address.removeprefix("https://github.com/") in TEXTS["docs/running.md"]
 
 
-def test_relative_links_lead_somewhere() -> None:
-    for name, text in TEXTS.items():
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
-            if not target.startswith("http"):
-                assert (REPOSITORY / name).parent.joinpath(target).exists(), (name, target)
+LINK = re.compile(r"\]\(([^)#]*)(?:#([^)]*))?\)")
 
 
-SHORT = [name for name in documents.DOCUMENTS if name.startswith(("README", "COMPARISON", "docs/"))]
-MOST_WORDS = 25  # of a sentence
-IN_CHINESE = [name for name in documents.DOCUMENTS if name.endswith(".zh-CN.md")]
-MOST_CHARACTERS = 60  # of a Chinese sentence
-SPOKEN = ("answer", "verdict", "timing")  # blocks of results that are read as text
+def anchors(text: str) -> set[str]:
+    """Those of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?ms)^```.*?^```", "", text))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_links_and_anchors_lead_somewhere(name: str) -> None:
+    for target, anchor in LINK.findall(TEXTS[name]):
+        if target.startswith("http"):
+            continue
+        path = (REPOSITORY / name).parent.joinpath(target).resolve() if target else REPOSITORY / name
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf8")), (target, anchor)
+
+
+def test_anchors_are_those_of_github() -> None:
+    """The guard of the test above: it can fail."""
+    assert anchors("# The guide's A, b\n```\n# code\n```\n## `x.y`-Z (1)\n") == {"the-guides-a-b", "xy-z-1"}
+
+
+def test_every_document_is_found_from_the_readme() -> None:
+    seen, next_ones = set(), ["README.md"]
+    while next_ones:
+        name = next_ones.pop()
+        if name in seen or name not in TEXTS:
+            continue
+        seen.add(name)
+        folder = (REPOSITORY / name).parent
+        targets = [folder.joinpath(target).resolve() for target, _ in LINK.findall(TEXTS[name]) if target]
+        next_ones += [str(path.relative_to(REPOSITORY)) for path in targets if path.is_relative_to(REPOSITORY)]
+    assert seen == set(TEXTS)
 
 
 def test_the_readme_is_short_and_its_commands_stand_at_the_top() -> None:
-    lines = TEXTS["README.md"].splitlines()
-    assert len(lines) <= 120
-    for name in ("README.md", *IN_CHINESE):
+    assert len(TEXTS["README.md"].splitlines()) <= 120
+    for name in ("README.md", "README.zh-CN.md"):
         first = TEXTS[name].splitlines()[:15]
         assert {"./run_all.sh", "./run_tests.sh"} <= {line.partition(" ")[0] for line in first}
 
 
-@pytest.mark.parametrize("name", [name for name in SHORT if name not in IN_CHINESE])
-def test_sentences_are_short(name: str) -> None:
-    """Those written by hand, and those of the answer and the verdict."""
-    long = [sentence for sentence in sentences(TEXTS[name]) if len(sentence.split()) > MOST_WORDS]
-    assert not long, long
+def test_the_guides_are_read_in_minutes() -> None:
+    for name in (GUIDE, INTEGRATION):
+        assert len(TEXTS[name].splitlines()) <= 220
+        assert all(rows <= 14 for rows in rows_of_tables(TEXTS[name]))  # of which 2 are header and rule
 
 
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_sentences_of_notebooks_are_short(path: Path) -> None:
-    texts = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
-    told = [sentence for text in texts for sentence in sentences(text)]
-    assert [sentence for sentence in told if len(sentence.split()) > MOST_WORDS] == []
-    assert len(told) > 10
+def rows_of_tables(text: str) -> list[int]:
+    return [len(table.splitlines()) for table in re.findall(r"(?m)(?:^\|.*\n)+", text)]
 
 
-@pytest.mark.parametrize("name", IN_CHINESE)
-def test_chinese_sentences_are_short(name: str) -> None:
-    told = [part for sentence in sentences(TEXTS[name]) for part in re.split("(?<=[\u3002\uff01\uff1f])", sentence)]
-    assert [part for part in told if len(part) > MOST_CHARACTERS] == []
-    assert len(told) > 10
+def test_rows_of_tables_are_counted() -> None:
+    """The guard of the test above: it can fail."""
+    assert rows_of_tables("a\n| b |\n| - |\n| c |\n\n| d |\nend\n") == [3, 1]
 
 
 def test_the_readme_in_english_and_in_chinese_link_to_each_other() -> None:
@@ -203,27 +218,9 @@ def test_the_readme_in_english_and_in_chinese_link_to_each_other() -> None:
         assert f"]({other})" in "".join(TEXTS[name].splitlines()[:4])
 
 
-def sentences(text: str) -> list[str]:
-    """Of paragraphs and lists, without tables, code and blocks of results."""
-    text = documents.BLOCK.sub(
-        lambda found: found[0] if found[1] in SPOKEN else "", re.sub(r"(?ms)^```.*?^```", "", text)
-    )
-    text = re.sub(r"<!--.*?-->|\*\*", "", text)
-    text = re.sub(r"\]\([^)]*\)", "]", text)  # where a link leads is not read
-    paragraphs = re.split(r"\n\s*\n|\n(?=\s*(?:-|\d+\.) )|(?m:^#.*$|^\|.*$)", text)
-    return [s.strip() for p in paragraphs for s in re.split(r"(?<=[.?!]) +", " ".join(p.split())) if s.strip()]
-
-
-def test_sentences_are_told_apart() -> None:
-    """The guard of the test above: it can fail."""
-    long = " ".join(26 * ["word"]) + "."
-    text = f"# Title\n\nOne is short. {long}\n\n| {long} |\n\n- an item\n- [another](of/a/link with words): more\n"
-    assert sentences(text) == ["One is short.", long, "- an item", "- [another]: more"]
-
-
 def test_options_that_the_documents_name_exist() -> None:
     """Those of commands in full are executed by test_commands.py; this holds those that are named alone."""
-    text = re.sub(r"(?ms)^```.*?^```", "", "".join(TEXTS[name] for name in SHORT))
+    text = re.sub(r"(?ms)^```.*?^```", "", "".join(TEXTS.values()))
     named = set(re.findall(r"`?(--[a-z][a-z-]+)", text)) - {"--help"}
     training = load_script("train_rfsq_robust").parse_arguments
     options = (
@@ -231,6 +228,7 @@ def test_options_that_the_documents_name_exist() -> None:
         | vars(record.parse_arguments(["--out", "anywhere"]))
         | vars(budgets.parse_arguments(["OUT", "--to", "anywhere"]))
         | vars(benchmarks.parse_arguments([]))
+        | vars(tokens.parse_arguments(["--checkpoint", "any.pt"]))
         | vars(training([]))
         | vars(training([], in_cloud=True))
     )
@@ -296,12 +294,16 @@ def write_klt_rfsq(path: Path) -> None:
     save_klt_rfsq(path, fit_variable_length(model, chunks, [60.0]))
 
 
-INTEGRATION = "INTEGRATION_TO_PHASE2.md"
+EXPECTED_VALUE = "The expected value instead of the most likely code"
 ELSEWHERE = {
-    "LeRobot": "export/test_lerobot_adapter.py",
-    "ONNX": "export/test_export_onnx.py",
-    "Your own predictions, judged": "evaluation/test_predictions_file.py",
-}  # what executes these snippets
+    "docs/lerobot.md: The steps": ("export/test_lerobot_adapter.py", "docs/lerobot.md"),
+    "docs/exports.md: ONNX": ("export/test_export_onnx.py", "docs/exports.md: ONNX"),
+    f"{INTEGRATION}: Your own predictions, judged": (
+        "evaluation/test_predictions_file.py",
+        "Your own predictions, judged",
+    ),
+    "docs/codecs.md: A tokenizer of your own": ("evaluation/test_brought_codec.py", "docs/codecs.md"),
+}  # what executes these snippets, and how it names them
 
 
 def fill(folder: Path) -> None:
@@ -310,7 +312,7 @@ def fill(folder: Path) -> None:
         write_checkpoint(folder / name, conditioning)
     write_klt_rfsq(folder / "klt_rfsq.npz")
     shutil.copyfile(documents.SAMPLE_RUN / "results.json", folder / "results.json")
-    export_tokens(folder / "rfsq_robust_scale_best.pt", folder / "tokens", "sample", DataConfig(num_episodes=8))
+    tokens.export_tokens(folder / "rfsq_robust_scale_best.pt", folder / "tokens", "sample", DataConfig(num_episodes=8))
 
 
 def check_labels(scope: Scope) -> None:
@@ -324,9 +326,10 @@ def check_decoder(scope: Scope) -> None:
 
 
 def check_tokenizer(scope: Scope) -> None:
-    codec, normalised, tokens = scope["codec"], scope["normalised"], torch.tensor(scope["tokens"])
-    assert tokens.shape == (4, 384)
-    assert (int(tokens.min()) >= 1000, int(tokens.max()) <= 1020) == (True, True)
+    checkpoint, ids = load_checkpoint("rfsq_robust_scale_best.pt"), torch.tensor(scope["tokens"])
+    codec, normalised = checkpoint.model, checkpoint.normalise(scope["actions"])
+    assert ids.shape == (4, 384)
+    assert (int(ids.min()) >= 1000, int(ids.max()) <= 1020) == (True, True)
     for found, layers in ((scope["command"], 3), (scope["coarse"], 1)):
         expected = codec.decode_from_indices(codec.encode(normalised)[..., :layers]).clamp(-1, 1)
         assert np.array_equal(found, expected.double().numpy())
@@ -338,8 +341,8 @@ def check_processor(scope: Scope) -> None:
 
 
 def check_exported(scope: Scope) -> None:
-    codec, checkpoint = scope["codec"], scope["checkpoint"]
-    valid = scope["valid"]
+    checkpoint, valid = load_checkpoint("rfsq_robust_scale_best.pt"), scope["valid"]
+    codec = checkpoint.model
     original = prepare_dataset("sample", DataConfig(num_episodes=8)).dataset.episodes[scope["episode"]].actions
     assert scope["part"] in ("train", "validation", "test")
     assert int(valid.sum()) == len(original) == len(scope["steps"])
@@ -384,24 +387,25 @@ def check_layernorm(scope: Scope) -> None:
 
 
 CHECKS: dict[str, list[Callable[[Scope], None]]] = {
-    "Encoder: labels for Phase 2": [check_labels],
-    "Decoder: actions in Phase 3": [check_decoder],
-    "The expected value instead of the most likely code": [lambda scope: None],  # below, with what is certain
-    "A tokenizer for a language model": [check_tokenizer, check_processor],
-    "Tokens of a whole data set": [check_exported, check_rows],
-    "KLT-RFSQ": [check_klt_rfsq, check_klt_tokenizer],
-    "The options in code": [check_option_b, check_option_c],
-    "LayerNorm with its statistics": [check_layernorm],
+    f"{INTEGRATION}: Labels for Phase 2": [check_labels],
+    f"{INTEGRATION}: Actions in Phase 3": [check_decoder],
+    f"{INTEGRATION}: {EXPECTED_VALUE}": [lambda scope: None],  # below, with what is certain
+    f"{INTEGRATION}: The options in code": [check_option_b, check_option_c],
+    "docs/tokenizers.md: RFSQ": [check_tokenizer],
+    "docs/tokenizers.md: A saved folder": [check_processor],
+    "docs/tokenizers.md: KLT-RFSQ": [check_klt_rfsq],
+    "docs/tokenizers.md: The tokenizer of KLT-RFSQ": [check_klt_tokenizer],
+    "docs/exports.md: Read an episode": [check_exported],
+    "docs/exports.md: Read rows": [check_rows],
+    "docs/method.md: LayerNorm with its statistics": [check_layernorm],
 }
 
 
-def snippets_of(document: str) -> dict[str, list[str]]:
-    """Heading -> its Python snippets."""
+def snippets() -> dict[str, list[str]]:
+    """Document and heading -> the Python snippets there."""
     found: dict[str, list[str]] = {}
     for place, snippet in blocks("python"):
-        name, _, heading = place.partition(": ")
-        if name == document:
-            found.setdefault(heading, []).append(snippet)
+        found.setdefault(place, []).append(snippet)
     return found
 
 
@@ -415,35 +419,33 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_snippets_for_phase_2_and_3_run(filled: Path) -> None:
-    """One after the other, as they stand: later ones use what earlier ones made."""
+    """A document's one after the other, as they stand: later ones use what earlier ones made."""
     pytest.importorskip("transformers", reason="./run_tests.sh installs it")
-    snippets = snippets_of(INTEGRATION)
-    assert {heading: len(each) for heading, each in snippets.items() if heading not in ELSEWHERE} == {
-        heading: len(checks) for heading, checks in CHECKS.items()
-    }
-    scope: Scope = {}
-    for heading, each in snippets.items():
-        if heading in ELSEWHERE:
-            continue
-        for snippet, check in zip(each, CHECKS[heading], strict=True):
+    found = snippets()
+    counts = {place: len(each) for place, each in found.items() if place not in ELSEWHERE}
+    assert counts == {place: len(checks) for place, checks in CHECKS.items()}
+    scopes: dict[str, Scope] = {}
+    for place, checks in CHECKS.items():
+        scope = scopes.setdefault(place.partition(": ")[0], {})
+        for snippet, check in zip(found[place], checks, strict=True):
             exec(snippet, scope)
             check(scope)
     assert (filled / "action_tokenizer" / "model.safetensors").is_file()
 
 
 def test_the_expected_value_of_what_is_certain_is_its_decoding(filled: Path) -> None:
-    snippets = snippets_of(INTEGRATION)
-    first = ("Encoder: labels for Phase 2", "Decoder: actions in Phase 3")
+    found = snippets()
     scope: Scope = {}
-    for heading in first:
-        exec(snippets[heading][0], scope)
+    for heading in ("Labels for Phase 2", "Actions in Phase 3"):
+        exec(found[f"{INTEGRATION}: {heading}"][0], scope)
     scope["certain"] = torch.nn.functional.one_hot(scope["codes"], 7) * 1e4
-    (snippet,) = snippets["The expected value instead of the most likely code"]
+    (snippet,) = found[f"{INTEGRATION}: {EXPECTED_VALUE}"]
     exec(snippet.replace("torch.randn(4, 8, 16, 8, 7)", "certain.float()"), scope)
     assert torch.allclose(scope["expected"], scope["decoded"], atol=1e-5)
 
 
-@pytest.mark.parametrize(("heading", "file"), ELSEWHERE.items())
-def test_other_snippets_are_executed_elsewhere(heading: str, file: str) -> None:
-    assert heading in (REPOSITORY / "tests" / file).read_text(encoding="utf8")
-    assert snippets_of(INTEGRATION)[heading]
+@pytest.mark.parametrize(("place", "where"), ELSEWHERE.items())
+def test_other_snippets_are_executed_elsewhere(place: str, where: tuple[str, str]) -> None:
+    file, named = where
+    assert named in (REPOSITORY / "tests" / file).read_text(encoding="utf8")
+    assert snippets()[place]

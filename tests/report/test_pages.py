@@ -358,6 +358,12 @@ class TestDecision:
         assert later.count("no") == missing["no"] + 2
         assert later.count("yes") == missing["yes"] - 2
 
+    def test_the_fold_of_codecs_finds_the_smallest_of_its_table(self) -> None:
+        run = Evidence(SAMPLE_RUN)
+        bits = [float(row[3]) for row in show(run, "smallest").content.rows]  # type: ignore[union-attr]
+        assert decision.findings(run)["codecs"].endswith(f", {min(bits):.0f}")
+        assert min(bits) < max(bits)
+
     def test_grids_show_codes_of_every_layer(self) -> None:
         run = Evidence(SAMPLE_RUN)
         naive, scale = decision.code_grids(run)

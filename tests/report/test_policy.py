@@ -125,8 +125,8 @@ class TestSentences:
         assert f"fixed scale, 2 layers ({BEST_FILES['scale']})" in which
         assert "256 tokens a chunk" in which
         assert "8.3% less error (95 % interval 7.7% to 8.9% less)" in which
-        assert "of equal bits they have 10.0% less reconstruction error (95 % interval 10.0% to 10.0% less)" in which
-        assert "of equal words they have 50.0% more reconstruction error (95 % interval 50.0% to 50.0% more)" in which
+        assert "of equal bits: 10.0% less reconstruction error (95 % interval 10.0% to 10.0% less)" in which
+        assert "of equal words: 50.0% more reconstruction error (95 % interval 50.0% to 50.0% more)" in which
         assert "\n" not in said(run)
         assert "  " not in said(run)
         assert not re.search(r"[a-z)]\.[A-Z]", said(run))  # sentences that stand together without a space

@@ -284,8 +284,8 @@ def test_data_that_are_no_motion_make_it_no_evidence_and_why_is_said_first() -> 
     run = doubtful(accepted=False)
     banner = verdict_lines(run)[0]
     assert banner == (
-        "NOT EVIDENCE: These are no robot motions: neighbouring steps are uncorrelated (autocorrelation at most 0.02), "
-        "and values are spread evenly over their range, as random actions are. If a verdict is wanted all the same, "
+        "NOT EVIDENCE: These are no robot motions: neighbouring steps are uncorrelated (autocorrelation at most 0.02). "
+        "Values are spread evenly over their range, too, as random actions are. If a verdict is wanted all the same, "
         "--accept-data gives one."
     )
     assert f'<p class="not-evidence">{banner}</p>' in verdict_block(run).html

@@ -125,6 +125,24 @@ def _answer(run: Evidence) -> Html:
     return Html(answer_block(run).html, numbered)
 
 
+def _do(run: Evidence) -> Html:
+    from workbook.report.decision import do
+
+    return _paragraph(do(run))
+
+
+def _found(name: str) -> Callable[[Evidence], Html]:
+    """What a fold of the first page says that it finds, as a sentence."""
+
+    def make(run: Evidence) -> Html:
+        from workbook.report.decision import findings
+
+        finding = findings(run)[name]
+        return _paragraph(f"{finding[0].upper()}{finding[1:]}.")
+
+    return make
+
+
 def _replay_verdict(run: Evidence) -> Html:
     from workbook.report.tables.verdict import part_sentence, verdict_parts
 
@@ -243,4 +261,11 @@ BLOCKS: dict[str, Callable[[Evidence], Content]] = {
     "loop_acceptance": _made("tables.loop", "acceptance_table"),
     "loop_figure": _made("drawings.loop", "success_of_arms"),
     "loop_asked_figure": _made("drawings.loop", "success_of_asked"),
+    # documents alone
+    "do": _do,
+    "found_claims": _found("claims"),
+    "found_evidence": _found("evidence"),
+    "found_codecs": _found("codecs"),
+    "found_loop": _found("loop-details"),
+    "found_replay": _found("replay"),
 }

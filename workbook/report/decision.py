@@ -169,7 +169,7 @@ def findings(run: Evidence) -> dict[str, str]:
     success = {arm: loop.success(arm).mean for arm in loop.arms} if loop.played else {}
     known = {arm: share for arm, share in success.items() if share is not None}
     best, worst = max(known, key=known.__getitem__, default=None), min(known, key=known.__getitem__, default=None)
-    least = next((found for key, found in smallest(run.validation).items() if found), None)
+    least = smallest(run.validation)["any"]
     counts = Counter(rule["status"] for rule in run.results["recommendation"]["rules"])
     return {
         "loop-details": said.not_run if best is None or worst is None else said.best_and_worst(

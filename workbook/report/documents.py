@@ -25,6 +25,7 @@ from workbook.report.drawings import Drawing
 from workbook.report.figures.style import Plot
 from workbook.report.pages import finished_run
 from workbook.report.text import speaking
+from workbook.report.text.terms import glossary, used
 
 SAMPLE_RUN = REPOSITORY / "docs" / "sample"
 FIGURES = {
@@ -39,10 +40,7 @@ DOCUMENTS = (
     "COMPARISON_GUIDE.md",
     "INTEGRATION_TO_PHASE2.md",
     "sample/DATA_CARD.md",
-    *(
-        f"docs/{name}.md"
-        for name in ("results", "running", "data", "codecs", "tables", "training", "simulator", "method")
-    ),
+    *sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*.md")),
 )
 BLOCK = re.compile(r"<!-- results: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=[\s/)\"'\\]|$)")
@@ -50,18 +48,29 @@ LARGEST = 3_000_000  # bytes of a run's files in the repository
 
 
 def render(name: str, text: str, run: Evidence) -> str:
-    """The text of a document with every marked block made anew, in the document's language.
+    """The text of a document with every marked block made anew, in the document's language, its terms last.
 
     Raises:
         InputError: a marker names no block.
     """
 
     def anew(found: re.Match[str]) -> str:
-        body = colab_links() if found[1] == COLAB else show(run, found[1]).markdown
-        return f"<!-- results: {found[1]} -->\n{body}\n<!-- end -->"
+        if found[1] == TERMS:
+            return _block(TERMS, "")
+        return _block(found[1], colab_links() if found[1] == COLAB else show(run, found[1]).markdown)
 
     with speaking("zh" if name.endswith(".zh-CN.md") else ""):
-        return BLOCK.sub(anew, text)
+        text = BLOCK.sub(anew, text)
+        return text.replace(_block(TERMS, ""), _block(TERMS, glossary(used(prose(text))).markdown))
+
+
+def _block(name: str, body: str) -> str:
+    return f"<!-- results: {name} -->\n{body}\n<!-- end -->"
+
+
+def prose(text: str) -> str:
+    """A document without code, markers, and where its links and pictures lead."""
+    return re.sub(r"(?ms)^```.*?^```|`[^`\n]+`|<!--.*?-->|(?<=\])\([^)\n]*\)", "", text)
 
 
 def repository_address() -> str:
@@ -70,8 +79,8 @@ def repository_address() -> str:
     return project["urls"]["Repository"]
 
 
-COLAB = "colab"  # the one block that tells of no run
-KNOWN = {*BLOCKS, COLAB}
+COLAB, TERMS = "colab", "terms"  # the blocks that tell of no run
+KNOWN = {*BLOCKS, COLAB, TERMS}
 
 
 def colab_links() -> str:

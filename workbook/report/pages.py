@@ -21,6 +21,7 @@ from workbook.report import decision
 from workbook.report.blocks import MIMETYPE, Block, show
 from workbook.report.text import ENGLISH, Words, languages, speaking, words
 from workbook.report.text.recommendation import headline
+from workbook.report.text.terms import used
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Installation on Colab, and parameters, whose effective values stand in the footer.
@@ -29,6 +30,8 @@ INDEX = "index"
 # DataFrames, for those who read by keyboard: what scrolls on a phone can be reached, and no header is empty.
 FRAMES = {'class="dataframe"': 'class="dataframe" tabindex="0"', "<th></th>": "<td></td>"}
 HEADING = re.compile(r'<h2 id="([^"]+)"[^>]*>(.*?)</h2>', re.DOTALL)
+TAG = re.compile("<[^>]+>")
+CODE = re.compile(r'<details class="code">.*?</details>|<(script|style)[ >].*?</\1>', re.DOTALL)
 Blocks = Callable[[str], Block]  # by its name, each made once
 
 
@@ -112,6 +115,7 @@ def _write_page(
         links=links,
         current=current,
         headings=_headings(body),
+        terms=used(TAG.sub(" ", CODE.sub("", body))),
         body=Markup(body),
     )
     with replacing(folder / f"{current}.html") as temporary:

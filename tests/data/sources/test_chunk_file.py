@@ -197,7 +197,7 @@ def test_without_episodes_blocks_of_160_steps_are_held_together_and_it_is_said(
             np.concatenate([episode.actions for episode in read(tmp_path / "a.pt")]), actions.reshape(-1, 7)
         )
     assert read_recordings(tmp_path / "a.pt").origin.notes[1] == note("episodes_not_said", block=block)
-    assert f"so blocks of {block} neighbouring chunks are held together" in notes(tmp_path / "a.pt")
+    assert f"So blocks of {block} neighbouring chunks are held together" in notes(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("count", [1, 19, 20, 39])
