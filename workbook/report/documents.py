@@ -24,6 +24,7 @@ from workbook.report.blocks import BLOCKS, show
 from workbook.report.drawings import Drawing
 from workbook.report.figures.style import Plot
 from workbook.report.pages import finished_run
+from workbook.report.speed import PARTS, speed_table
 from workbook.report.text import speaking
 from workbook.report.text.terms import glossary, used
 
@@ -57,7 +58,11 @@ def render(name: str, text: str, run: Evidence) -> str:
     def anew(found: re.Match[str]) -> str:
         if found[1] == TERMS:
             return _block(TERMS, "")
-        return _block(found[1], colab_links() if found[1] == COLAB else show(run, found[1]).markdown)
+        if found[1] == COLAB:
+            return _block(COLAB, colab_links())
+        if found[1] in SPEED:
+            return _block(found[1], speed_table(SPEED[found[1]]).markdown)
+        return _block(found[1], show(run, found[1]).markdown)
 
     with speaking("zh" if name.endswith(".zh-CN.md") else ""):
         text = BLOCK.sub(anew, text)
@@ -79,8 +84,9 @@ def repository_address() -> str:
     return project["urls"]["Repository"]
 
 
-COLAB, TERMS = "colab", "terms"  # the blocks that tell of no run
-KNOWN = {*BLOCKS, COLAB, TERMS}
+COLAB, TERMS = "colab", "terms"  # blocks that tell of no run, as do those of speed
+SPEED = {f"speed_{part}": part for part in PARTS}
+KNOWN = {*BLOCKS, COLAB, TERMS, *SPEED}
 
 
 def colab_links() -> str:
