@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbook.codecs.catalogue import CONDITIONED, Entry, Fitting, Setting, catalogue
+from workbook.codecs.catalogue import BROUGHT, CONDITIONED, Entry, Fitting, Setting, catalogue, entries
 from workbook.codecs.fast import FastCodec
 from workbook.codecs.protocol import Codec, Tokens
 from workbook.codecs.token_spaces import Codes, TokenSpace
@@ -122,11 +122,11 @@ class Lineup:
 
 
 def line_up(fitting: Fitting) -> Lineup:
-    """Every arm that the catalogue lists; under `full` every codec that a policy can predict, by every rule, and every
-    round trip of a codec that 03_compare keeps.
+    """Every arm that the catalogue lists, and of every codec that was brought and can be predicted; under `full` every
+    codec that a policy can predict, by every rule, and every round trip of a codec that 03_compare keeps.
     """
     found = Lineup([Arm(WITHOUT_TOKENS, DIRECT)])
-    for entry in catalogue().values():
+    for entry in entries(fitting):
         for setting in _predicted(entry, fitting):
             rules = _rules(entry, setting) if fitting.full else entry.rules
             found.add_policy(fitting, "tokens", entry, setting, rules)
@@ -145,7 +145,7 @@ def line_up(fitting: Fitting) -> Lineup:
 
 def _predicted(entry: Entry, fitting: Fitting) -> Sequence[Setting]:
     """Settings whose tokens a policy predicts."""
-    if not fitting.full:
+    if not fitting.full or entry.name.startswith(BROUGHT):
         return entry.predicted(fitting)[:1] if entry.rules else []
     if entry.space is None or entry.reads:
         return []
@@ -153,7 +153,9 @@ def _predicted(entry: Entry, fitting: Fitting) -> Sequence[Setting]:
 
 
 def _rules(entry: Entry, setting: Setting) -> Sequence[str]:
-    """Every rule; one layer has nothing to be decided layer by layer."""
+    """Every rule; one layer has nothing to be decided layer by layer, and what was brought has no expected value."""
+    if entry.name.startswith(BROUGHT):
+        return entry.rules
     one_layer = setting.get("bins") is not None or setting.get("layers") == 1
     return (ARGMAX, SOFT) if one_layer else RULES
 
@@ -191,7 +193,9 @@ class Actor:
         tokens = self.tokens(inputs)
         if tokens is not None:
             return self.space.decode(tokens)
-        return self.space.expected([each.softmax(-1).double().numpy() for each in self._weighed(inputs)])
+        found = self.space.expected([each.softmax(-1).double().numpy() for each in self._weighed(inputs)])
+        assert found is not None
+        return found
 
     @torch.no_grad()
     def tokens(self, inputs: Array) -> list[Codes] | None:

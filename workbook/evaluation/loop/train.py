@@ -162,7 +162,8 @@ def _says(actor: Actor, chunks: Array) -> str:
     said: list[Array | Codes] = [actor.round_trip(chunks)]
     if actor.space is not None:
         even = [np.full((1, actor.space.groups, *size), 1 / size[1]) for size in actor.space.sizes]
-        said += [*actor.space.tokens(chunks), actor.space.expected(even)]
+        expected = actor.space.expected(even)
+        said += [*actor.space.tokens(chunks), *([] if expected is None else [expected])]
     digest = hashlib.sha256()
     for each in said:
         digest.update(np.ascontiguousarray(each).tobytes())
