@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rfsq_robust import ActionRFSQAE
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.catalogue import CONDITIONED, ENTRIES, Fitting
+from workbook.codecs.brought import BroughtCodec
+from workbook.codecs.catalogue import BROUGHT, CONDITIONED, ENTRIES, Fitting
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.codecs.token_spaces import Bins, Codes
 from workbook.common.array import Array
@@ -55,6 +56,18 @@ class Sum:
 
     def expected(self, probabilities: Sequence[Array]) -> Array:
         return sum(place * each[..., 1] for place, each in zip((4.0, 2.0, 1.0), probabilities, strict=False))  # type: ignore[return-value]
+
+
+class Coarse:
+    """A tokenizer as somebody might bring it: the sign of every number."""
+
+    vocab_size = 2
+
+    def __call__(self, chunks: Array) -> list[list[int]]:
+        return (chunks > 0).astype(int).reshape(len(chunks), -1).tolist()
+
+    def decode(self, tokens: list[list[int]]) -> Array:
+        return np.array(tokens).reshape(-1, 8, 7) - 0.5
 
 
 class Told(TokenPolicy):
@@ -223,8 +236,20 @@ def test_under_full_every_codec_plays_by_every_rule_and_every_one_that_is_kept_a
 
 
 @pytest.mark.parametrize("full", [False, True])
+def test_what_was_brought_plays_by_its_argmax_where_it_can_be_predicted(fitting: Fitting, full: bool) -> None:
+    def codec(name: str, least: int) -> BroughtCodec:
+        return BroughtCodec(name, Coarse(), fitting.normaliser, (8, 7), lengths=(least, 56))
+
+    brought = [codec("Fixed", 56), codec("Varies", 55)]
+    found = keys(line_up(replace(fitting, full=full, brought=brought)).arms)
+    mine = {f"{BROUGHT}Fixed", *([f"{BROUGHT}Varies"] if full else [])}
+    assert found == keys(line_up(replace(fitting, full=full)).arms) | {("tokens", name, ARGMAX, OWN) for name in mine}
+
+
+@pytest.mark.parametrize("full", [False, True])
 def test_what_an_arm_decodes_is_at_hand(fitting: Fitting, full: bool) -> None:
-    lineup = line_up(replace(fitting, full=full))
+    brought = BroughtCodec("Coarse", Coarse(), fitting.normaliser, (8, 7), lengths=(56, 56))
+    lineup = line_up(replace(fitting, full=full, brought=[brought]))
     chunks = random_walk(np.random.default_rng(0), 8)[None]
     for arm in lineup.arms:
         if arm.policy.kind in ("regression", "sequence"):
