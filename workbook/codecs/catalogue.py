@@ -690,12 +690,15 @@ def brought_entry(name: str) -> Entry:
     def codecs(fitting: Fitting, setting: Setting) -> Sequence[BroughtCodec]:
         return [codec for codec in fitting.brought if BROUGHT + codec.name == name]
 
+    def sequences(fitting: Fitting) -> Sequence[Setting]:
+        return [Setting(()) for codec in codecs(fitting, Setting(())) if codec.varies and codec.can_be_sent()]
+
     alone: Settings = lambda fitting: [Setting(())]  # noqa: E731
     return Entry(
         name, name.removeprefix(BROUGHT), "#000000", "*", False, False, codecs,
         measured=alone, compared=alone, played=alone,
         predicted=lambda fitting: [] if name in not_predicted(fitting) else alone(fitting),
-        space=_sequence_of_a_chunk, rules=("parallel_argmax",),
+        space=_sequence_of_a_chunk, rules=("parallel_argmax",), sequences=sequences,
     )  # fmt: skip
 
 

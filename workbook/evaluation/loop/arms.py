@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workbook.codecs.catalogue import BROUGHT, CONDITIONED, Entry, Fitting, Setting, catalogue, entries
-from workbook.codecs.fast import FastCodec
-from workbook.codecs.protocol import Codec, Tokens
+from workbook.codecs.protocol import Codec, Fallible, Tokens
 from workbook.codecs.token_spaces import Codes, TokenSpace
 from workbook.common.array import Array
 from workbook.common.targets import COARSE_LAYERS
@@ -223,7 +222,7 @@ class Actor:
         """Actions (N, C, A) of a sequence's likeliest tokens, and the share of sequences that are malformed."""
         first, codec = self.networks[0], self.codec
         assert isinstance(first, SequencePolicy)
-        assert isinstance(codec, FastCodec)
+        assert isinstance(codec, Fallible)
         tokens = Tokens(first.greedy(self.standardise.apply(inputs)).numpy(), shared_alphabet=True)
         return codec.decode(tokens), float(codec.malformed(tokens).mean())
 

@@ -140,7 +140,9 @@ def play_policies(
         "versions": versions(),
         "kernels": kernels(),
         "sequences": sequences,
-        "not_predicted": not_predicted(fitting),
+        "not_predicted": {
+            name: why for name, why in not_predicted(fitting).items() if name not in {each.codec for each in policies}
+        },
         "part": "validation" if seen["validation"] else "train",
         "seconds": time.monotonic() - started,
     }
