@@ -49,7 +49,7 @@ SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
 MOST_LOGITS = 20_000  # of a chunk of a brought codec, that a policy puts out; those of the catalogue have 4,000 at most
-QUEST_STEPS = (1, 2, 4)  # of a token; QueST takes 4
+QUEST_STEPS = (1, 2, 4)  # of a token; QueST takes 4, at which a policy predicts it
 BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # control points of a dimension; BEAST takes half as many as steps
 GRIPPER_BITS = "gripper_bits"  # of KLT-RFSQ, which decide how many codes fit into a rate
 POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk
@@ -364,17 +364,21 @@ def _every_quantizer(fitting: Fitting) -> Sequence[Setting]:
 # The field's transformers of whole chunks, under `full`.
 
 
-def _in_full(settings: Settings) -> Settings:
-    return lambda fitting: settings(fitting) if fitting.full else []
-
-
 def _transformers(manner: Manner, *steps_a_token: int) -> Callable[[bool], Sequence[Network]]:
     return lambda full: [Network(manner, "chunk", steps_a_token=steps) for steps in (steps_a_token if full else ())]
 
 
+def _where_trained(manner: Manner, settings: Settings) -> Settings:
+    return lambda fitting: [one for one in settings(fitting) if _transformer_at(manner, one) in fitting.networks]
+
+
+def _transformer_at(manner: Manner, setting: Setting) -> Network:
+    return Network(manner, "chunk", steps_a_token=int(setting.get("steps_a_token") or 1))
+
+
 def _transformer(manner: Manner) -> Callable[..., Any]:
     def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
-        models = fitting.networks[Network(manner, "chunk", steps_a_token=int(setting.get("steps_a_token") or 1))]
+        models = fitting.networks[_transformer_at(manner, setting)]
         trained = [model for model in models if isinstance(model, ChunkTransformer)]
         return [
             ChunkTransformerCodec(model, fitting.normaliser, int(setting.get("registers") or model.tokens))
@@ -382,6 +386,17 @@ def _transformer(manner: Manner) -> Callable[..., Any]:
         ]
 
     return codecs
+
+
+_all_registers = _where_trained("oat", at("registers", REGISTERS))
+_quests_own = _where_trained("quest", at("steps_a_token", QUEST_STEPS[-1]))
+
+
+def _sequence_of_a_chunk(codec: Codec, steps: int) -> TokenSpace:
+    if isinstance(codec, BroughtCodec):
+        return SequenceTokens(codec, codec.lengths[1], codec.varies)
+    assert isinstance(codec, ChunkTransformerCodec)
+    return SequenceTokens(codec, codec.prefix)
 
 
 # Fitted in closed form, without seeds.
@@ -600,13 +615,14 @@ ENTRIES = (
     ),
     Entry(
         "oat", "OAT-style", OCHRE, "d-", True, True, _transformer("oat"),
-        measured=_in_full(at("registers", *range(1, REGISTERS + 1))), costed=_in_full(at("registers", REGISTERS)),
-        networks=_transformers("oat", 1), kept=False,
+        measured=_where_trained("oat", at("registers", *range(1, REGISTERS + 1))), played=_all_registers,
+        predicted=_all_registers, networks=_transformers("oat", 1), space=_sequence_of_a_chunk,
     ),
     Entry(
         "quest", "QueST-style", OCHRE, "d--", True, False, _transformer("quest"),
-        measured=_in_full(at("steps_a_token", *QUEST_STEPS)), costed=_in_full(at("steps_a_token", *QUEST_STEPS)),
-        networks=_transformers("quest", *QUEST_STEPS), kept=False,
+        measured=_where_trained("quest", at("steps_a_token", *QUEST_STEPS)), played=_quests_own,
+        costed=_where_trained("quest", at("steps_a_token", *QUEST_STEPS)), predicted=_quests_own,
+        networks=_transformers("quest", *QUEST_STEPS), space=_sequence_of_a_chunk,
     ),
     Entry(
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
@@ -700,11 +716,6 @@ def brought_entry(name: str) -> Entry:
         predicted=lambda fitting: [] if name in not_predicted(fitting) else alone(fitting),
         space=_sequence_of_a_chunk, rules=("parallel_argmax",), sequences=sequences,
     )  # fmt: skip
-
-
-def _sequence_of_a_chunk(codec: Codec, steps: int) -> TokenSpace:
-    assert isinstance(codec, BroughtCodec)
-    return SequenceTokens(codec, codec.lengths[1], codec.varies)
 
 
 def not_predicted(fitting: Fitting) -> dict[str, NotPredicted]:

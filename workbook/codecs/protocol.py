@@ -85,6 +85,15 @@ class Fallible(Protocol):
         ...
 
 
+@runtime_checkable
+class Weighable(Protocol):
+    """A codec that knows what each of its tokens stands for: numbers, of which there is a mean."""
+
+    def expected(self, probabilities: Array) -> Array:
+        """(N, J, values) of each token -> (N, C, A) the decode of the mean of what tokens stand for."""
+        ...
+
+
 def levels_of(codec: Codec, tokens: Tokens) -> NDArray[np.int64]:
     """How many values each token of a chunk can take, in the order in which they are sent: (J,)."""
     places = int(np.prod(tokens.codes.shape[1:]))

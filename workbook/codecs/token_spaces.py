@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.klt_rfsq import BRANCHES, FixedLength
-from workbook.codecs.protocol import NOT_SENT, Codec, Fallible, Tokens
+from workbook.codecs.protocol import NOT_SENT, Codec, Fallible, Tokens, Weighable
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.array import Array
 
@@ -233,7 +233,7 @@ class SequenceTokens:
         return Tokens(np.where(ended, NOT_SENT, codes), shared_alphabet=True)
 
     def expected(self, probabilities: Sequence[Array]) -> Array | None:
-        return None
+        return self.codec.expected(probabilities[0][:, 0]) if isinstance(self.codec, Weighable) else None
 
     def joint(self) -> TokenSpace | None:
         return None

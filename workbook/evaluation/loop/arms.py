@@ -127,7 +127,7 @@ def line_up(fitting: Fitting) -> Lineup:
     found = Lineup([Arm(WITHOUT_TOKENS, DIRECT)])
     for entry in entries(fitting):
         for setting in _predicted(entry, fitting):
-            rules = _rules(entry, setting) if fitting.full else entry.rules
+            rules = _rules(entry, fitting, setting) if fitting.full else entry.rules
             found.add_policy(fitting, "tokens", entry, setting, rules)
             found.add_readers(fitting, entry, setting, rules if fitting.full else (SOFT,))
         alike = fitting.full and entry.name in CONDITIONED.values()
@@ -151,12 +151,13 @@ def _predicted(entry: Entry, fitting: Fitting) -> Sequence[Setting]:
     return entry.predicted(fitting) or entry.compared(fitting)
 
 
-def _rules(entry: Entry, setting: Setting) -> Sequence[str]:
+def _rules(entry: Entry, fitting: Fitting, setting: Setting) -> Sequence[str]:
     """Every rule; one layer has nothing to be decided layer by layer, and what was brought has no expected value."""
     if entry.name.startswith(BROUGHT):
         return entry.rules
-    one_layer = setting.get("bins") is not None or setting.get("layers") == 1
-    return (ARGMAX, SOFT) if one_layer else RULES
+    assert entry.space is not None, f"{entry.name} has no space of tokens"
+    space = entry.space(entry.codecs(fitting, setting)[0], fitting.dataset.chunk_len)
+    return (ARGMAX, SOFT) if len(space.sizes) == 1 else RULES
 
 
 def _round_trips(entry: Entry, fitting: Fitting, arms: Sequence[Arm]) -> Sequence[Setting]:
