@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,47 @@ class TestOtherProcesses:
         tokenizer.helper = lambda: None  # type: ignore[attr-defined]
         assert not codec_of(tokenizer).can_be_sent()
         assert codec_of(tokenizer).faults(TRAIN) == Faults(64, 0, 0, 0, 0, 0)
+
+
+class Squares(Rounder):
+    """A token's part hangs on the one before it."""
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        found = super().decode(tokens)
+        found[:, 1:] *= found[:, :-1]
+        return found
+
+
+class Fails(Rounder):
+    """On a value that is rare at random."""
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        if any(sequence[3] == 200 and sequence[4] == 0 for sequence in tokens):
+            raise ValueError("not this one")
+        return super().decode(tokens)
+
+
+class TestExpectedValues:
+    def expected(self, tokenizer: Any, *sequences: tuple[int, float]) -> Any:
+        """Of tokens that all are the first of these values or the second, with these probabilities."""
+        even = np.zeros((1, 56, tokenizer.vocab_size))
+        for value, share in sequences:
+            even[..., value] = share
+        found = replace(codec_of(tokenizer), lengths=(56, 56)).expected(even)
+        return None if found is None else NORMALISER.normalise(found)
+
+    def test_are_the_mean_of_what_tokens_stand_for(self) -> None:
+        assert self.expected(Rounder(), (150, 1.0)) == pytest.approx(np.full((1, 8, 7), 0.5))
+        assert self.expected(Rounder(), (150, 0.25), (50, 0.75)) == pytest.approx(np.full((1, 8, 7), -0.25))
+
+    def test_of_certain_tokens_are_their_decode(self) -> None:
+        codec = replace(codec_of(Rounder()), lengths=(56, 56))
+        tokens = codec.encode(TRAIN)
+        assert codec.expected(np.eye(201)[tokens.codes]) == pytest.approx(codec.decode(tokens), abs=1e-9)
+
+    @pytest.mark.parametrize("tokenizer", [Squares(), Fails(), Remembering(), Flat()])
+    def test_are_none_where_a_tokens_part_hangs_on_others_or_some_do_not_decode(self, tokenizer: Any) -> None:
+        assert self.expected(tokenizer, (150, 1.0)) is None
 
 
 class TestLengths:

@@ -16,7 +16,7 @@ import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +31,7 @@ from workbook.common.paths import expand
 from workbook.data.chunks import Normaliser
 
 SAME_DECODE = 1e-6  # in normalised units, between two decodes of the same tokens
+SWAPPED = 32  # pairs of sequences
 HOW = "name it as package.module:Class, path/to/file.py:Class, or a folder that save_pretrained wrote"
 
 Sequences = list[list[int]]
@@ -104,6 +105,35 @@ class BroughtCodec:
         """(N,) which sequences it does not decode, or makes nothing but zeros of, as FAST does where it fails."""
         decoded, found = self._decode(self._fresh(), _lists(tokens))
         return np.array([bool(problem) for problem in found]) | ~decoded.any(axis=(1, 2))
+
+    def expected(self, probabilities: Array) -> Array | None:
+        """(N, J, values) of sequences as long as all -> (N, C, A); None where a token's part hangs on the others."""
+        if self._parts is None:
+            return None
+        nothing, parts = self._parts
+        decoded = nothing + probabilities.reshape(len(probabilities), -1) @ parts
+        return self.normaliser.denormalise(decoded.reshape(-1, *self.shape))
+
+    @cached_property
+    def _parts(self) -> tuple[Array, Array] | None:
+        """The decode of zeros (C * A,), and what each value at each place adds to it, or to any other: (J * L, C * A).
+
+        That it is any other is seen by swapping tokens of random sequences: the sum of two decodes stays.
+        """
+        rng, (length, values) = np.random.default_rng(0), (self.lengths[1], self.vocabulary)
+        one, other = rng.integers(0, values, (2, SWAPPED, length))
+        swaps = rng.random(one.shape) < 0.5
+        swapped = np.where(swaps, one, other), np.where(swaps, other, one)
+        decoded, found = self._decode(self._fresh(), np.concatenate([one, other, *swapped]).tolist())
+        before, after = decoded.reshape(2, 2, SWAPPED, -1).sum(axis=1)
+        if any(found) or np.abs(before - after).max() > SAME_DECODE:
+            return None
+        every = np.zeros((1 + length * values, length), dtype=np.int64)
+        place, value = np.divmod(np.arange(length * values), values)
+        every[1 + np.arange(length * values), place] = value
+        decoded, found = self._decode(self._fresh(), every.tolist())
+        nothing, *others = decoded.reshape(len(every), -1)
+        return None if any(found) else (nothing, np.stack(others) - nothing)
 
     def can_be_sent(self) -> bool:
         """Whether another process can be given it."""

@@ -714,7 +714,7 @@ def brought_entry(name: str) -> Entry:
         name, name.removeprefix(BROUGHT), "#000000", "*", False, False, codecs,
         measured=alone, compared=alone, played=alone,
         predicted=lambda fitting: [] if name in not_predicted(fitting) else alone(fitting),
-        space=_sequence_of_a_chunk, rules=("parallel_argmax",), sequences=sequences,
+        space=_sequence_of_a_chunk, sequences=sequences,
     )  # fmt: skip
 
 

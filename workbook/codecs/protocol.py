@@ -87,10 +87,10 @@ class Fallible(Protocol):
 
 @runtime_checkable
 class Weighable(Protocol):
-    """A codec that knows what each of its tokens stands for: numbers, of which there is a mean."""
+    """A codec of which it may be known what each token stands for: numbers, of which there is a mean."""
 
-    def expected(self, probabilities: Array) -> Array:
-        """(N, J, values) of each token -> (N, C, A) the decode of the mean of what tokens stand for."""
+    def expected(self, probabilities: Array) -> Array | None:
+        """(N, J, values) of each token -> (N, C, A) the decode of the mean of what tokens stand for; None without."""
         ...
 
 

@@ -55,6 +55,11 @@ class TokenSpace(Protocol):
         ...
 
 
+def expected_of_even(space: TokenSpace) -> Array | None:
+    """The expected value (1, C, A) where all tokens are as likely; None where there is none."""
+    return space.expected([np.full((1, space.groups, *size), 1 / size[1]) for size in space.sizes])
+
+
 @dataclass(frozen=True, eq=False)
 class StepRFSQ:
     """The first layers of an RFSQ of single steps. Statistics that it needs are assumed: a policy tells none."""
@@ -233,7 +238,9 @@ class SequenceTokens:
         return Tokens(np.where(ended, NOT_SENT, codes), shared_alphabet=True)
 
     def expected(self, probabilities: Sequence[Array]) -> Array | None:
-        return self.codec.expected(probabilities[0][:, 0]) if isinstance(self.codec, Weighable) else None
+        if self.vary or not isinstance(self.codec, Weighable):
+            return None
+        return self.codec.expected(probabilities[0][:, 0])
 
     def joint(self) -> TokenSpace | None:
         return None

@@ -71,6 +71,13 @@ class Coarse:
         return np.array(tokens).reshape(-1, 8, 7) - 0.5
 
 
+class Twisted(Coarse):
+    """Of which the first token turns all others round."""
+
+    def decode(self, tokens: list[list[int]]) -> Array:
+        return super().decode(tokens) * np.array([1 - 2 * each[0] for each in tokens])[:, None, None]
+
+
 class Told(TokenPolicy):
     """Says 0.4, 0.6, 0.6 for a 1 of each layer, but after a 0 in layer 0 is sure of 0 in both others."""
 
@@ -245,13 +252,17 @@ def test_under_full_every_codec_plays_by_every_rule_and_every_one_that_is_kept_a
 
 
 @pytest.mark.parametrize("in_full", [False, True])
-def test_what_was_brought_plays_by_its_argmax_where_it_can_be_predicted(fitting: Fitting, in_full: bool) -> None:
+def test_what_was_brought_plays_where_it_can_be_predicted(fitting: Fitting, in_full: bool) -> None:
+    """By its argmax, and by its expected value where it has one."""
+
     def codec(name: str, least: int) -> BroughtCodec:
         return BroughtCodec(name, Coarse(), fitting.normaliser, (8, 7), lengths=(least, 56))
 
-    brought = [codec("Fixed", 56), codec("Varies", 55)]
+    twisted = replace(codec("Twisted", 56), tokenizer=Twisted())
+    brought = [codec("Fixed", 56), twisted, codec("Varies", 55)]
     found = keys(line_up(replace(fitting, full=in_full, brought=brought)).arms)
-    mine = {("tokens", f"{BROUGHT}Fixed", ARGMAX, OWN)}
+    mine = {("tokens", f"{BROUGHT}Fixed", rule, OWN) for rule in (ARGMAX, SOFT)}
+    mine |= {("tokens", f"{BROUGHT}Twisted", ARGMAX, OWN)}
     if in_full:
         mine |= {("tokens", f"{BROUGHT}Varies", ARGMAX, OWN), ("sequence", f"{BROUGHT}Varies", GREEDY, OWN)}
     assert found == keys(line_up(replace(fitting, full=in_full)).arms) | mine

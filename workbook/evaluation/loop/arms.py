@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from workbook.codecs.catalogue import BROUGHT, CONDITIONED, Entry, Fitting, Setting, catalogue, entries
 from workbook.codecs.protocol import Codec, Fallible, Tokens
-from workbook.codecs.token_spaces import Codes, TokenSpace
+from workbook.codecs.token_spaces import Codes, TokenSpace, expected_of_even
 from workbook.common.array import Array
 from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import Normaliser
@@ -127,7 +127,7 @@ def line_up(fitting: Fitting) -> Lineup:
     found = Lineup([Arm(WITHOUT_TOKENS, DIRECT)])
     for entry in entries(fitting):
         for setting in _predicted(entry, fitting):
-            rules = _rules(entry, fitting, setting) if fitting.full else entry.rules
+            rules = _rules(entry, fitting, setting) if fitting.full or not entry.rules else entry.rules
             found.add_policy(fitting, "tokens", entry, setting, rules)
             found.add_readers(fitting, entry, setting, rules if fitting.full else (SOFT,))
         alike = fitting.full and entry.name in CONDITIONED.values()
@@ -144,7 +144,9 @@ def line_up(fitting: Fitting) -> Lineup:
 
 def _predicted(entry: Entry, fitting: Fitting) -> Sequence[Setting]:
     """Settings whose tokens a policy predicts."""
-    if not fitting.full or entry.name.startswith(BROUGHT):
+    if entry.name.startswith(BROUGHT):
+        return entry.predicted(fitting)
+    if not fitting.full:
         return entry.predicted(fitting)[:1] if entry.rules else []
     if entry.space is None or entry.reads:
         return []
@@ -152,12 +154,12 @@ def _predicted(entry: Entry, fitting: Fitting) -> Sequence[Setting]:
 
 
 def _rules(entry: Entry, fitting: Fitting, setting: Setting) -> Sequence[str]:
-    """Every rule; one layer has nothing to be decided layer by layer, and what was brought has no expected value."""
-    if entry.name.startswith(BROUGHT):
-        return entry.rules
+    """Every rule; one layer has nothing to be decided layer by layer, and some tokens have no expected value."""
     assert entry.space is not None, f"{entry.name} has no space of tokens"
     space = entry.space(entry.codecs(fitting, setting)[0], fitting.dataset.chunk_len)
-    return (ARGMAX, SOFT) if len(space.sizes) == 1 else RULES
+    if len(space.sizes) > 1:
+        return RULES
+    return (ARGMAX,) if expected_of_even(space) is None else (ARGMAX, SOFT)
 
 
 def _round_trips(entry: Entry, fitting: Fitting, arms: Sequence[Arm]) -> Sequence[Setting]:

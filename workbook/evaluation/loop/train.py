@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from workbook.codecs.brought import BroughtCodec
 from workbook.codecs.protocol import Codec
-from workbook.codecs.token_spaces import Codes
+from workbook.codecs.token_spaces import Codes, expected_of_even
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.jobs import ProgressStep
@@ -174,8 +174,7 @@ def _says(actor: Actor, chunks: Array) -> str:
         return ""
     said: list[Array | Codes] = [actor.round_trip(chunks)]
     if actor.space is not None:
-        even = [np.full((1, actor.space.groups, *size), 1 / size[1]) for size in actor.space.sizes]
-        expected = actor.space.expected(even)
+        expected = expected_of_even(actor.space)
         said += [*actor.space.tokens(chunks), *([] if expected is None else [expected])]
     digest = hashlib.sha256()
     for each in said:
