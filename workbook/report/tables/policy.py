@@ -80,7 +80,8 @@ def summary_table(run: Evidence) -> Table:
     ]
     note, brought = said.summary_note, [codec for codec in policy.codecs if codec.codec.startswith(BROUGHT)]
     if brought:
-        note = f"{note} {said.brought([(title(*codec), policy.malformed(codec)) for codec in brought])}"
+        said_of = [(title(*codec), policy.malformed(codec), "soft" in policy.rules(codec)) for codec in brought]
+        note = f"{note} {said.brought(said_of)}"
     return Table([*said.summary_header, *(said.errors[metric] for metric in metrics)], rows, note)
 
 
