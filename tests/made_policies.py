@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from made_rows import MadeUp, made_evidence, passing_scores
 from numpy.typing import ArrayLike
 
+from workbook.codecs.catalogue import BROUGHT
 from workbook.common.intervals import Estimate
 from workbook.evaluation.loop.evidence import Loop
 from workbook.evaluation.policy.distribution import LIKELIHOOD, SUM_ERRORS
@@ -87,6 +89,23 @@ def _made(sizes: tuple[int, ...]) -> dict[tuple[object, ...], pd.DataFrame]:
 
 def _key(frame: pd.DataFrame) -> tuple[object, ...]:
     return tuple(frame[["codec", "rule", "decoder", "layers", "training_set_size"]].iloc[0])
+
+
+MINE, LONGER = f"{BROUGHT}Mine", f"{BROUGHT}Longer"
+
+
+def with_brought(policy: PolicyEvidence, mse: float = 0.01) -> PolicyEvidence:
+    """Beside the others one codec that was brought, better than them all, and one that no policy predicts."""
+    frames = [prediction(MINE, rule, mse, layers=1, size=size) for rule in TOKEN_RULES for size in (FEW, MOST)]
+    frames.append(prediction(MINE, CODEC, 0.001, layers=1, size=0))
+    first = {"codec": MINE, "setting": ""}
+    tokens = policy.tokens[(policy.tokens.codec == "bins") & (policy.tokens.layer == 0)].assign(**first)
+    network = policy.policies[policy.policies.codec == "bins"].assign(**first, layers=1, malformed=0.125)
+    return replace(
+        policy, rows=pd.concat([policy.rows, *frames], ignore_index=True),
+        tokens=pd.concat([policy.tokens, tokens], ignore_index=True),
+        policies=pd.concat([policy.policies, network], ignore_index=True), not_predicted={LONGER: "varies"},
+    )  # fmt: skip
 
 
 def _tokens(sizes: Sequence[int]) -> pd.DataFrame:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +65,16 @@ class Remembering(Rounder):
 
     def decode(self, tokens: list[list[int]]) -> Any:
         return self.last[: len(tokens)]
+
+
+class Shorter(Rounder):
+    """Leaves out what stands after the last number that is not 0."""
+
+    def __call__(self, chunks: Any) -> list[list[int]]:
+        return [tokens[: max(at for at in range(56) if tokens[at] != 100) + 1] for tokens in super().__call__(chunks)]
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        return super().decode([[*sequence, *[100] * (56 - len(sequence))] for sequence in tokens])
 
 
 class Outside(Rounder):
@@ -145,6 +159,90 @@ class TestCodec:
         codec = codec_of(Remembering())
         assert (codec.decode(codec.encode(TRAIN)) == 0).all()
         assert codec.faults(TRAIN) == Faults(64, 0, 64, 0, 0, 64)
+
+
+class TestOtherProcesses:
+    """Which have none of its class until they load it."""
+
+    def test_have_it_by_its_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "stranger.py"
+        path.write_text(STRANGER, encoding="utf8")
+        fit_brought(str(path), TRAIN, NORMALISER)
+        codec = fit_brought(f"{path}:Rounder", TRAIN, NORMALISER)  # of the class that the first has loaded
+        assert codec.can_be_sent()
+        tokens = codec.encode(TRAIN)
+        (tmp_path / "sent").write_bytes(pickle.dumps((codec, tokens)))
+        program = "import pickle, sys; codec, tokens = pickle.load(open('sent', 'rb')); "
+        program += "sys.stdout.buffer.write(pickle.dumps(codec.decode(tokens)))"
+        found = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True)
+        assert np.array_equal(pickle.loads(found.stdout), codec.decode(tokens))
+
+    def test_have_the_class_as_the_file_is_now(self, tmp_path: Path) -> None:
+        path = tmp_path / "changing.py"
+        for size in (17, 18):
+            path.write_text(STRANGER.replace("17", str(size)), encoding="utf8")
+            codec = fit_brought(str(path), TRAIN, NORMALISER)
+            assert codec.can_be_sent()
+            assert pickle.loads(pickle.dumps(codec)).vocabulary == size
+
+    def test_cannot_have_what_cannot_be_pickled(self) -> None:
+        tokenizer = Rounder()
+        assert codec_of(tokenizer).can_be_sent()
+        tokenizer.helper = lambda: None  # type: ignore[attr-defined]
+        assert not codec_of(tokenizer).can_be_sent()
+        assert codec_of(tokenizer).faults(TRAIN) == Faults(64, 0, 0, 0, 0, 0)
+
+
+class Squares(Rounder):
+    """A token's part hangs on the one before it."""
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        found = super().decode(tokens)
+        found[:, 1:] *= found[:, :-1]
+        return found
+
+
+class Fails(Rounder):
+    """On a value that is rare at random."""
+
+    def decode(self, tokens: list[list[int]]) -> Any:
+        if any(sequence[3] == 200 and sequence[4] == 0 for sequence in tokens):
+            raise ValueError("not this one")
+        return super().decode(tokens)
+
+
+class TestExpectedValues:
+    def expected(self, tokenizer: Any, *sequences: tuple[int, float]) -> Any:
+        """Of tokens that all are the first of these values or the second, with these probabilities."""
+        even = np.zeros((1, 56, tokenizer.vocab_size))
+        for value, share in sequences:
+            even[..., value] = share
+        found = replace(codec_of(tokenizer), lengths=(56, 56)).expected(even)
+        return None if found is None else NORMALISER.normalise(found)
+
+    def test_are_the_mean_of_what_tokens_stand_for(self) -> None:
+        assert self.expected(Rounder(), (150, 1.0)) == pytest.approx(np.full((1, 8, 7), 0.5))
+        assert self.expected(Rounder(), (150, 0.25), (50, 0.75)) == pytest.approx(np.full((1, 8, 7), -0.25))
+
+    def test_of_certain_tokens_are_their_decode(self) -> None:
+        codec = replace(codec_of(Rounder()), lengths=(56, 56))
+        tokens = codec.encode(TRAIN)
+        assert codec.expected(np.eye(201)[tokens.codes]) == pytest.approx(codec.decode(tokens), abs=1e-9)
+
+    @pytest.mark.parametrize("tokenizer", [Squares(), Fails(), Remembering(), Flat()])
+    def test_are_none_where_a_tokens_part_hangs_on_others_or_some_do_not_decode(self, tokenizer: Any) -> None:
+        assert self.expected(tokenizer, (150, 1.0)) is None
+
+
+class TestLengths:
+    def test_are_those_of_the_shortest_and_longest_train_chunk(self, tmp_path: Path) -> None:
+        train = TRAIN.copy()
+        train[:3, 2:] = 0
+        spec = f"{__name__}:"
+        fixed, varying = (fit_brought(spec + name, train, NORMALISER) for name in ("Rounder", "Shorter"))
+        assert (fixed.lengths, fixed.varies) == ((56, 56), False)
+        assert varying.lengths[0] <= 14 < varying.lengths[1] <= 56
+        assert varying.varies
 
 
 class TestLoading:

@@ -19,6 +19,7 @@ from workbook.codecs.chunk_transformers import (
     ChunkTransformerCodec,
     Manner,
 )
+from workbook.codecs.token_spaces import SequenceTokens
 from workbook.training.data import TrainData
 from workbook.training.stack import reconstruction_loss
 
@@ -58,6 +59,18 @@ class TestBoth:
         codec.encode(CHUNKS[::-1].copy())
         assert other.decode(tokens) == pytest.approx(codec.decode(tokens), abs=1e-6)
         assert codec.decode(tokens).shape == CHUNKS.shape
+
+    def test_expected_values_are_of_what_tokens_stand_for(self, manner: Manner) -> None:
+        """The second number of a token has five even levels, of which token 16 has the middle, 0 and 32 the ends."""
+        codec = codec_of(manner)
+        space = SequenceTokens(codec, codec.prefix)
+        tokens = space.tokens(CHUNKS)
+        certain = space.expected([np.eye(1000)[tokens[0]]])
+        assert certain == pytest.approx(space.decode(tokens), abs=1e-5)
+        ends = np.tile(np.isin(np.arange(1000), [0, 32]) / 2, (1, 1, codec.prefix, 1))
+        middle = space.decode([np.full((1, 1, codec.prefix), 16)])
+        assert space.expected([ends]) == pytest.approx(middle, abs=1e-5)
+        assert not np.allclose(middle, space.decode([np.full((1, 1, codec.prefix), 32)]), atol=1e-3)
 
     def test_every_sequence_of_tokens_decodes(self, manner: Manner) -> None:
         model = model_of(manner)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from numpy.typing import NDArray
 
 from rfsq_robust import ActionRFSQAE, Conditioning
 from workbook.codecs.bins import UniformBins
@@ -22,6 +23,7 @@ from workbook.codecs.token_spaces import (
     Codes,
     JointChunk,
     JointSteps,
+    SequenceTokens,
     StepRFSQ,
     TokenSpace,
 )
@@ -96,6 +98,70 @@ def random_tokens(case: Case, seed: int, count: int = 5) -> list[Codes]:
         most = [len(book.trajectories) for book in case.codec.model.grippers]
         tokens[0] = rng.integers(0, most, (count, 1, len(most)))
     return tokens
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A chunk of one number is as many tokens as it says, the number last; what has no last token is malformed."""
+
+    name: str = "counting"
+    vocabulary: int = 4
+
+    def encode(self, chunks: Array) -> Tokens:
+        lengths = chunks[:, 0].astype(np.int64)
+        codes = np.where(np.arange(lengths.max()) < lengths, lengths, NOT_SENT)
+        return Tokens(codes, shared_alphabet=True)
+
+    def decode(self, tokens: Tokens) -> Array:
+        last = np.take_along_axis(tokens.codes, np.maximum(tokens.lengths - 1, 0)[:, None], axis=1)
+        return np.where(self.malformed(tokens)[:, None, None], 0.0, last[:, None])
+
+    def malformed(self, tokens: Tokens) -> NDArray[np.bool_]:
+        return np.asarray(tokens.lengths == 0)
+
+    def bits(self, tokens: Tokens) -> float:
+        return 0.0
+
+
+def told(*lengths: int) -> Array:
+    return np.array(lengths, dtype=float).reshape(-1, 1, 1)
+
+
+class TestSequences:
+    """Of a codec whose tokens all stand in one sequence."""
+
+    def test_of_equal_length_are_the_codecs_own(self) -> None:
+        space = SequenceTokens(Counting(), 2)
+        assert (space.groups, space.sizes) == (1, ((2, 4),))
+        [tokens] = space.tokens(told(2, 2))
+        assert tokens.tolist() == [[[2, 2]], [[2, 2]]]
+        assert space.decode([tokens]).ravel().tolist() == [2, 2]
+        assert space.expected([np.full((2, 1, 2, 4), 0.25)]) is None
+        assert space.joint() is None
+
+    def test_end_where_they_vary_in_length(self) -> None:
+        space = SequenceTokens(Counting(), 3, vary=True)
+        assert space.sizes == ((3, 5),)
+        [tokens] = space.tokens(told(1, 3, 2))
+        assert tokens[:, 0].tolist() == [[1, 4, 4], [3, 3, 3], [2, 2, 4]]
+        assert space.decode([tokens]).ravel().tolist() == [1, 3, 2]
+
+    def test_nothing_counts_after_the_end(self) -> None:
+        space = SequenceTokens(Counting(), 3, vary=True)
+        said = np.array([[[1, 4, 3]], [[4, 3, 3]]])
+        assert space.decode([said]).ravel().tolist() == [1, 0]
+        assert space.malformed([said]).tolist() == [False, True]
+
+    def test_what_a_policy_cannot_say_is_the_nearest_that_it_can(self) -> None:
+        """A token outside the vocabulary, one place too many, and a chunk that is shorter than all before it."""
+        space = SequenceTokens(Counting(vocabulary=3), 2)
+        assert [each.tolist() for each in space.tokens(told(1, 3))] == [[[[1, 0]], [[2, 2]]]]
+
+    def test_are_encoded_in_parts_as_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        space = SequenceTokens(Counting(), 3, vary=True)
+        [whole] = space.tokens(told(1, 1, 3, 2))
+        monkeypatch.setattr("workbook.codecs.token_spaces.PART", 2)
+        assert np.array_equal(space.tokens(told(1, 1, 3, 2))[0], whole)
 
 
 @pytest.mark.parametrize("name", NAMES)

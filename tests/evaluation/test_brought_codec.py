@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pytest
 from documented import blocks
-from small_runs import SMALL, compare_in, make_dataset, train_into
+from small_runs import SMALL, compare_in, ignore_progress, make_dataset, quickly, train_into
 
 from workbook import run
-from workbook.codecs.catalogue import BROUGHT, brought_entry, catalogue
+from workbook.codecs import catalogue as catalogue_module
+from workbook.codecs.brought import BroughtCodec, fit_brought
+from workbook.codecs.catalogue import (
+    BROUGHT,
+    ENTRIES,
+    Fitting,
+    brought_entry,
+    catalogue,
+    entries,
+    fitting_chunks,
+    not_predicted,
+)
 from workbook.common.paths import OutputFolder, whole_path
 from workbook.common.stages import write_stage
 from workbook.data.dataset import save_dataset
 from workbook.evaluation.evidence import Evidence
+from workbook.evaluation.policy.evidence import RETRAINED
+from workbook.evaluation.policy.network import TOKEN_RULES
+from workbook.evaluation.policy.probe import ProbeConfig, predicted_codecs, probe
 from workbook.evaluation.replay.codecs import played_codecs
+from workbook.report.figures import policy as policy_figures
 from workbook.report.tables import rate_distortion as tables
 from workbook.report.tables.comparison import bits_table, physical_table
-from workbook.report.tables.token_costs import token_costs_table
+from workbook.report.tables.policy import accuracy_table, network_table, policy_table, summary_table
+from workbook.report.tables.token_costs import phase3_table, token_costs_table
 from workbook.training.baselines import BaselineConfig
 from workbook.training.runs import load_fitting
 
@@ -98,6 +116,81 @@ def test_a_network_of_a_third_party_stands_in_every_table(tmp_path: Path) -> Non
     for table in (tables.codecs_table, tables.brought_table, token_costs_table, bits_table, physical_table):
         shown = table(run)
         assert name in [*shown.header, *(row[0] for row in shown.rows)], table.__name__
+
+
+@pytest.fixture(scope="module")
+def probed(compared: Evidence) -> Evidence:
+    """The same after 04_residual_analysis, of few codecs of the catalogue."""
+    fitting = load_fitting(compared.out, compared.training, make_dataset())
+    with pytest.MonkeyPatch.context() as patch, quickly():
+        few = tuple(each for each in ENTRIES if each.name in ("naive", "fixed_scale", RETRAINED, "klt_rfsq_fixed"))
+        patch.setattr(catalogue_module, "ENTRIES", few)
+        found = probe(fitting, ProbeConfig(3), ignore_progress)
+    write_stage(compared.out, "policy", {}, found.values, {"probe": found.rows, **found.tables})
+    return Evidence(compared.out.root)
+
+
+class TestPolicies:
+    def test_predict_its_tokens_beside_the_others(self, probed: Evidence) -> None:
+        policy, mine = probed.policy, probed.policy.of(NAME)
+        assert policy.codecs[-1] == mine
+        assert (policy.layers(mine), policy.tokens_per_chunk(mine)) == (1, 8 * 7)
+        assert (policy.rules(mine), policy.told_rules(mine)) == (list(TOKEN_RULES), ["parallel_argmax"])
+        assert policy.codec_mse(mine).mean == pytest.approx(probed.scores.estimate("mse", NAME).mean)
+        assert policy.new_codec != mine
+        assert policy.not_predicted == {}
+
+    def test_count_what_they_say_that_does_not_decode_as_the_middle(self, probed: Evidence) -> None:
+        """A failing chunk is one whose first token is too large; see `FAILING`."""
+        policy, fitting = probed.policy, load_fitting(probed.out, probed.training, make_dataset())
+        assert 0 <= policy.malformed(policy.of(NAME)) <= 1
+        space = pickle.loads(pickle.dumps(predicted_codecs(fitting)[policy.of(NAME)])).space(0)  # as workers get it
+        said = np.full((2, 1, 56), 40)
+        said[1, 0, 0] = 41
+        decoded = fitting.normaliser.normalise(space.decode([said]))
+        assert decoded[0].ravel() == pytest.approx(np.full(56, 40 / 63 * 2 - 1))
+        assert decoded[1].ravel() == pytest.approx(np.zeros(56))
+
+    def test_stand_in_every_table_and_figure_of_policies(self, probed: Evidence) -> None:
+        for table in (summary_table, policy_table, network_table, accuracy_table, phase3_table):
+            assert "MyTokenizer" in {cell for row in table(probed).rows for cell in row}, table.__name__
+        assert "MyTokenizer" in policy_figures.policies(probed).alt
+
+
+FIXED, LONGER = "test_brought:Rounder", "test_brought:Shorter"  # in tests/codecs
+
+
+@pytest.mark.parametrize(
+    ("spec", "full", "most", "why"),
+    [
+        (FIXED, False, 56 * 201, ""),
+        (FIXED, True, 56 * 201 - 1, "too_many_values"),
+        (LONGER, False, 10**6, "varies"),
+        (LONGER, True, 56 * 202, ""),
+        (LONGER, True, 56 * 202 - 1, "too_many_values"),
+    ],
+)
+def test_what_no_policy_predicts_says_why(
+    spec: str, full: bool, most: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "codecs")
+    monkeypatch.setattr(catalogue_module, "MOST_LOGITS", most)
+    dataset = make_dataset()
+    train = fitting_chunks(Fitting(dataset))
+    train[:3, 2:] = dataset.normaliser.denormalise(np.zeros(7))
+    codec = fit_brought(spec, train, dataset.normaliser)
+    fitting = Fitting(dataset, brought=[codec], full=full)
+    (name,) = [each.name for each in entries(fitting) if each.name.startswith(BROUGHT)]
+    assert not_predicted(fitting) == ({name: why} if why else {})
+    assert len(brought_entry(name).predicted(fitting)) == (not why)
+
+
+def test_one_that_no_process_can_be_given_is_not_predicted() -> None:
+    codec = BroughtCodec("made", lambda chunks: [], make_dataset().normaliser, (8, 7), lengths=(1, 1))
+    codec.tokenizer.__dict__["vocab_size"] = 2
+    assert not_predicted(Fitting(make_dataset(), brought=[codec])) == {f"{BROUGHT}made": "cannot_be_sent"}
+    silent = replace(codec, lengths=(0, 0))
+    assert not_predicted(Fitting(make_dataset(), brought=[silent])) == {f"{BROUGHT}made": "no_tokens"}
 
 
 def test_it_is_made_again_for_what_is_played(compared: Evidence) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from made_policies import EPISODES, FEW, MOST, SETTINGS, made_policies, prediction
+from made_policies import EPISODES, FEW, MINE, MOST, SETTINGS, made_policies, prediction, with_brought
 
 from workbook.common.intervals import Estimate
 from workbook.common.targets import SAME_WITHIN
@@ -91,6 +91,12 @@ class TestNewCodec:
 
     def test_is_never_naive(self) -> None:
         assert self.new(naive=0.001) == "fixed_scale"
+
+    def test_is_never_one_that_was_brought(self) -> None:
+        policy = with_brought(made_policies(), mse=0.001)
+        assert policy.codecs[-1] == (MINE, "")
+        assert policy.best_error(policy.of(MINE)).mean == 0.001
+        assert policy.new_codec.codec == "fixed_scale"
 
 
 class TestContrasts:

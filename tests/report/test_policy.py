@@ -17,7 +17,7 @@ from made_loops import (
     with_drafts,
     with_offline,
 )
-from made_policies import SCORES, SETTINGS, around, between, made_run, prediction
+from made_policies import LONGER, MINE, SCORES, SETTINGS, around, between, made_run, prediction, with_brought
 from made_rows import fast_rows, model_rows
 from traces import failed, made_replays, trace
 
@@ -39,8 +39,9 @@ from workbook.report.tables.policy import (
     rules_table,
     summary_table,
 )
-from workbook.report.text import recommendation as text
+from workbook.report.text import recommendation as text, words
 from workbook.report.text.codecs import title
+from workbook.report.text.loop import remarks
 from workbook.training.runs import BEST_FILES
 
 MET, OPEN = between(0.3, 0.4), between(-0.1, 0.3)
@@ -48,6 +49,30 @@ MET, OPEN = between(0.3, 0.4), between(-0.1, 0.3)
 
 def said(run: Evidence) -> str:
     return " ".join([*text.sentences(run), text.use(run), *text.would_change(run), *text.options(run).values()])
+
+
+class TestBrought:
+    """One codec that is predicted, better than all others, and one that is not."""
+
+    def test_stand_beside_the_others_with_what_does_not_decode(self) -> None:
+        run = made_run()
+        vars(run)["policy"] = with_brought(run.policy)
+        table = summary_table(run)
+        rows = {row[0]: row for row in table.rows}
+        assert rows["Longer"][1].startswith("NOT RUN")
+        assert {len(row) for row in table.rows} == {len(table.header)}
+        assert f"{run.policy.best_error(run.policy.of(MINE)).mean:g}" in rows["Mine"][3]
+        assert "12.5%" in table.note.replace(" %", "%")
+        assert "NOT RUN" not in said(run)
+        assert summary_table(made_run()).note == words("policy").summary_note
+
+    def test_that_do_not_play_are_told(self) -> None:
+        run = made_run(loop=made({}))
+        run.loop.values.update(demonstrations=8, policy={"steps": 2000}, left_out_tasks=[])
+        before = remarks(run)
+        run.loop.values["not_predicted"] = {LONGER: "varies"}
+        (added,) = [sentence for sentence in remarks(run) if sentence not in before]
+        assert added.startswith("Longer: NOT RUN")
 
 
 class TestInTheLoop:

@@ -37,7 +37,15 @@ from workbook.evaluation.score import HeldOut, Scores
 from workbook.training import baselines
 from workbook.training.baselines import BaselineConfig, NetworkJob, train_decoders, train_networks
 from workbook.training.data import TrainData
-from workbook.training.runs import BEST_FILES, RETRAINED_FILE, load_fitting, load_rfsq, retrained_name
+from workbook.training.runs import (
+    BEST_FILES,
+    RETRAINED_FILE,
+    load_fitting,
+    load_rfsq,
+    load_transformers,
+    retrained_name,
+    save_transformers,
+)
 from workbook.training.stack import Alone
 from workbook.training.trainer import TrainConfig
 
@@ -331,6 +339,51 @@ class TestSingleNaiveModel:
             assert len(found.per_seed) == scores.cost(name)["seeds"] == seeds
             assert found.mean is not None
             assert scores.improvement(name).mean == pytest.approx(1 - found.mean / naive)
+
+
+class TestKept:
+    """Transformers of chunks, which later notebooks play and predict where 03_compare has trained them."""
+
+    @pytest.fixture
+    def trained(self) -> dict[Network, list[torch.nn.Module]]:
+        torch.manual_seed(0)
+        every = [network for manner in MANNERS for network in catalogue()[manner].networks(True)]
+        return {each: [ChunkTransformer(each.quantizer, 8, 7, each.steps_a_token).eval()] for each in every}  # type: ignore[arg-type]
+
+    def test_come_back_as_they_were_and_are_then_predicted(
+        self, trained: dict[Network, list[torch.nn.Module]], out: OutputFolder
+    ) -> None:
+        out.seeds.mkdir(parents=True)
+        save_transformers(out, trained | {Network("residual_vq", "step"): []})
+        assert len([*out.seeds.iterdir()]) == len(trained)
+        found = load_transformers(out, make_dataset(), full=True)
+        assert found.keys() == trained.keys()
+        vectors = torch.rand(5, 56)
+        for network, (model,) in found.items():
+            assert torch.equal(model(vectors)[0], trained[network][0](vectors)[0])
+        fitting = Fitting(make_dataset(), networks=found, full=True)
+        for manner in MANNERS:
+            entry = catalogue()[manner]
+            assert [entry.codecs(fitting, setting) for setting in entry.predicted(fitting)]
+            assert not entry.predicted(Fitting(make_dataset(), full=True))
+
+    def test_of_another_run_are_not_taken(
+        self, trained: dict[Network, list[torch.nn.Module]], out: OutputFolder
+    ) -> None:
+        out.seeds.mkdir(parents=True)
+        assert load_transformers(out, make_dataset(), full=True) == {}
+        save_transformers(out, trained)
+        assert load_transformers(out, make_dataset(), full=False) == {}
+
+    def test_that_are_damaged_are_one_sentence(
+        self, trained: dict[Network, list[torch.nn.Module]], out: OutputFolder
+    ) -> None:
+        out.seeds.mkdir(parents=True)
+        save_transformers(out, trained)
+        path = sorted(out.seeds.iterdir())[0]
+        path.write_bytes(b"cut short")
+        with pytest.raises(InputError, match="is damaged; run 03_compare again"):
+            load_transformers(out, make_dataset(), full=True)
 
 
 def test_conditionings_of_networks_are_those_of_the_catalogue() -> None:

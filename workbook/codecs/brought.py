@@ -8,12 +8,15 @@ chunks. Its faults are counted, and a chunk that it cannot decode is the middle 
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +31,7 @@ from workbook.common.paths import expand
 from workbook.data.chunks import Normaliser
 
 SAME_DECODE = 1e-6  # in normalised units, between two decodes of the same tokens
+SWAPPED = 32  # pairs of sequences
 HOW = "name it as package.module:Class, path/to/file.py:Class, or a folder that save_pretrained wrote"
 
 Sequences = list[list[int]]
@@ -57,7 +61,8 @@ class BroughtCodec:
     """A fitted tokenizer behind the codec protocol.
 
     tokenizer: as it was fitted; where it is `copied`, copies of it do the work, so that none remembers what another has
-    encoded. shape: (C, A) of a chunk.
+    encoded. shape: (C, A) of a chunk; lengths: tokens of the shortest and of the longest train chunk; source: what it
+    was loaded from, so that another process finds its class.
     """
 
     name: str
@@ -65,6 +70,21 @@ class BroughtCodec:
     normaliser: Normaliser
     shape: tuple[int, int]
     copied: bool = True
+    lengths: tuple[int, int] = (0, 0)
+    source: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"tokenizer": pickle.dumps(self.tokenizer)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["source"]:
+            load(state["source"], trust_remote_code=True)  # as it was where this comes from
+        vars(self).update(state | {"tokenizer": pickle.loads(state["tokenizer"])})  # of our own process
+
+    @property
+    def varies(self) -> bool:
+        """Whether chunks differ in length."""
+        return self.lengths[0] < self.lengths[1]
 
     @property
     def vocabulary(self) -> int:
@@ -85,6 +105,43 @@ class BroughtCodec:
         """(N,) which sequences it does not decode, or makes nothing but zeros of, as FAST does where it fails."""
         decoded, found = self._decode(self._fresh(), _lists(tokens))
         return np.array([bool(problem) for problem in found]) | ~decoded.any(axis=(1, 2))
+
+    def expected(self, probabilities: Array) -> Array | None:
+        """(N, J, values) of sequences as long as all -> (N, C, A); None where a token's part hangs on the others."""
+        if self._parts is None:
+            return None
+        nothing, parts = self._parts
+        decoded = nothing + probabilities.reshape(len(probabilities), -1) @ parts
+        return self.normaliser.denormalise(decoded.reshape(-1, *self.shape))
+
+    @cached_property
+    def _parts(self) -> tuple[Array, Array] | None:
+        """The decode of zeros (C * A,), and what each value at each place adds to it, or to any other: (J * L, C * A).
+
+        That it is any other is seen by swapping tokens of random sequences: the sum of two decodes stays.
+        """
+        rng, (length, values) = np.random.default_rng(0), (self.lengths[1], self.vocabulary)
+        one, other = rng.integers(0, values, (2, SWAPPED, length))
+        swaps = rng.random(one.shape) < 0.5
+        swapped = np.where(swaps, one, other), np.where(swaps, other, one)
+        decoded, found = self._decode(self._fresh(), np.concatenate([one, other, *swapped]).tolist())
+        before, after = decoded.reshape(2, 2, SWAPPED, -1).sum(axis=1)
+        if any(found) or np.abs(before - after).max() > SAME_DECODE:
+            return None
+        every = np.zeros((1 + length * values, length), dtype=np.int64)
+        place, value = np.divmod(np.arange(length * values), values)
+        every[1 + np.arange(length * values), place] = value
+        decoded, found = self._decode(self._fresh(), every.tolist())
+        nothing, *others = decoded.reshape(len(every), -1)
+        return None if any(found) else (nothing, np.stack(others) - nothing)
+
+    def can_be_sent(self) -> bool:
+        """Whether another process can be given it."""
+        try:
+            pickle.loads(pickle.dumps(self))
+        except Exception:  # whatever a stranger's code raises
+            return False
+        return True
 
     def without_copies(self) -> BroughtCodec:
         """The same on one copy of its own, as who uses it would: copying takes time that is not the tokenizer's."""
@@ -155,7 +212,7 @@ def fit_brought(spec: str, train: Array, normaliser: Normaliser, trust_remote_co
     """Load, fit on (N, C, A) train chunks in controller units where it can be fitted, and look at its interface.
 
     Raises:
-        InputError: it is not there, cannot be made or fitted, or lacks a part of the interface.
+        InputError: it is not there, cannot be made or fitted, lacks a part of the interface, or cannot encode.
     """
     found, normalised = load(spec, trust_remote_code), normaliser.normalise(train)
     try:
@@ -166,7 +223,10 @@ def fit_brought(spec: str, train: Array, normaliser: Normaliser, trust_remote_co
         if not callable(getattr(tokenizer, name, None)):
             raise InputError(f"--codec {spec}: has no {name}, so nothing can be {part}; give it FAST's interface")
     vocabulary_of(tokenizer, spec)
-    return BroughtCodec(type(tokenizer).__name__, tokenizer, normaliser, (train.shape[1], train.shape[2]))
+    shape = train.shape[1], train.shape[2]
+    codec = BroughtCodec(type(tokenizer).__name__, tokenizer, normaliser, shape, source=spec)
+    lengths = codec.encode(train).lengths
+    return replace(codec, lengths=(int(lengths.min()), int(lengths.max())))
 
 
 def fit_all(specs: Sequence[str], train: Array, normaliser: Normaliser, trust_remote_code: bool) -> list[BroughtCodec]:
@@ -208,7 +268,9 @@ def load(spec: str, trust_remote_code: bool = False) -> Any:
     if place.is_dir():
         return _from_folder(place, trust_remote_code)
     if place.suffix == ".py":
-        return _named_in(_module_of(place), name, spec)
+        if not place.is_file():
+            raise InputError(f"--codec {place}: there is no such file; {HOW}")
+        return _named_in(_module_of(place, place.stat().st_mtime_ns), name, spec)
     if not name:
         raise InputError(f"--codec {spec}: there is no such folder or file; {HOW}")
     try:
@@ -231,14 +293,15 @@ def _from_folder(folder: Path, trust_remote_code: bool) -> Any:
         raise InputError(f"--codec {folder}: loading it raises {_named(error)}; {HOW}") from None
 
 
-def _module_of(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"--codec {path}: there is no such file; {HOW}")
-    made = importlib.util.spec_from_file_location(path.stem, path)
+@cache
+def _module_of(path: Path, changed_at: int) -> ModuleType:
+    """One for each state of a file, so that what is pickled is of the class that its module has."""
+    own_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"  # the same in every process
+    made = importlib.util.spec_from_file_location(own_name, path)
     assert made is not None
     assert made.loader is not None
     module = importlib.util.module_from_spec(made)
-    sys.modules.setdefault(path.stem, module)  # so that a copy finds its class
+    sys.modules[own_name] = module  # so that a copy finds its class
     try:
         made.loader.exec_module(module)
     except Exception as error:  # whatever a stranger's code raises
@@ -249,7 +312,7 @@ def _module_of(path: Path) -> ModuleType:
 def _named_in(module: ModuleType, name: str, spec: str) -> Any:
     if name:
         if not hasattr(module, name):
-            raise InputError(f"--codec {spec}: {module.__name__} has no {name}; name a class that is there")
+            raise InputError(f"--codec {spec}: it has no {name}; name a class that is there")
         return getattr(module, name)
     own = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
     fitting = [each for each in own if hasattr(each, "decode") and "__call__" in vars(each)]

@@ -27,7 +27,7 @@ from workbook.codecs.learned import NUM_QUANTIZERS, LearnedAE, LearnedCodec, Qua
 from workbook.codecs.other_decoder import ChunkDecoder, ChunkReader, OtherDecoder
 from workbook.codecs.protocol import Codec
 from workbook.codecs.rfsq import RefittedDecoder, RFSQCodec, WholeChunkRFSQ, layers_enough, live_layers
-from workbook.codecs.token_spaces import Bins, ChunkCodes, StepRFSQ, TokenSpace
+from workbook.codecs.token_spaces import Bins, ChunkCodes, SequenceTokens, StepRFSQ, TokenSpace
 from workbook.common.array import Array
 from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import Normaliser, cut_chunks
@@ -36,6 +36,7 @@ from workbook.data.dataset import Dataset
 T = TypeVar("T")
 Family = Literal["naive", "rfsq", "klt_rfsq", "fast", "bins", "other"]
 Unit = Literal["step", "chunk"]
+NotPredicted = Literal["", "varies", "too_many_values", "no_tokens", "cannot_be_sent"]
 
 RATED_STEPS = 8  # of a chunk that rates and codes are told for here; `at_steps` of others
 POLICY_RATES = (40, 60, 80, 100, 120, 140, 160, 180)  # bits a chunk
@@ -47,7 +48,8 @@ CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
-QUEST_STEPS = (1, 2, 4)  # of a token; QueST takes 4
+MOST_LOGITS = 20_000  # of a chunk of a brought codec, that a policy puts out; those of the catalogue have 4,000 at most
+QUEST_STEPS = (1, 2, 4)  # of a token; QueST takes 4, at which a policy predicts it
 BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # control points of a dimension; BEAST takes half as many as steps
 GRIPPER_BITS = "gripper_bits"  # of KLT-RFSQ, which decide how many codes fit into a rate
 POLICY_CODES = 36  # residual codes of KLT-RFSQ that a policy predicts: about 61 bits a chunk
@@ -362,17 +364,21 @@ def _every_quantizer(fitting: Fitting) -> Sequence[Setting]:
 # The field's transformers of whole chunks, under `full`.
 
 
-def _in_full(settings: Settings) -> Settings:
-    return lambda fitting: settings(fitting) if fitting.full else []
-
-
 def _transformers(manner: Manner, *steps_a_token: int) -> Callable[[bool], Sequence[Network]]:
     return lambda full: [Network(manner, "chunk", steps_a_token=steps) for steps in (steps_a_token if full else ())]
 
 
+def _where_trained(manner: Manner, settings: Settings) -> Settings:
+    return lambda fitting: [one for one in settings(fitting) if _transformer_at(manner, one) in fitting.networks]
+
+
+def _transformer_at(manner: Manner, setting: Setting) -> Network:
+    return Network(manner, "chunk", steps_a_token=int(setting.get("steps_a_token") or 1))
+
+
 def _transformer(manner: Manner) -> Callable[..., Any]:
     def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
-        models = fitting.networks[Network(manner, "chunk", steps_a_token=int(setting.get("steps_a_token") or 1))]
+        models = fitting.networks[_transformer_at(manner, setting)]
         trained = [model for model in models if isinstance(model, ChunkTransformer)]
         return [
             ChunkTransformerCodec(model, fitting.normaliser, int(setting.get("registers") or model.tokens))
@@ -380,6 +386,17 @@ def _transformer(manner: Manner) -> Callable[..., Any]:
         ]
 
     return codecs
+
+
+_all_registers = _where_trained("oat", at("registers", REGISTERS))
+_quests_own = _where_trained("quest", at("steps_a_token", QUEST_STEPS[-1]))
+
+
+def _sequence_of_a_chunk(codec: Codec, steps: int) -> TokenSpace:
+    if isinstance(codec, BroughtCodec):
+        return SequenceTokens(codec, codec.lengths[1], codec.varies)
+    assert isinstance(codec, ChunkTransformerCodec)
+    return SequenceTokens(codec, codec.prefix)
 
 
 # Fitted in closed form, without seeds.
@@ -598,13 +615,14 @@ ENTRIES = (
     ),
     Entry(
         "oat", "OAT-style", OCHRE, "d-", True, True, _transformer("oat"),
-        measured=_in_full(at("registers", *range(1, REGISTERS + 1))), costed=_in_full(at("registers", REGISTERS)),
-        networks=_transformers("oat", 1), kept=False,
+        measured=_where_trained("oat", at("registers", *range(1, REGISTERS + 1))), played=_all_registers,
+        predicted=_all_registers, networks=_transformers("oat", 1), space=_sequence_of_a_chunk,
     ),
     Entry(
         "quest", "QueST-style", OCHRE, "d--", True, False, _transformer("quest"),
-        measured=_in_full(at("steps_a_token", *QUEST_STEPS)), costed=_in_full(at("steps_a_token", *QUEST_STEPS)),
-        networks=_transformers("quest", *QUEST_STEPS), kept=False,
+        measured=_where_trained("quest", at("steps_a_token", *QUEST_STEPS)), played=_quests_own,
+        costed=_where_trained("quest", at("steps_a_token", *QUEST_STEPS)), predicted=_quests_own,
+        networks=_transformers("quest", *QUEST_STEPS), space=_sequence_of_a_chunk,
     ),
     Entry(
         "bins", "equal bins", OCHRE, "s-", True, False, _bins,
@@ -662,6 +680,11 @@ def catalogue() -> Catalogue:
     return Catalogue({entry.name: entry for entry in ENTRIES})
 
 
+def proposed() -> list[str]:
+    """Entries whose tokens may be recommended: those that play without `full`. Others are compared alone."""
+    return [entry.name for entry in ENTRIES if entry.rules]
+
+
 def decided(fitting: Fitting) -> Setting:
     """Of the settings, what data decide: layers of the tokens that a policy predicts, and the bits of grippers.
 
@@ -680,14 +703,36 @@ def entries(fitting: Fitting) -> list[Entry]:
 def brought_entry(name: str) -> Entry:
     """What is known of it beforehand. Its settings are its own business, so that it has one, without a name."""
 
-    def codecs(fitting: Fitting, setting: Setting) -> Sequence[Codec]:
+    def codecs(fitting: Fitting, setting: Setting) -> Sequence[BroughtCodec]:
         return [codec for codec in fitting.brought if BROUGHT + codec.name == name]
+
+    def sequences(fitting: Fitting) -> Sequence[Setting]:
+        return [Setting(()) for codec in codecs(fitting, Setting(())) if codec.varies and codec.can_be_sent()]
 
     alone: Settings = lambda fitting: [Setting(())]  # noqa: E731
     return Entry(
         name, name.removeprefix(BROUGHT), "#000000", "*", False, False, codecs,
         measured=alone, compared=alone, played=alone,
+        predicted=lambda fitting: [] if name in not_predicted(fitting) else alone(fitting),
+        space=_sequence_of_a_chunk, sequences=sequences,
     )  # fmt: skip
+
+
+def not_predicted(fitting: Fitting) -> dict[str, NotPredicted]:
+    """Name -> why no policy predicts the tokens of a codec that was brought; those that are predicted are left out."""
+    whys = {BROUGHT + codec.name: _why_not_predicted(codec, fitting.full) for codec in fitting.brought}
+    return {name: why for name, why in whys.items() if why}
+
+
+def _why_not_predicted(codec: BroughtCodec, full: bool) -> NotPredicted:
+    most = codec.lengths[1]
+    if most == 0:
+        return "no_tokens"
+    if codec.varies and not full:
+        return "varies"
+    if most * (codec.vocabulary + codec.varies) > MOST_LOGITS:
+        return "too_many_values"
+    return "" if codec.can_be_sent() else "cannot_be_sent"
 
 
 def of_family(*families: Family) -> list[str]:

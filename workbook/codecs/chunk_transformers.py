@@ -104,8 +104,18 @@ class ChunkTransformer(nn.Module):
     @torch.no_grad()
     def decode(self, tokens: Tensor) -> Tensor:
         """The first tokens (N, j) -> (N, C * A)."""
-        quantized = pad(self.bottleneck.indices_to_codes(tokens), (0, 0, 0, self.tokens - tokens.shape[1]))
-        return self._steps(quantized, torch.full((len(tokens), 1), tokens.shape[1]))
+        return self._of_first(self.bottleneck.indices_to_codes(tokens))
+
+    @torch.no_grad()
+    def expected(self, probabilities: Tensor) -> Tensor:
+        """Of the values of the first tokens (N, j, values) -> (N, C * A), of the mean of what they stand for."""
+        every = torch.arange(probabilities.shape[-1])
+        return self._of_first(probabilities @ self.bottleneck.indices_to_codes(every[None])[0])
+
+    def _of_first(self, quantized: Tensor) -> Tensor:
+        """(N, j, WIDTH) -> (N, C * A)"""
+        sent = quantized.shape[1]
+        return self._steps(pad(quantized, (0, 0, 0, self.tokens - sent)), torch.full((len(quantized), 1), sent))
 
     def _steps(self, quantized: Tensor, sent: Tensor) -> Tensor:
         """Quantized (N, J, WIDTH), of which the first `sent` (N, 1) are read."""
@@ -151,8 +161,14 @@ class ChunkTransformerCodec:
         return Tokens(self.model.encode(vectors)[:, : self.prefix].numpy())
 
     def decode(self, tokens: Tokens) -> Array:
-        decoded = self.model.decode(torch.from_numpy(tokens.codes)).double().numpy()
-        return self.normaliser.denormalise(decoded.reshape(len(decoded), self.model.steps, -1))
+        return self._to_actions(self.model.decode(torch.from_numpy(tokens.codes)))
+
+    def expected(self, probabilities: Array) -> Array:
+        """(N, prefix, values) -> (N, C, A) actions in controller units."""
+        return self._to_actions(self.model.expected(torch.from_numpy(probabilities).float()))
+
+    def _to_actions(self, vectors: Tensor) -> Array:
+        return self.normaliser.denormalise(vectors.double().numpy().reshape(len(vectors), self.model.steps, -1))
 
     def bits(self, tokens: Tokens) -> float:
         return float(tokens.codes.shape[1] * np.log2(self.vocabulary))

@@ -85,6 +85,15 @@ class Fallible(Protocol):
         ...
 
 
+@runtime_checkable
+class Weighable(Protocol):
+    """A codec of which it may be known what each token stands for: numbers, of which there is a mean."""
+
+    def expected(self, probabilities: Array) -> Array | None:
+        """(N, J, values) of each token -> (N, C, A) the decode of the mean of what tokens stand for; None without."""
+        ...
+
+
 def levels_of(codec: Codec, tokens: Tokens) -> NDArray[np.int64]:
     """How many values each token of a chunk can take, in the order in which they are sent: (J,)."""
     places = int(np.prod(tokens.codes.shape[1:]))

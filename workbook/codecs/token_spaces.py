@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from workbook.codecs.bins import UniformBins
 from workbook.codecs.klt_rfsq import BRANCHES, FixedLength
-from workbook.codecs.protocol import NOT_SENT, Tokens
+from workbook.codecs.protocol import NOT_SENT, Codec, Fallible, Tokens, Weighable
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.array import Array
 
@@ -43,13 +43,21 @@ class TokenSpace(Protocol):
         """Tokens of the first layers -> (N, C, A) actions in controller units."""
         ...
 
-    def expected(self, probabilities: Sequence[Array]) -> Array:
-        """The decode of the mean of what the tokens stand for, were they independent: (N, C, A)."""
+    def expected(self, probabilities: Sequence[Array]) -> Array | None:
+        """The decode of the mean of what the tokens stand for, were they independent: (N, C, A).
+
+        None where it is not known what a token stands for.
+        """
         ...
 
     def joint(self) -> TokenSpace | None:
         """The same codec with the nested codes of a latent as one token; None where none are, or it has too many."""
         ...
+
+
+def expected_of_even(space: TokenSpace) -> Array | None:
+    """The expected value (1, C, A) where all tokens are as likely; None where there is none."""
+    return space.expected([np.full((1, space.groups, *size), 1 / size[1]) for size in space.sizes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +187,60 @@ class Bins:
         every = np.arange(self.codec.num_bins)[:, None, None] * np.ones((1, 1, len(self.codec.normaliser.low)))
         values = self.codec.decode(Tokens(every.astype(np.int64)))[:, 0]  # (bins, A)
         return np.einsum("ngsl,ls->ngs", probabilities[0], values)
+
+    def joint(self) -> TokenSpace | None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceTokens:
+    """Tokens of a chunk as a whole, all of one vocabulary, each place by itself.
+
+    places: tokens of the longest chunk; where chunks `vary` in length, one value more says that a chunk has ended. Of
+    tokens that a policy cannot say, those outside the vocabulary become its last, and those past the places are cut.
+    """
+
+    codec: Codec
+    places: int
+    vary: bool = False
+
+    @property
+    def groups(self) -> int:
+        return 1
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        return ((self.places, self.codec.vocabulary + self.vary),)
+
+    def tokens(self, chunks: Array) -> list[Codes]:
+        parts = [self._filled(self.codec.encode(chunks[i : i + PART])) for i in range(0, len(chunks), PART)]
+        return [np.concatenate(parts)[:, None]]
+
+    def _filled(self, tokens: Tokens) -> Codes:
+        """(N, places)"""
+        sent = tokens.codes[:, : self.places]
+        missing = ((0, 0), (0, self.places - sent.shape[1]))
+        codes = np.pad(sent, missing, constant_values=NOT_SENT)
+        ended, last = self.codec.vocabulary if self.vary else 0, self.codec.vocabulary - 1
+        return np.where(codes == NOT_SENT, ended, np.minimum(codes, last))
+
+    def decode(self, tokens: Sequence[Codes]) -> Array:
+        return self.codec.decode(self._sent(tokens))
+
+    def malformed(self, tokens: Sequence[Codes]) -> NDArray[np.bool_]:
+        """(N,) which chunks the codec does not decode."""
+        sent = self._sent(tokens)
+        return self.codec.malformed(sent) if isinstance(self.codec, Fallible) else np.zeros(len(sent.codes), dtype=bool)
+
+    def _sent(self, tokens: Sequence[Codes]) -> Tokens:
+        codes = tokens[0][:, 0]
+        ended = (codes == self.codec.vocabulary).cumsum(axis=1) > 0
+        return Tokens(np.where(ended, NOT_SENT, codes), shared_alphabet=True)
+
+    def expected(self, probabilities: Sequence[Array]) -> Array | None:
+        if self.vary or not isinstance(self.codec, Weighable):
+            return None
+        return self.codec.expected(probabilities[0][:, 0])
 
     def joint(self) -> TokenSpace | None:
         return None

@@ -88,9 +88,10 @@ class Evidence:
     @cached_property
     def policy(self) -> PolicyEvidence:
         """Small policies that predict tokens, offline."""
-        config = ProbeTraining(**read_stage(self.out, "policy")["config"])
+        values = read_stage(self.out, "policy")
         tokens, draft, policies = (self.table(name) for name in ("policy_tokens", "draft", "networks"))
-        return PolicyEvidence(self.table("probe"), tokens, draft, policies, config)
+        config = ProbeTraining(**values["config"])
+        return PolicyEvidence(self.table("probe"), tokens, draft, policies, config, values.get("not_predicted", {}))
 
     @property
     def decided(self) -> bool:

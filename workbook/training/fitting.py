@@ -16,7 +16,7 @@ from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
 from workbook.training.baselines import BaselineConfig, brought_codecs, train_decoders, train_networks
-from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name
+from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name, save_transformers
 from workbook.training.trainer import TrainConfig
 
 
@@ -43,6 +43,7 @@ def fit_catalogue(
     fitting = Fitting(dataset, rfsq, networks, decoders, brought=brought, full=config.full, decided=given)
     save_klt_rfsq(out.checkpoints / FILE_NAME, klt_rfsq_of(fitting))
     _save_retrained(out, dataset, training, fitting)
+    save_transformers(out, networks)
     return fitting
 
 

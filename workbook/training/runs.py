@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from rfsq_robust import (
     CONDITIONINGS,
@@ -22,7 +23,8 @@ from rfsq_robust import (
     load_checkpoint,
     save_checkpoint,
 )
-from workbook.codecs.catalogue import CONDITIONED, Fitting, Setting, Unit
+from workbook.codecs.catalogue import CONDITIONED, Fitting, Network, Setting, Unit, catalogue
+from workbook.codecs.chunk_transformers import MANNERS, ChunkTransformer
 from workbook.codecs.klt_rfsq_file import FILE_NAME as KLT_FILE, load_klt_rfsq
 from workbook.codecs.rfsq import RFSQCodec, load_codec, reconstruction_sha256
 from workbook.common import parallel, provenance
@@ -30,7 +32,7 @@ from workbook.common.errors import InputError
 from workbook.common.intervals import estimate_excess
 from workbook.common.jobs import OnProgress, ProgressStep
 from workbook.common.parallel import run_jobs
-from workbook.common.paths import OutputFolder, expand, locked
+from workbook.common.paths import OutputFolder, expand, locked, replacing
 from workbook.common.stages import read_optional
 from workbook.data.card import concerns
 from workbook.data.config import DataConfig
@@ -336,8 +338,40 @@ def retrained_name(position: int) -> str:
     return f"none_seed{position}_retrained.pt"
 
 
+def save_transformers(out: OutputFolder, networks: Mapping[Network, Sequence[nn.Module]]) -> None:
+    """Of the networks of 03_compare those that later notebooks use."""
+    for network, models in networks.items():
+        if network.quantizer in MANNERS:
+            with replacing(_transformer_file(out, network)) as temporary:
+                torch.save([model.state_dict() for model in models], temporary)
+
+
+def load_transformers(out: OutputFolder, dataset: Dataset, full: bool) -> dict[Network, list[nn.Module]]:
+    """What `save_transformers` wrote; what is not there is left out."""
+    wanted = [network for entry in catalogue().values() for network in entry.networks(full)]
+    found: dict[Network, list[nn.Module]] = {}
+    for manner in MANNERS:
+        for network in (each for each in wanted if each.quantizer == manner):
+            path = _transformer_file(out, network)
+            if not path.is_file():
+                continue
+            try:
+                states = torch.load(path, map_location="cpu", weights_only=True)
+                size = dataset.chunk_len, dataset.layout.dim, network.steps_a_token
+                found[network] = [ChunkTransformer(manner, *size).eval() for _ in states]
+                for model, state in zip(found[network], states, strict=True):
+                    model.load_state_dict(state)
+            except Exception:  # a damaged file can raise nearly anything
+                raise InputError(f"{path}: is damaged; run 03_compare again") from None
+    return found
+
+
+def _transformer_file(out: OutputFolder, network: Network) -> Path:
+    return out.seeds / f"{network.quantizer}_{network.steps_a_token}.pt"
+
+
 def load_fitting(out: OutputFolder, training: dict[str, Any], dataset: Dataset, full: bool = False) -> Fitting:
-    """What codecs are made from, of a finished 03_compare, without the networks that were trained there alone."""
+    """What codecs are made from, of a finished 03_compare; of the networks that were trained there, transformers."""
     compared = read_optional(out, "comparison")
     if compared and "folds" in compared["content"]:
         raise InputError(f"{out.root}: its models are those of one fold of several; run ./run_all.sh without --folds")
@@ -346,8 +380,9 @@ def load_fitting(out: OutputFolder, training: dict[str, Any], dataset: Dataset, 
     files = [out.seeds / retrained_name(position) for position in range(len(rfsq["none"]))]
     decoders: dict[Unit, list[ActionRFSQAE]] = {"step": [load_codec(file, dataset.normaliser).model for file in files]}
     klt_rfsq = load_klt_rfsq(out.checkpoints / KLT_FILE)
+    networks = load_transformers(out, dataset, config.full)
     brought, given = brought_codecs(dataset, config), Setting.parse(config.decided)
-    return Fitting(dataset, rfsq, decoders=decoders, klt_rfsq=klt_rfsq, brought=brought, full=full, decided=given)
+    return Fitting(dataset, rfsq, networks, decoders, klt_rfsq, brought, full=full, decided=given)
 
 
 def train_all(

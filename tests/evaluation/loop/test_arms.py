@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from rfsq_robust import ActionRFSQAE
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.catalogue import CONDITIONED, ENTRIES, Fitting
+from workbook.codecs.brought import BroughtCodec
+from workbook.codecs.catalogue import BROUGHT, CONDITIONED, ENTRIES, Fitting, catalogue
+from workbook.codecs.chunk_transformers import MANNERS, ChunkTransformer
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.codecs.token_spaces import Bins, Codes
 from workbook.common.array import Array
@@ -55,6 +57,25 @@ class Sum:
 
     def expected(self, probabilities: Sequence[Array]) -> Array:
         return sum(place * each[..., 1] for place, each in zip((4.0, 2.0, 1.0), probabilities, strict=False))  # type: ignore[return-value]
+
+
+class Coarse:
+    """A tokenizer as somebody might bring it: the sign of every number."""
+
+    vocab_size = 2
+
+    def __call__(self, chunks: Array) -> list[list[int]]:
+        return (chunks > 0).astype(int).reshape(len(chunks), -1).tolist()
+
+    def decode(self, tokens: list[list[int]]) -> Array:
+        return np.array(tokens).reshape(-1, 8, 7) - 0.5
+
+
+class Twisted(Coarse):
+    """Of which the first token turns all others round."""
+
+    def decode(self, tokens: list[list[int]]) -> Array:
+        return super().decode(tokens) * np.array([1 - 2 * each[0] for each in tokens])[:, None, None]
 
 
 class Told(TokenPolicy):
@@ -173,6 +194,16 @@ def fitting() -> Fitting:
     return Fitting(dataset, rfsq=models, decoders=decoders)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def full(fitting: Fitting) -> Fitting:
+    networks = {
+        network: [ChunkTransformer(manner, 8, 7, network.steps_a_token).eval()]
+        for manner in MANNERS
+        for network in catalogue()[manner].networks(True)
+    }
+    return replace(fitting, networks=networks, full=True)
+
+
 def keys(arms: Sequence[Arm]) -> set[tuple[str, ...]]:
     return {(arm.policy.kind, arm.policy.codec, arm.rule, arm.decoder) for arm in arms}
 
@@ -202,10 +233,8 @@ def test_the_arms_are_what_the_catalogue_lists(fitting: Fitting) -> None:
     assert list(lineup.codecs) == [("fixed_scale", "layers=3")]
 
 
-def test_under_full_every_codec_plays_by_every_rule_and_every_one_that_is_kept_as_a_round_trip(
-    fitting: Fitting,
-) -> None:
-    arms = line_up(replace(fitting, full=True)).arms
+def test_under_full_every_codec_plays_by_every_rule_and_every_one_that_is_kept_as_a_round_trip(full: Fitting) -> None:
+    arms = line_up(full).arms
     found = keys(arms)
     assert len({tuple(arm.keys.values()) for arm in arms}) == len(arms)  # each is told from the others in tables
     assert found > DEFAULT
@@ -215,16 +244,34 @@ def test_under_full_every_codec_plays_by_every_rule_and_every_one_that_is_kept_a
     assert {codec for codec, rules in predicted.items() if rules == {ARGMAX, BY_LAYER, SOFT}} >= {
         "layernorm", "running_statistics", "learned_scale", "fixed_scale", "klt_rfsq_fixed",
     }  # fmt: skip
-    assert predicted["bins"] == {ARGMAX, SOFT}
+    assert predicted["bins"] == predicted["oat"] == predicted["quest"] == {ARGMAX, SOFT}
     assert {codec for kind, codec, *_ in found if kind == "phase2"} == set(CONDITIONED.values())
     assert ("sequence", "fast", GREEDY, OWN) in found
     through = {arm.decoder for arm in arms if arm.policy.kind == "regression"}
     assert through == {entry.name for entry in ENTRIES if entry.kept} | {OWN}
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_what_an_arm_decodes_is_at_hand(fitting: Fitting, full: bool) -> None:
-    lineup = line_up(replace(fitting, full=full))
+@pytest.mark.parametrize("in_full", [False, True])
+def test_what_was_brought_plays_where_it_can_be_predicted(fitting: Fitting, in_full: bool) -> None:
+    """By its argmax, and by its expected value where it has one."""
+
+    def codec(name: str, least: int) -> BroughtCodec:
+        return BroughtCodec(name, Coarse(), fitting.normaliser, (8, 7), lengths=(least, 56))
+
+    twisted = replace(codec("Twisted", 56), tokenizer=Twisted())
+    brought = [codec("Fixed", 56), twisted, codec("Varies", 55)]
+    found = keys(line_up(replace(fitting, full=in_full, brought=brought)).arms)
+    mine = {("tokens", f"{BROUGHT}Fixed", rule, OWN) for rule in (ARGMAX, SOFT)}
+    mine |= {("tokens", f"{BROUGHT}Twisted", ARGMAX, OWN)}
+    if in_full:
+        mine |= {("tokens", f"{BROUGHT}Varies", ARGMAX, OWN), ("sequence", f"{BROUGHT}Varies", GREEDY, OWN)}
+    assert found == keys(line_up(replace(fitting, full=in_full)).arms) | mine
+
+
+@pytest.mark.parametrize("in_full", [False, True])
+def test_what_an_arm_decodes_is_at_hand(fitting: Fitting, full: Fitting, in_full: bool) -> None:
+    brought = BroughtCodec("Coarse", Coarse(), fitting.normaliser, (8, 7), lengths=(56, 56))
+    lineup = line_up(replace(full if in_full else fitting, brought=[brought]))
     chunks = random_walk(np.random.default_rng(0), 8)[None]
     for arm in lineup.arms:
         if arm.policy.kind in ("regression", "sequence"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 from made_loops import (
@@ -21,6 +24,7 @@ from made_loops import (
 )
 from scipy.stats import binomtest
 
+from workbook.codecs.catalogue import BROUGHT
 from workbook.common.intervals import Estimate, detectable_gain, holm
 from workbook.common.stages import NOT_ASKED_FOR
 from workbook.evaluation.loop.arms import ARGMAX, SOFT
@@ -53,6 +57,16 @@ def test_rules_and_new_tokens_are_chosen_on_validation_whatever_succeeds() -> No
     found = contrast(loop, "new_tokens")
     assert (found.arm, found.over) == (SCALE_SOFT, NAIVE_SOFT)
     assert contrast(loop, "heads").arm == SCALE_ARGMAX
+
+
+def test_what_was_brought_is_never_the_new_tokens() -> None:
+    loop, mine = made({}), SCALE_ARGMAX._replace(codec=f"{BROUGHT}Mine", setting="")
+    better = loop.policies[loop.policies.codec == "fixed_scale"].assign(**mine._asdict(), validation_mse=0.001)
+    played = pd.concat([loop.rows, loop.of(SCALE_ARGMAX).assign(**mine._asdict())], ignore_index=True)
+    loop = replace(loop, rows=played, policies=pd.concat([loop.policies, better], ignore_index=True))
+    assert loop.best(mine.codec) == mine
+    assert loop.validation_mse(mine) < loop.validation_mse(SCALE_SOFT)
+    assert loop.new_tokens == SCALE_SOFT
 
 
 def test_the_words() -> None:

@@ -18,7 +18,8 @@ from writers import write_as_libero_does
 from rfsq_robust import ActionRFSQAE
 from workbook.codecs import catalogue as catalogue_module
 from workbook.codecs.bins import UniformBins
-from workbook.codecs.catalogue import ENTRIES, Fitting, Setting, at, catalogue
+from workbook.codecs.brought import BroughtCodec
+from workbook.codecs.catalogue import BROUGHT, ENTRIES, Fitting, Setting, at, brought_entry, catalogue
 from workbook.codecs.rfsq import RFSQCodec
 from workbook.codecs.token_spaces import Bins, Codes
 from workbook.common.array import Array
@@ -36,6 +37,7 @@ from workbook.evaluation.loop.arms import DIRECT, WITHOUT_TOKENS, Arm, Lineup
 from workbook.evaluation.loop.demonstrations import Demonstration, chosen, record, task_files, windows
 from workbook.evaluation.loop.evidence import TABLES, Loop
 from workbook.evaluation.loop.play import LoopConfig, LoopStage, play_policies
+from workbook.evaluation.policy.network import Observations
 from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
 from workbook.simulation.observation import SIZE, Observer, jitter, observe
 from workbook.simulation.scene import Scene
@@ -252,6 +254,63 @@ def test_a_policy_that_is_not_trained_plays_nothing_and_is_told(
     assert 0 <= said["malformed"] <= 1
     assert {*stage.tables["policies"].kind} == {*stage.tables["loop_offline"].kind} == {"regression"}
     assert stage.values["sequences"] == play(dataset, fitting, folder).values["sequences"]  # from its file
+
+
+class Moving:
+    """A tokenizer as somebody might bring it: of each step of a chunk whether anything but the gripper moves much.
+
+    Not whole, steps at the end that do not are left out. The token of the fifth may lie outside the vocabulary.
+    """
+
+    vocab_size = 2
+
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole
+
+    def __call__(self, chunks: Array) -> list[list[int]]:
+        moving = (np.abs(chunks[..., :6]).max(axis=2) > 0.5).astype(int)
+        moving[:, 4] *= 3
+        return [each.tolist() if self.whole else np.trim_zeros(each, "b").tolist() for each in moving]
+
+    def decode(self, tokens: list[list[int]]) -> Array:
+        if any(not sequence for sequence in tokens):
+            raise ValueError("nothing to decode")
+        return np.array([np.outer((*each, *[0] * 8)[:8], np.full(7, 0.1)) for each in tokens])
+
+
+def test_what_was_brought_plays_in_processes_of_their_own(
+    played: LoopStage, dataset: Dataset, fitting: Fitting, folder: Path
+) -> None:
+    codec = BroughtCodec("Moving", Moving(whole=True), dataset.normaliser, (8, 7), lengths=(8, 8))
+    silent = replace(codec, name="Silent", lengths=(0, 0))
+    few = replace(SMALL, loop_starts=1, loop_steps=5)
+    stage = play(dataset, replace(fitting, brought=[codec, silent]), folder, few)
+    rows = stage.tables["policies"]
+    mine = rows[rows.codec == f"{BROUGHT}Moving"]
+    assert [*zip(mine.kind, mine.rule, mine.not_played, strict=True)] == [
+        ("tokens", "parallel_argmax", ""), ("tokens", "soft", ""),
+    ]  # fmt: skip
+    assert stage.values["not_predicted"] == {f"{BROUGHT}Silent": "no_tokens"}
+
+
+def test_what_was_brought_and_varies_in_length_is_a_sequence_under_full(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer sequences than any of the train chunks are cut, tokens outside the vocabulary are its last."""
+    monkeypatch.setattr(sequence_module, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(sequence_module, "ROUND", 2)
+    codec = BroughtCodec("Moving", Moving(whole=False), dataset.normaliser, (8, 7), lengths=(0, 5))
+    lineup = Lineup()
+    lineup.add_sequence(Fitting(dataset, brought=[codec]), brought_entry(f"{BROUGHT}Moving"), Setting(()))
+    seen = Observations(np.random.default_rng(0).normal(size=(40, 3)), dataset.train_chunks().actions[:40])
+    tokens = codec.encode(seen.chunks)
+    assert (tokens.lengths.max() > 5, tokens.codes.max()) == (True, 3)
+    shared = train_module.Shared(SMALL.policy, dataset.normaliser, seen, seen, lineup, tmp_path)
+    [arm] = lineup.arms
+    path = train_module.train_job(shared, train_module.Job(arm.policy, 0), lambda: None)
+    actions, malformed = train_module.trained_actor(shared, arm, 0, path).greedy(seen.inputs)
+    assert actions.shape == seen.chunks.shape
+    assert 0 <= malformed <= 1
 
 
 # Files

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbook.codecs.catalogue import CONDITIONED, Entry, Fitting, Setting, catalogue
-from workbook.codecs.fast import FastCodec
-from workbook.codecs.protocol import Codec, Tokens
-from workbook.codecs.token_spaces import Codes, TokenSpace
+from workbook.codecs.catalogue import BROUGHT, CONDITIONED, Entry, Fitting, Setting, catalogue, entries
+from workbook.codecs.protocol import Codec, Fallible, Tokens
+from workbook.codecs.token_spaces import Codes, TokenSpace, expected_of_even
 from workbook.common.array import Array
 from workbook.common.targets import COARSE_LAYERS
 from workbook.data.chunks import Normaliser
@@ -122,13 +121,13 @@ class Lineup:
 
 
 def line_up(fitting: Fitting) -> Lineup:
-    """Every arm that the catalogue lists; under `full` every codec that a policy can predict, by every rule, and every
-    round trip of a codec that 03_compare keeps.
+    """Every arm that the catalogue lists, and of every codec that was brought and can be predicted; under `full` every
+    codec that a policy can predict, by every rule, and every round trip of a codec that 03_compare keeps.
     """
     found = Lineup([Arm(WITHOUT_TOKENS, DIRECT)])
-    for entry in catalogue().values():
+    for entry in entries(fitting):
         for setting in _predicted(entry, fitting):
-            rules = _rules(entry, setting) if fitting.full else entry.rules
+            rules = _rules(entry, fitting, setting) if fitting.full or not entry.rules else entry.rules
             found.add_policy(fitting, "tokens", entry, setting, rules)
             found.add_readers(fitting, entry, setting, rules if fitting.full else (SOFT,))
         alike = fitting.full and entry.name in CONDITIONED.values()
@@ -145,6 +144,8 @@ def line_up(fitting: Fitting) -> Lineup:
 
 def _predicted(entry: Entry, fitting: Fitting) -> Sequence[Setting]:
     """Settings whose tokens a policy predicts."""
+    if entry.name.startswith(BROUGHT):
+        return entry.predicted(fitting)
     if not fitting.full:
         return entry.predicted(fitting)[:1] if entry.rules else []
     if entry.space is None or entry.reads:
@@ -152,10 +153,13 @@ def _predicted(entry: Entry, fitting: Fitting) -> Sequence[Setting]:
     return entry.predicted(fitting) or entry.compared(fitting)
 
 
-def _rules(entry: Entry, setting: Setting) -> Sequence[str]:
-    """Every rule; one layer has nothing to be decided layer by layer."""
-    one_layer = setting.get("bins") is not None or setting.get("layers") == 1
-    return (ARGMAX, SOFT) if one_layer else RULES
+def _rules(entry: Entry, fitting: Fitting, setting: Setting) -> Sequence[str]:
+    """Every rule; one layer has nothing to be decided layer by layer, and some tokens have no expected value."""
+    assert entry.space is not None, f"{entry.name} has no space of tokens"
+    space = entry.space(entry.codecs(fitting, setting)[0], fitting.dataset.chunk_len)
+    if len(space.sizes) > 1:
+        return RULES
+    return (ARGMAX,) if expected_of_even(space) is None else (ARGMAX, SOFT)
 
 
 def _round_trips(entry: Entry, fitting: Fitting, arms: Sequence[Arm]) -> Sequence[Setting]:
@@ -191,7 +195,9 @@ class Actor:
         tokens = self.tokens(inputs)
         if tokens is not None:
             return self.space.decode(tokens)
-        return self.space.expected([each.softmax(-1).double().numpy() for each in self._weighed(inputs)])
+        found = self.space.expected([each.softmax(-1).double().numpy() for each in self._weighed(inputs)])
+        assert found is not None
+        return found
 
     @torch.no_grad()
     def tokens(self, inputs: Array) -> list[Codes] | None:
@@ -219,7 +225,7 @@ class Actor:
         """Actions (N, C, A) of a sequence's likeliest tokens, and the share of sequences that are malformed."""
         first, codec = self.networks[0], self.codec
         assert isinstance(first, SequencePolicy)
-        assert isinstance(codec, FastCodec)
+        assert isinstance(codec, Fallible)
         tokens = Tokens(first.greedy(self.standardise.apply(inputs)).numpy(), shared_alphabet=True)
         return codec.decode(tokens), float(codec.malformed(tokens).mean())
 

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import catalogue
+from workbook.codecs.catalogue import proposed
 from workbook.common import targets
 from workbook.common.array import Array
 from workbook.common.intervals import Estimate, detectable_gain, estimate_gain, estimate_proportion, holm, mcnemar_p
@@ -206,8 +206,8 @@ class Loop:
 
         Of those that play without `full`, too; the others are played to be compared alone.
         """
-        proposed = {entry.name for entry in catalogue().values() if entry.rules} - {NAIVE}
-        codecs = dict.fromkeys(arm.codec for arm in self.arms if arm.kind == "tokens" and arm.codec in proposed)
+        new = set(proposed()) - {NAIVE}
+        codecs = dict.fromkeys(arm.codec for arm in self.arms if arm.kind == "tokens" and arm.codec in new)
         return min(map(self.best, codecs), key=self.validation_mse)
 
     @cached_property

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbook.codecs.catalogue import Fitting
+from workbook.codecs.catalogue import Fitting, not_predicted
 from workbook.common.errors import InputError
 from workbook.common.jobs import OnProgress
 from workbook.common.parallel import PROGRESS_STEPS, run_jobs
@@ -108,7 +108,8 @@ def play_policies(
     if not train:
         return LoopStage({"not_run": DIED})
     held_out = list(seen["validation"].values()) or train
-    lineup = line_up(replace(fitting, full=config.full))
+    fitting = replace(fitting, full=config.full)
+    lineup = line_up(fitting)
     length = dataset.chunk_len
     shared = Shared(
         config.policy, dataset.normaliser, windows(train, short, length, STRIDE),
@@ -139,6 +140,9 @@ def play_policies(
         "versions": versions(),
         "kernels": kernels(),
         "sequences": sequences,
+        "not_predicted": {
+            name: why for name, why in not_predicted(fitting).items() if name not in {each.codec for each in policies}
+        },
         "part": "validation" if seen["validation"] else "train",
         "seconds": time.monotonic() - started,
     }

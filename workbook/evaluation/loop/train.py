@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbook.codecs.token_spaces import Codes
+from workbook.codecs.brought import BroughtCodec
+from workbook.codecs.protocol import Codec
+from workbook.codecs.token_spaces import Codes, expected_of_even
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.jobs import ProgressStep
@@ -84,7 +86,9 @@ def _targets(shared: Shared, job: Job, chunks: Array) -> list[Tensor]:
     if job.policy.kind == "regression":
         return [torch.from_numpy(shared.normaliser.normalise(chunks)).float().flatten(1)]
     if job.policy.kind == "sequence":
-        return [torch.from_numpy(shared.lineup.codecs[key].of(job.seed).encode(chunks).codes)]
+        codec = shared.lineup.codecs[key].of(job.seed)
+        codes = codec.encode(chunks).codes[:, : _longest(shared, codec)]
+        return [torch.from_numpy(np.minimum(codes, codec.vocabulary - 1))]  # a faulty codec's may lie outside
     space = shared.lineup.spaces[key].of(job.seed)
     return [torch.from_numpy(layer) for layer in space.tokens(chunks)]
 
@@ -94,17 +98,26 @@ def _networks(shared: Shared, job: Job) -> list[Any]:
     config, dimensions = shared.config, shared.train.inputs.shape[1]
     sizes = config.width, config.head_weights, config.features
     torch.manual_seed(job.seed)
-    numbers = int(np.prod(shared.train.chunks.shape[1:]))
     if job.policy.kind == "regression":
-        return [RegressionPolicy(dimensions, numbers, *sizes, absolute=True)]
-    if job.policy.kind == "sequence":  # a token stands for one number or more
-        vocabulary = shared.lineup.codecs[job.policy.codec, job.policy.setting].of(job.seed).vocabulary
-        return [SequencePolicy(dimensions, vocabulary, numbers, config.width)]
+        return [RegressionPolicy(dimensions, _numbers(shared), *sizes, absolute=True)]
+    if job.policy.kind == "sequence":
+        codec = shared.lineup.codecs[job.policy.codec, job.policy.setting].of(job.seed)
+        return [SequencePolicy(dimensions, codec.vocabulary, _longest(shared, codec), config.width)]
     space = shared.lineup.spaces[job.policy.codec, job.policy.setting].of(job.seed)
     if job.policy.kind == "tokens":
         return [TokenPolicy(dimensions, space.groups, space.sizes, *sizes)]
     draft = ParallelHeads(dimensions, space.groups, space.sizes[:COARSE_LAYERS], config, given=False)
     return [draft, ParallelHeads(dimensions, space.groups, space.sizes, config, given=True)]
+
+
+def _numbers(shared: Shared) -> int:
+    """Of a chunk."""
+    return int(np.prod(shared.train.chunks.shape[1:]))
+
+
+def _longest(shared: Shared, codec: Codec) -> int:
+    """Tokens of a sequence at most. One of FAST's stands for one number or more."""
+    return codec.lengths[1] if isinstance(codec, BroughtCodec) else _numbers(shared)
 
 
 def _training_key(config: PolicyConfig, job: Job, inputs: Tensor, targets: Sequence[Tensor]) -> str:
@@ -161,8 +174,8 @@ def _says(actor: Actor, chunks: Array) -> str:
         return ""
     said: list[Array | Codes] = [actor.round_trip(chunks)]
     if actor.space is not None:
-        even = [np.full((1, actor.space.groups, *size), 1 / size[1]) for size in actor.space.sizes]
-        said += [*actor.space.tokens(chunks), actor.space.expected(even)]
+        expected = expected_of_even(actor.space)
+        said += [*actor.space.tokens(chunks), *([] if expected is None else [expected])]
     digest = hashlib.sha256()
     for each in said:
         digest.update(np.ascontiguousarray(each).tobytes())

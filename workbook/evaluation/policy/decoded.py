@@ -76,7 +76,9 @@ def _decode_part(
     for space, name, layers in readers:
         for rule, prediction in predictions.items():
             actions[rule, name, layers] = space.decode(prediction.tokens[:layers])
-        actions["soft", name, layers] = space.expected(probabilities[:layers])
+        expected = space.expected(probabilities[:layers])
+        if expected is not None:
+            actions["soft", name, layers] = expected
     draws = {} if generator is None else draw(policy, inputs, DRAWS, generator)
     drawn = {
         (rule, name): np.stack([space.decode([layer.numpy() for layer in each]) for each in of_rule])

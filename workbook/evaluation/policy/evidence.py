@@ -19,12 +19,13 @@ tables/draft.parquet: codec, setting, rule, seed, layer | agreement of draft and
 agreement_other with the draft of another moment of the same task.
 tables/networks.parquet, a row for each trained policy: codec, setting, heads ('apart', or 'joint' with one softmax a
 latent), training_set_size, seed, noise | chosen (False where other noise was better), steps after which the kept
-weights stood, validation_mse at the best rule, layers, tokens_per_chunk, head_width, weights.
+weights stood, validation_mse at the best rule, layers, tokens_per_chunk, head_width, weights, and malformed, the share
+of chunks of the test part that were predicted by parallel argmax and do not decode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from workbook.codecs.catalogue import NotPredicted, proposed
 from workbook.common.intervals import Estimate, estimate_improvement
 from workbook.common.targets import SAME_WITHIN
 from workbook.evaluation.policy.network import JOINT_RULES, RULES
@@ -57,13 +59,17 @@ NAIVE, FIXED_SCALE = "naive", "fixed_scale"
 
 @dataclass(frozen=True, eq=False)
 class PolicyEvidence:
-    """The rows, and what is computed from them; where no training-set size is named, of policies trained on all."""
+    """The rows, and what is computed from them; where no training-set size is named, of policies trained on all.
+
+    not_predicted: codecs that were brought, with why no policy predicts them.
+    """
 
     rows: pd.DataFrame
     tokens: pd.DataFrame
     draft: pd.DataFrame
     policies: pd.DataFrame
     config: ProbeTraining
+    not_predicted: Mapping[str, NotPredicted] = field(default_factory=dict)
     _estimates: dict[tuple[object, ...], Estimate] = field(default_factory=dict)
 
     @cached_property
@@ -182,12 +188,18 @@ class PolicyEvidence:
     @cached_property
     def new_codec(self) -> PredictedCodec:
         """The codec to take where tokens are made anew: that of fewest tokens a chunk of those whose policy, at its
-        best rule, is within 5 % of the least validation MSE.
+        best rule, is within 5 % of the least validation MSE. What was brought is compared and never chosen.
         """
-        new = [codec for codec in self.codecs if codec.codec != NAIVE]
+        new = [codec for codec in self.codecs if codec.codec in proposed() and codec.codec != NAIVE]
         found = {codec: self.validation_mse(codec, self.best_rule(codec)) for codec in new}
         near = [codec for codec, mse in found.items() if mse <= min(found.values()) * (1 + SAME_WITHIN)]
         return min(near, key=self.tokens_per_chunk)
+
+    def malformed(self, codec: PredictedCodec) -> float:
+        """Share of predicted test chunks that do not decode, the mean over seeds."""
+        kept = self.policies[self.policies.chosen & (self.policies.training_set_size == self.most)]
+        own = kept[(kept.codec == codec.codec) & (kept.setting == codec.setting) & (kept.heads == "apart")]
+        return float(own.malformed.mean())
 
     def accuracy(self, codec: str, rule: str) -> list[float]:
         """Share of a codec's tokens that are predicted right, layer by layer."""

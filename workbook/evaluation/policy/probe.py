@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from workbook.codecs.catalogue import Entry, Fitting, Setting, catalogue
+from workbook.codecs.catalogue import Entry, Fitting, Setting, catalogue, entries, not_predicted
 from workbook.codecs.protocol import Tokens, code_entropy
-from workbook.codecs.token_spaces import Codes, TokenSpace
+from workbook.codecs.token_spaces import Codes, SequenceTokens, TokenSpace
 from workbook.common.array import Array
 from workbook.common.errors import InputError
 from workbook.common.parallel import (
@@ -112,7 +112,11 @@ def probe(fitting: Fitting, config: ProbeConfig, on_progress: OnProgress) -> Pro
         "draft": pd.DataFrame([row for job in drafts for row in _agreement(job, found, others)]),
         "networks": pd.DataFrame(networks),
     }
-    return Probed({"config": asdict(shared.config), "tasks": len(shared.tasks), "seeds": seeds}, rows, tables)
+    values = {
+        "config": asdict(shared.config), "tasks": len(shared.tasks), "seeds": seeds,
+        "not_predicted": not_predicted(replace(fitting, full=config.full)),
+    }  # fmt: skip
+    return Probed(values, rows, tables)
 
 
 def _share(on_progress: OnProgress, before: int, jobs: int, total: int) -> OnProgress:
@@ -198,9 +202,9 @@ def training_set_sizes(train_episodes: int, config: ProbeConfig) -> tuple[int, .
 
 
 def predicted_codecs(fitting: Fitting) -> dict[PredictedCodec, Target]:
-    """What the catalogue has predicted, in its order."""
+    """What the catalogue has predicted, in its order, and then what was brought."""
     found = {}
-    for entry in catalogue().values():
+    for entry in entries(fitting):
         for setting in entry.predicted(fitting):
             readers = [other for other in catalogue().values() if other.reads == entry.name and other.space]
             found[PredictedCodec(entry.name, str(setting))] = Target(
@@ -246,9 +250,14 @@ def predicted(trial: Trial, policy: AnyPolicy, kept: Kept) -> Predicted:
         row for rule, each in predictions.items() for row in _of_layers(_named(trial, rule), each, trial.truth)
     ]
     tokens = {rule: prediction.tokens for rule, prediction in predictions.items()}
-    return Predicted(
-        pd.concat(frames), pd.DataFrame(of_layers).assign(**job.keys), tokens, _network(trial, policy, kept)
-    )
+    network = _network(trial, policy, kept) | {"malformed": _malformed(trial, tokens)}
+    return Predicted(pd.concat(frames), pd.DataFrame(of_layers).assign(**job.keys), tokens, network)
+
+
+def _malformed(trial: Trial, tokens: Mapping[str, list[Codes]]) -> float:
+    """Share of predicted chunks that the codec does not decode."""
+    space = trial.space
+    return float(space.malformed(tokens[TOKEN_RULES[0]]).mean()) if isinstance(space, SequenceTokens) else 0.0
 
 
 def _named(trial: Trial, rule: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from workbook.codecs.catalogue import BROUGHT
 from workbook.common.numbers import number
 from workbook.common.table import Html, Table
 from workbook.common.targets import SAME_WITHIN
@@ -64,7 +65,7 @@ def _measured(policy: PolicyEvidence) -> list[str]:
 
 
 def summary_table(run: Evidence) -> Table:
-    """The policy without tokens, and each codec's at its best rule."""
+    """The policy without tokens, each codec's at its best rule, and what was brought and is not predicted."""
     said, policy, metrics = words("policy"), run.policy, _measured(run.policy)
     difference, naive = words("phrases").difference, policy.of(NAIVE)
     figures = [policy.regression(metric=metric) for metric in metrics]
@@ -74,7 +75,14 @@ def summary_table(run: Evidence) -> Table:
         gain = NONE if codec == naive else difference(policy.less(naive, policy.best_rule(naive), codec, rule))
         figures = [policy.error(codec, rule, metric=metric) for metric in metrics]
         rows.append([title(*codec), said.rule_labels[rule], gain, *_cells(figures)])
-    return Table([*said.summary_header, *(said.errors[metric] for metric in metrics)], rows, said.summary_note)
+    rows += [
+        [title(name), said.not_run(why), *[NONE] * (1 + len(metrics))] for name, why in policy.not_predicted.items()
+    ]
+    note, brought = said.summary_note, [codec for codec in policy.codecs if codec.codec.startswith(BROUGHT)]
+    if brought:
+        said_of = [(title(*codec), policy.malformed(codec), "soft" in policy.rules(codec)) for codec in brought]
+        note = f"{note} {said.brought(said_of)}"
+    return Table([*said.summary_header, *(said.errors[metric] for metric in metrics)], rows, note)
 
 
 def network_table(run: Evidence) -> Table:

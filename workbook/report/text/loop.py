@@ -24,4 +24,5 @@ def remarks(run: Evidence) -> list[str]:
     if not run.loop.played:
         return [words("loop").not_run(run.loop)]
     titles = [title(each["codec"], each["setting"]) for each in run.loop.values.get("sequences", [])]
-    return words("loop").sentences("remarks", run.loop, MOST_STEPS, titles)
+    not_predicted = {title(name): why for name, why in run.loop.values.get("not_predicted", {}).items()}
+    return words("loop").sentences("remarks", run.loop, MOST_STEPS, titles, not_predicted)
