@@ -234,7 +234,7 @@ def test_remarks_tell_what_was_left_out_and_what_predicts_failure() -> None:
         "2 test episodes hold no state to begin in that can be read, and are left out.",
         "Of some replays there is no result: the simulator's process died or hung while it was played.",
     ]
-    assert "replays of 9 codecs, is the MSE: in" in said[5]
+    assert "replays of 9 codecs, is the MSE. In" in said[5]
     assert len(said) == 7
 
 
@@ -251,9 +251,9 @@ def test_the_best_predictor_is_named_with_how_far_mse_is_behind() -> None:
     found.rows["peak_drift_mm"] = np.where(found.rows.succeeded.fillna(True), 1.0, 2.0)
     run = made_evidence(replays=Replays(found.values, found.rows, found.drift, found.paths))
     told = next(remark for remark in text.remarks(run) if "tells failed replays best" in remark)
-    assert "largest sum of position errors on the way, mm: in 100% of pairs" in told
+    assert "largest sum of position errors on the way, mm. In 100% of pairs" in told
     assert "MSE does in 48%, less by 52.2 points" in told
-    assert "larger MSE in 48% of pairs, and of one codec's in 46%" in against_text(run)[-1]
+    assert "larger MSE in 48% of pairs, within a codec in 46%" in against_text(run)[-1]
 
 
 def test_tables_hold_a_row_for_every_codec_contrast_and_predictor() -> None:

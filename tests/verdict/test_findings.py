@@ -158,7 +158,7 @@ class TestWords:
             assert [sentence for sentence in found if figure in sentence], figure
 
     def test_of_replays(self) -> None:
-        assert against_text(replayed(0.82, 0.7))[-1].endswith("in 82% of pairs, and of one codec's in 70%.")
+        assert against_text(replayed(0.82, 0.7))[-1].endswith("in 82% of pairs, within a codec in 70%.")
         assert against_text(replayed(0.82, None))[-1].endswith("in 82% of pairs.")
 
     @pytest.mark.parametrize(("dead", "span"), [([1, 2, 3], "(L1-L3)"), ([1, 3], "(L1, L3)"), ([2], "(L2)")])

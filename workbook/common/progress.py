@@ -25,10 +25,6 @@ class Progress:
 
     Call it with a label to begin a part, and what that gives with what is done and what there is to do. `done` is told
     when the block ends, so it leaves room for work that counts nothing. Where nothing is counted there is no line.
-
-        with Progress(parts=2) as progress:
-            train(progress("Training"))
-            score(progress("Scoring"))
     """
 
     def __init__(self, parts: int = 1) -> None:

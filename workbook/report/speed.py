@@ -17,7 +17,7 @@ HEADER = ("what", "batch, chunks", "CPU time, ms", "ratio", "to")
 
 
 def speed_table(part: str, path: Path = MEASURED) -> Table:
-    """The rows of one part, as in the file that `python -m benchmarks --out` wrote."""
+    """The rows of one part, as in the file that the command wrote with --out."""
     rows = json.loads(path.read_text(encoding="utf8"))["rows"]
     batches = SHOWN_BATCHES.get(part)
     shown = [row for row in rows if row["part"] == part and (batches is None or row["batch"] in batches)]
