@@ -149,9 +149,9 @@ def _of_codecs(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _each_codec(fitting: Fitting) -> Iterator[tuple[Entry, Setting, Codec]]:
-    """At the first setting of each that is compared, played or measured; those of `full` alone are left out."""
+    """At the last setting of each that is compared, or else played or measured; those of `full` alone are left out."""
     for entry in catalogue().values():
-        for setting in [*entry.compared(fitting), *entry.played(fitting), *entry.measured(fitting)][:1]:
+        for setting in (entry.compared(fitting) or entry.played(fitting) or entry.measured(fitting))[-1:]:
             yield entry, setting, entry.codecs(fitting, setting)[0]
 
 

@@ -6,6 +6,8 @@ import pickle
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -31,7 +33,8 @@ from workbook.data.dataset import save_dataset
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.evidence import RETRAINED
 from workbook.evaluation.policy.network import TOKEN_RULES
-from workbook.evaluation.policy.probe import ProbeConfig, predicted_codecs, probe
+from workbook.evaluation.policy.probe import ProbeConfig, _malformed, predicted_codecs, probe
+from workbook.evaluation.policy.trial import Trial
 from workbook.evaluation.replay.codecs import played_codecs
 from workbook.report.figures import policy as policy_figures
 from workbook.report.tables import rate_distortion as tables
@@ -143,13 +146,14 @@ class TestPolicies:
     def test_count_what_they_say_that_does_not_decode_as_the_middle(self, probed: Evidence) -> None:
         """A failing chunk is one whose first token is too large; see `FAILING`."""
         policy, fitting = probed.policy, load_fitting(probed.out, probed.training, make_dataset())
-        assert 0 <= policy.malformed(policy.of(NAME)) <= 1
         space = pickle.loads(pickle.dumps(predicted_codecs(fitting)[policy.of(NAME)])).space(0)  # as workers get it
         said = np.full((2, 1, 56), 40)
         said[1, 0, 0] = 41
         decoded = fitting.normaliser.normalise(space.decode([said]))
         assert decoded[0].ravel() == pytest.approx(np.full(56, 40 / 63 * 2 - 1))
         assert decoded[1].ravel() == pytest.approx(np.zeros(56))
+        trial = cast(Trial, SimpleNamespace(space=space))
+        assert _malformed(trial, {"parallel_argmax": [said], "autoregressive": []}) == 0.5
 
     def test_stand_in_every_table_and_figure_of_policies(self, probed: Evidence) -> None:
         for table in (summary_table, policy_table, network_table, accuracy_table, phase3_table):

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import pickle
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from workbook.codecs.protocol import NOT_SENT, Tokens
@@ -215,6 +217,8 @@ def fit_brought(spec: str, train: Array, normaliser: Normaliser, trust_remote_co
         InputError: it is not there, cannot be made or fitted, lacks a part of the interface, or cannot encode.
     """
     found, normalised = load(spec, trust_remote_code), normaliser.normalise(train)
+    for seed in (random.seed, np.random.seed, torch.manual_seed):  # every stage fits it, to the same
+        seed(0)
     try:
         tokenizer = _fitted(found, normalised)
     except Exception as error:  # whatever a stranger's code raises

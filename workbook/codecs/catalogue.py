@@ -48,7 +48,7 @@ CHUNK_LATENTS, CHUNK_LEVELS = 24, 7  # of the guide's RFSQ on whole chunks
 SWEEP_LATENTS, SWEEP_LEVELS = (4, 8, 16, 32), (3, 5, 7, 15)
 FEW_LAYERS = 3  # of the fixed scale: where its error on the sample stops to fall
 MOST_POLICY_LAYERS = 3  # of a codec that a policy predicts without `full`
-MOST_LOGITS = 20_000  # of a chunk of a brought codec, that a policy puts out; those of the catalogue have 4,000 at most
+MOST_LOGITS = 20_000  # of a chunk of a brought codec that a policy predicts; at 8 steps the catalogue's are fewer
 QUEST_STEPS = (1, 2, 4)  # of a token; QueST takes 4, at which a policy predicts it
 BEAST_POINTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # control points of a dimension; BEAST takes half as many as steps
 GRIPPER_BITS = "gripper_bits"  # of KLT-RFSQ, which decide how many codes fit into a rate
@@ -728,10 +728,10 @@ def _why_not_predicted(codec: BroughtCodec, full: bool) -> NotPredicted:
     most = codec.lengths[1]
     if most == 0:
         return "no_tokens"
-    if codec.varies and not full:
-        return "varies"
     if most * (codec.vocabulary + codec.varies) > MOST_LOGITS:
         return "too_many_values"
+    if codec.varies and not full:
+        return "varies"
     return "" if codec.can_be_sent() else "cannot_be_sent"
 
 

@@ -14,15 +14,17 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def time_in_turn(calls: Mapping[Name, Call], repetitions: int, most: float = float("inf")) -> dict[Name, float]:
-    """CPU seconds of each call, the median: every one once, in order, as often as there are repetitions.
+    """CPU seconds of each call, the median: every one once, in turn, as often as there are repetitions.
 
     A first round warms up and is not counted. A call whose repetitions would take more than `most` seconds is made
     fewer times, but once.
     """
     counts = {name: _count(call) for name, call in calls.items()}
     found: dict[Name, list[float]] = {name: [] for name in calls}
-    for _ in range(repetitions):
-        for name, call in calls.items():
+    every = list(calls.items())
+    for turn in range(repetitions):
+        first = turn % max(len(every), 1)  # another each time, for what is first may find a colder machine
+        for name, call in every[first:] + every[:first]:
             if sum(found[name]) * counts[name] < most:
                 found[name].append(_seconds(call, counts[name]))
     return {name: median(seconds) for name, seconds in found.items()}

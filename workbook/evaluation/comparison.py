@@ -15,7 +15,6 @@ from workbook.codecs.catalogue import (
     Entry,
     Fitting,
     Setting,
-    catalogue,
     decided,
     entries,
     of_family,
@@ -109,16 +108,17 @@ class Scored:
 
 def _score_parts(scoring: Scoring, progress: Callable[[str], OnProgress]) -> list[Scored]:
     """Every entry once. Those that share FAST-style fits, where one search begins between the scales of those before,
-    stay together; what was brought stays in this process, for its code may not be found from another.
+    stay together; what was brought and cannot be pickled stays in this process.
     """
     fitting = scoring.fitting
-    others = [entry.name for entry in catalogue().values() if entry.name not in FAST]
+    sent = replace(fitting, brought=[codec for codec in fitting.brought if codec.can_be_sent()])
+    others = [entry.name for entry in entries(sent) if entry.name not in FAST]
     shares = min(max(available_cores() - 1, 1), len(others))
     parts = [tuple(FAST), *(tuple(others[start::shares]) for start in range(shares))]
-    apart = replace(scoring, fitting=replace(fitting, brought=()))
+    apart = replace(scoring, fitting=sent)
     scored = run_jobs(score_part, apart, parts, PROGRESS_STEPS, progress("Scoring codecs"), here=True)
-    brought = [entry.name for entry in entries(fitting)[len(catalogue()) :]]
-    return [*scored, score_part(scoring, brought, lambda: None)] if brought else scored
+    rest = [entry.name for entry in entries(fitting) if entry.name not in {*FAST, *others}]
+    return [*scored, score_part(scoring, rest, lambda: None)] if rest else scored
 
 
 def score_part(scoring: Scoring, names: Sequence[str], progress_step: ProgressStep) -> Scored:
@@ -143,7 +143,12 @@ def _shares_of(progress_step: ProgressStep, parts: int) -> list[OnProgress]:
     advance = in_progress_steps(parts * PROGRESS_STEPS, progress_step)
 
     def share(before: int) -> OnProgress:
-        return lambda done, total: advance(before * PROGRESS_STEPS + PROGRESS_STEPS * done // max(total, 1))
+        def told(done: int, total: int) -> None:
+            advance(
+                PROGRESS_STEPS * (before + 1) if done == total else PROGRESS_STEPS * (before * total + done) // total
+            )
+
+        return told
 
     return [share(before) for before in range(parts)]
 

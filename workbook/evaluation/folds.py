@@ -54,7 +54,10 @@ def _content(stage: str, contents: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for codec, faults in first["brought"].items()
         }
         return first | sums | {"brought": brought, "folds": len(contents)}
-    return first | ({"seeds": len(contents)} if stage == "policy" else {})
+    if stage == "policy":
+        left_out = {codec: why for one in contents for codec, why in one.get("not_predicted", {}).items()}
+        return first | {"seeds": len(contents), "not_predicted": left_out}
+    return first
 
 
 def _pooled(folds: Sequence[pd.DataFrame]) -> pd.DataFrame:
