@@ -126,7 +126,7 @@ class TestInTheLoop:
         run = made_run(loop=with_drafts(with_offline(loop, mse={arm: float(at) for at, arm in enumerate(ALL)})))
         table = offline_table(run)
         assert table.rows[0][1:3] == [f"{len(ALL)}", "-1"]
-        assert "MSE orders the arms most as success does: rho -1 (" in table.note
+        assert "MSE orders them most as success does: rho -1 (" in table.note
         assert acceptance_table(run).rows[0][1:] == ["60.0%", "57.0%", "90.0%, 60.0%, 30.0%", "87.0%, 57.0%, 27.0%"]
         assert offline_table(made_run(loop=made({}))).note
 

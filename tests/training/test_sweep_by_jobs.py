@@ -12,7 +12,6 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -76,10 +75,7 @@ def sweep_and_kill(folder: Path, engine: str, kill: list[str] | None) -> Swept:
         if kill:
             subprocess.run([*kill, victim], check=True)
         else:
-            for _ in range(3):  # one that falls into a finalizer is lost
-                with suppress(ProcessLookupError):
-                    os.kill(int(victim), signal.SIGINT)
-                time.sleep(0.5)
+            os.kill(int(victim), signal.SIGINT)
         code = process.wait(timeout=SECONDS)
     return Swept(engine, folder, code, (folder / "told").read_text(), asked)
 
