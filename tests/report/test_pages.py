@@ -24,6 +24,7 @@ from workbook.report.blocks import MIMETYPE, show
 from workbook.report.documents import SAMPLE_RUN
 from workbook.report.drawings import Dot, dots
 from workbook.report.figures.style import Plot
+from workbook.report.text import words
 from workbook.report.text.recommendation import headline
 from workbook.verdict.criteria import Criterion
 
@@ -361,8 +362,17 @@ class TestDecision:
     def test_the_fold_of_codecs_finds_the_smallest_of_its_table(self) -> None:
         run = Evidence(SAMPLE_RUN)
         bits = [float(row[3]) for row in show(run, "smallest").content.rows]  # type: ignore[union-attr]
-        assert decision.findings(run)["codecs"].endswith(f", {min(bits):.0f}")
+        assert decision.findings(run)["codecs"].startswith(f"the target takes {min(bits):.0f} bits a chunk")
         assert min(bits) < max(bits)
+
+    @pytest.mark.parametrize(("share", "told"), [(0.0, "0.0"), (-0.0004, "0.0"), (0.071, "+7.1"), (-0.18, "-18")])
+    def test_no_difference_has_no_sign(self, share: float, told: str) -> None:
+        assert words("decision").signed(share) == told
+
+    def test_arms_that_are_all_alike_are_told_once(self) -> None:
+        told = words("decision").best_and_worst
+        assert told(("a", 0.0), ("b", 0.0)) == "every arm succeeds in 0%"
+        assert told(("a", 0.5), ("b", 0.0)) == "a 50%; b 0%"
 
     def test_grids_show_codes_of_every_layer(self) -> None:
         run = Evidence(SAMPLE_RUN)

@@ -190,6 +190,10 @@ class TestSentences:
         assert found.startswith("No answer from a rehearsal")
         assert "Yes. Retrain Phase 2" in found
 
+    def test_a_rehearsal_names_nothing_that_would_change_an_answer_it_has_not(self) -> None:
+        assert text.would_change(made_run(missing=["few seeds"])) == [words("recommendation").no_answer_yet]
+        assert len(text.would_change(made_run())) > 1
+
     @pytest.mark.parametrize(
         ("command", "missing", "said"),
         [

@@ -119,6 +119,8 @@ def use(run: Evidence) -> str:
 
 def would_change(run: Evidence) -> list[str]:
     """What would turn the answer; first, where policies in the loop gave it, that it hangs on an episode or two."""
+    if run.results["recommendation"]["rehearsal"]:
+        return [words("recommendation").no_answer_yet]
     asked = run.loop.contrast("new_tokens") if _by_loop(run) else None
     edge = [words("loop").on_edge(asked, MATTERS)] if asked is not None and asked.on_edge else []
     return edge + [
