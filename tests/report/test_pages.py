@@ -347,6 +347,7 @@ class TestDecision:
             assert contrast is not None
             if tiles[key].mark == "yes":  # no green tile whose interval holds a loss
                 assert (contrast.difference.low or 0) > 0
+            assert (tiles[key].word == "WORSE") == ((contrast.difference.high or 0) < 0)
 
     def test_what_is_missing_is_marked_as_missing(self, tmp_path: Path) -> None:
         shutil.copytree(SAMPLE_RUN, tmp_path / "out")
@@ -382,7 +383,7 @@ class TestDecision:
         assert dead
         assert all(len(set(naive.rows[layer])) == 1 for layer in dead)
 
-    @pytest.mark.parametrize(("value", "at"), [(0.0, "1.00%"), (0.5, "50.00%"), (1.0, "99.00%"), (7.0, "99.00%")])
+    @pytest.mark.parametrize(("value", "at"), [(0.0, "1.00%"), (0.5, "39.00%"), (1.0, "77.00%"), (7.0, "77.00%")])
     def test_a_dot_stands_where_its_value_is_and_never_outside(self, value: float, at: str) -> None:
         drawn = dots([Dot("a < b", value, value, value, "x", "#000")], [(0.0, "0"), (1.0, "1")], "title", "axis")
         assert f'cx="{at}"' in drawn.svg

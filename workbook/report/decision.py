@@ -16,6 +16,7 @@ from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.report.text.findings import against_text
 from workbook.report.text.loop import arm_title
+from workbook.report.text.recommendation import by_loop
 from workbook.verdict.criteria import JUDGED
 
 Mark = Literal["yes", "partly", "no"]
@@ -25,7 +26,8 @@ IN_LOOP = {
 }  # fmt: skip
 CANDIDATE = "CANDIDATE"
 OF_THESE = "OF THESE"  # higher over the pairs that were played, by McNemar's test; new seeds may differ
-MARKS: dict[str, Mark] = {"PASS": "yes", "YES": "yes", "FAIL": "no", "NO": "no"}
+WORSE = "WORSE"  # the whole interval is a loss
+MARKS: dict[str, Mark] = {"PASS": "yes", "YES": "yes", "FAIL": "no", "NO": "no", WORSE: "no"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def do(run: Evidence) -> str:
 
 def tiles(run: Evidence) -> list[Tile]:
     """Of the simulator's policies where they decide, else of the offline probe; the user's own predictions first."""
-    found = _tiles_in_loop(run) if run.results["recommendation"]["evidence"] == "loop" else _tiles_offline(run)
+    found = _tiles_in_loop(run) if by_loop(run) else _tiles_offline(run)
     if run.predictions.given:
         found = [_tile_of_predictions(run) if tile.key == "rule" else tile for tile in found]
     return found
@@ -87,10 +89,13 @@ def _tiles_in_loop(run: Evidence) -> list[Tile]:
         if contrast is None:
             continue
         new = title(contrast.arm.codec, contrast.arm.setting)
-        note = said.succeeded(key, new, loop.counts(contrast.arm), loop.counts(contrast.over))
+        rules = (contrast.arm.rule, contrast.over.rule)
+        note = said.succeeded(key, new, rules, loop.counts(contrast.arm), loop.counts(contrast.over))
         word = recommended["words"].get(key, "NOT SHOWN" if recommended["rehearsal"] else contrast.word)
         if word == "YES" and (contrast.difference.low or 0) <= 0:
             word = OF_THESE
+        if word == "NO" and (contrast.difference.high or 0) < 0:
+            word = WORSE
         found.append(Tile(key, word, said.points(contrast.difference), said.points_between(contrast.difference), note))
     return found
 

@@ -17,10 +17,11 @@ from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import OPTIONAL, STAGES, read_document, table_path
 from workbook.evaluation.evidence import SCHEMA, Evidence
+from workbook.evaluation.loop.evidence import MATTERS
 from workbook.report import decision
 from workbook.report.blocks import MIMETYPE, Block, show
 from workbook.report.text import ENGLISH, Words, languages, speaking, words
-from workbook.report.text.recommendation import headline
+from workbook.report.text.recommendation import by_loop, headline
 from workbook.report.text.terms import used
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -177,6 +178,7 @@ def _index_body(run: Evidence, blocks: Blocks) -> str:
         rests_on=decision.rests_on(run),
         code_grids=decision.code_grids(run),
         findings=decision.findings(run),
+        terms=said.terms(by_loop(run), MATTERS),
         limitations=said.sentences("limitations", run.scores.rows.task.nunique(), run.loop.decides),
         target=targets.MSE_BELOW,
         played=run.replays.played,

@@ -61,8 +61,8 @@ def dots(
     alt = f"{title}. " + "; ".join(f"{row.label} {row.shown}" for row in rows)
 
     def place(value: float) -> str:
-        """Per cent of the width; a dot at either end stays whole."""
-        return f"{1 + 98 * min(max((value - first) / (last - first), 0), 1):.2f}%"
+        """Per cent of the width; a dot at either end stays whole, and what it says has a column of its own."""
+        return f"{1 + 76 * min(max((value - first) / (last - first), 0), 1):.2f}%"
 
     svg = template("dots.svg.j2").render(rows=rows, ticks=ticks, alt=alt, axis=axis, place=place, reference=reference)
     return Drawing(svg, alt, title)

@@ -22,19 +22,19 @@ from workbook.verdict.recommendation import FILES, decode_rule
 
 def sentences(run: Evidence) -> list[str]:
     """What the first page begins with."""
-    if _by_loop(run):
+    if by_loop(run):
         return [whether(run), *answers(run), *in_loop(run)]
     return [whether(run), *answers(run), how(run), which(run)]
 
 
-def _by_loop(run: Evidence) -> bool:
+def by_loop(run: Evidence) -> bool:
     """Whether policies that act in the simulator have decided."""
     return bool(run.results["recommendation"]["evidence"] == "loop")
 
 
 def whether(run: Evidence) -> str:
     option, lack, policy = run.results["recommendation"]["option"], _lack(run), run.policy
-    if _by_loop(run):
+    if by_loop(run):
         return words("loop").answer(option, lack, run.loop, _titles(run))
     return words("recommendation").whether(option, lack, title(*policy.new_codec), policy.contrasts())
 
@@ -114,14 +114,14 @@ def use(run: Evidence) -> str:
     if decided["decode_rule"] in OWN_RULES:
         return words("predictions").use(decided["decode_rule"])
     used = (decided["option"], decided["checkpoint"], decided["layers"], decided["decode_rule"])
-    return words("recommendation").use(*used, _by_loop(run))
+    return words("recommendation").use(*used, by_loop(run))
 
 
 def would_change(run: Evidence) -> list[str]:
     """What would turn the answer; first, where policies in the loop gave it, that it hangs on an episode or two."""
     if run.results["recommendation"]["rehearsal"]:
         return [words("recommendation").no_answer_yet]
-    asked = run.loop.contrast("new_tokens") if _by_loop(run) else None
+    asked = run.loop.contrast("new_tokens") if by_loop(run) else None
     edge = [words("loop").on_edge(asked, MATTERS)] if asked is not None and asked.on_edge else []
     return edge + [
         words("recommendation").would_change(
