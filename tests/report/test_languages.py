@@ -157,7 +157,9 @@ def test_sentences_of_any_chinese_answer_are_short(gain: Estimate) -> None:
     contrasts, longest = defaultdict(lambda: gain), max((entry.title for entry in catalogue().values()), key=len)
     with speaking("zh"):
         said, rules = words("recommendation"), words("policy").rules
-        told = [said.whether(option, lack, longest, contrasts) for option in said.answers for lack in said.lacking]
+        told = [
+            said.whether(option, lack, longest, contrasts, True) for option in said.answers for lack in said.lacking
+        ]
         for rule in rules:
             told.append(said.how(rule, gain, contrasts))
             told.append(said.which(longest, "", False, 1024, rule, contrasts, {"bits": gain, "words": gain}))

@@ -26,6 +26,7 @@ from workbook.common.note import note
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.score import Scores
+from workbook.report import decision
 from workbook.report.drawings.loop import success_of_arms
 from workbook.report.figures import policy as figures
 from workbook.report.tables.loop import acceptance_table, contrasts_table, offline_table, success_table, tasks_table
@@ -184,6 +185,14 @@ class TestSentences:
         assert "--predictions" not in text.whether(made_run())
         assert "candidate" in text.how(run)
         assert "CANNOT DECIDE" in answer_block(run).html
+
+    def test_a_simulator_that_does_not_take_such_actions_is_not_proposed(self) -> None:
+        run = made_run(codec_share=between(0.01, 0.02))
+        assert "--with-simulator" in decision.do(run)
+        vars(run)["comparison"] = run.comparison | {"layout": "joint:6 gripper:1"}
+        for told in (text.whether(run), decision.do(run)):
+            assert "--with-simulator" not in told
+            assert "--predictions FILE" in told
 
     def test_a_rehearsal_says_so_first(self) -> None:
         found = text.whether(made_run(new_for_naive=MET, missing=["few seeds"]))

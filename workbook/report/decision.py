@@ -16,7 +16,7 @@ from workbook.report.text import words
 from workbook.report.text.codecs import title
 from workbook.report.text.findings import against_text
 from workbook.report.text.loop import arm_title
-from workbook.report.text.recommendation import by_loop
+from workbook.report.text.recommendation import by_loop, simulated
 from workbook.verdict.criteria import JUDGED
 
 Mark = Literal["yes", "partly", "no"]
@@ -69,7 +69,8 @@ def do(run: Evidence) -> str:
     own = decided["decode_rule"] in OWN_RULES
     rule = words("predictions" if own else "policy").rules[decided["decode_rule"]]
     codec = title(decided["codec"], decided["setting"])
-    return words("decision").do_now(decided["option"], decided["rehearsal"], codec, decided["checkpoint"], rule)
+    used = (codec, decided["checkpoint"], rule)
+    return words("decision").do_now(decided["option"], decided["rehearsal"], *used, simulated(run))
 
 
 def tiles(run: Evidence) -> list[Tile]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from workbook.common.intervals import Estimate
+from workbook.data.layout import LIBERO_SPEC
 from workbook.evaluation.against_fast import against_fast
 from workbook.evaluation.evidence import Evidence
 from workbook.evaluation.loop.evidence import MATTERS, PlayedArm
@@ -36,7 +37,12 @@ def whether(run: Evidence) -> str:
     option, lack, policy = run.results["recommendation"]["option"], _lack(run), run.policy
     if by_loop(run):
         return words("loop").answer(option, lack, run.loop, _titles(run))
-    return words("recommendation").whether(option, lack, title(*policy.new_codec), policy.contrasts())
+    return words("recommendation").whether(option, lack, title(*policy.new_codec), policy.contrasts(), simulated(run))
+
+
+def simulated(run: Evidence) -> bool:
+    """Whether the simulator takes such actions."""
+    return bool(run.comparison["layout"] == LIBERO_SPEC)
 
 
 def headline(run: Evidence) -> str:
