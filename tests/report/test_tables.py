@@ -204,7 +204,7 @@ class TestTablesOfARun:
         assert not any(str(row[8]).endswith("dead") for row in found)
 
     def test_what_the_last_layer_leaves(self) -> None:
-        assert layers.left_over_table(PLAIN).rows == [["", f"{0.3 / 81:.4f}", "0.0962"]]
+        assert layers.left_over_table(PLAIN).rows == [[words("layers").left_over, f"{0.3 / 81:.4f}", "0.0962"]]
 
     def test_the_overview_gives_what_has_no_forward_pass_its_error_from_tokens(self) -> None:
         table = comparison.overview_table(made_evidence(scores=passing_scores(layernorm=0.7)))

@@ -41,4 +41,5 @@ def left_over_table(run: Evidence) -> Table:
     """What the last naive layer leaves, beside the std of what is uniform within half a grid step."""
     measured = float(run.layers.mean(NAIVE, "residual_std")[-1])
     step = 2 / (run.scores.cost(NAIVE)["vocabulary"] - 1)
-    return Table(words(TOPIC).left_over_header, [["", f"{measured:.4f}", f"{step / math.sqrt(12):.4f}"]])
+    said = words(TOPIC)
+    return Table(said.left_over_header, [[said.left_over, f"{measured:.4f}", f"{step / math.sqrt(12):.4f}"]])
