@@ -13,7 +13,7 @@ from workbook.common.paths import REPOSITORY
 
 CHAIN = (
     "rfsq_robust", "common", "data", "codecs", "training", "evaluation", "verdict", "report",
-    "options", "publish", "run",  # the runner
+    "options", "publish", "unfinished", "run",  # the runner
 )  # fmt: skip
 BEFORE = {room: set(CHAIN[:place]) for place, room in enumerate(CHAIN)}
 BEFORE["simulation"] = {"common", "data"}

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from workbook.common.paths import PARTS, OutputFolder
 from workbook.common.terminal import STOPS
-
-
-@contextmanager
-def work_folder(target: OutputFolder) -> Iterator[OutputFolder]:
-    """A hidden folder for the run, removed at its end; those of killed runs go first."""
-    for stale in target.root.glob(".run-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    root = Path(tempfile.mkdtemp(prefix=".run-", dir=target.root))
-    try:
-        yield OutputFolder.at(str(root))
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def publish(work: OutputFolder, target: OutputFolder) -> list[str]:

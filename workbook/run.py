@@ -1,6 +1,6 @@
 """The command behind run_all.sh: executes the notebooks one after the other and writes the report.
 
-An interrupted or failed run leaves the results of the run before it as they were.
+An interrupted or failed run leaves the results of the run before it as they were, and is gone on with by the next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workbook.common import terminal
 from workbook.common.errors import InputError
 from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder, locked
 from workbook.options import Settings, check_before_start, notebook_parameters, parse_arguments
-from workbook.publish import publish, work_folder
+from workbook.publish import publish
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,29 +42,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from workbook.common.stages import read_stage
+    from workbook.unfinished import going_on
 
     started = time.monotonic()
     target = OutputFolder.at(options.out)
     _choose_where_jobs_run(options, target)
     settings = check_before_start(options)
-    with locked(target.root / ".lock"), work_folder(target) as work:
+    plan = _plan(options, settings)
+    with locked(target.root / ".lock"), going_on(target, plan) as run:
         _keep_finished_run(target, settings)
+        work = run.work
         folds = [work, *(OutputFolder.at(f"{work.root}/folds/{fold}") for fold in range(1, options.folds))]
         for fold, folder in enumerate(folds):
             decided = read_stage(work, "comparison")["decided"] if fold else ""
             notebooks = notebook_parameters(options, settings["data"]["data"], folder, target, fold, decided)
             for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
-                label = f"{position}/{len(notebooks)} {stem}" + (f", fold {fold}" if options.folds else "")
+                name = _name(stem, fold, options.folds)
+                label = f"{position}/{len(notebooks)} {name}"
+                if run.has(name):
+                    print(f"{label}: done before", flush=True)  # noqa: T201
+                    continue
                 path = folder.root / "notebooks" / f"{stem}.ipynb"
                 with terminal.kernel_noise(work), terminal.live_line(work, label):
                     error = _execute(stem, path, parameters)
                 if error is not None:
                     return _explain(stem, error, work)
+                run.add(name, plan[name])
         if options.folds:
             _pool(work, folds[1:])
         lines = publish(work, target)
+        run.end()
     terminal.say(target, lines, time.monotonic() - started)
     return 0
+
+
+def _name(stem: str, fold: int, folds: int) -> str:
+    """Of a notebook, which every fold has executed."""
+    return f"{stem}, fold {fold}" if folds else stem
+
+
+def _plan(options: argparse.Namespace, settings: dict[str, Settings]) -> dict[str, Settings]:
+    """Notebook -> the settings of its stages, in the order of execution.
+
+    A tokenizer of the user's own may have been edited since, so that what is made of it is made anew.
+    """
+    from workbook.common.stages import STAGES
+
+    stems = [stem for stem in dict.fromkeys(STAGES.values()) if options.with_replay or stem != STAGES["replay"]]
+    of_stem: dict[str, Settings] = {
+        stem: {name: settings.get(name) for name, writer in STAGES.items() if writer == stem} for stem in stems
+    }
+    if options.codec:
+        of_stem[STAGES["comparison"]]["begun"] = time.time()
+    return {_name(stem, fold, options.folds): of_stem[stem] for fold in range(max(options.folds, 1)) for stem in stems}
 
 
 def _choose_where_jobs_run(options: argparse.Namespace, target: OutputFolder) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from workbook.common import parallel
 from workbook.common.jobs import ProgressStep
-from workbook.common.parallel import PROGRESS_STEPS, in_progress_steps, run_jobs
+from workbook.common.parallel import KEPT_VARIABLE, PROGRESS_STEPS, in_progress_steps, run_jobs
 
 TICKS_A_JOB = 3
 JOBS = [5, -2, 0, 9, 4]
@@ -165,3 +165,44 @@ def test_models_do_not_come_back_as_open_files(monkeypatch: pytest.MonkeyPatch) 
     models = run_jobs(make_model, 4, range(3), 1)
     assert len(models) == 3
     assert len(list(Path("/proc/self/fd").iterdir())) < before + 30  # of 120 tensors
+
+
+def counted(shared: str, job: int, progress_step: ProgressStep) -> int:
+    """Leaves a mark of every call in a folder; job 3 fails while the folder lacks a file named 'well'."""
+    if job == 3 and not Path(shared, "well").exists():
+        raise LookupError("not yet")
+    Path(shared, f"{job}-{time.monotonic_ns()}").touch()
+    progress_step()
+    return job * job
+
+
+class TestKept:
+    """Results in a folder that the environment names."""
+
+    @pytest.mark.parametrize("in_turn", [True, False])
+    def test_nothing_is_done_twice(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_cores: None, in_turn: bool
+    ) -> None:
+        marks, kept = tmp_path / "marks", tmp_path / "kept"
+        marks.mkdir()
+        kept.mkdir()
+        monkeypatch.setenv(KEPT_VARIABLE, str(kept))
+        with pytest.raises(LookupError, match="not yet"):
+            run_jobs(counted, str(marks), [1, 2, 3], 1, in_turn=in_turn)
+        done = len(list(kept.iterdir()))
+        (marks / "well").touch()
+        told: list[tuple[int, int]] = []
+        assert run_jobs(counted, str(marks), [1, 2, 3], 1, lambda *of: told.append(of), in_turn) == [1, 4, 9]
+        assert told[-1] == (3, 3)
+        assert all(before >= done for before, _ in told)
+        assert run_jobs(counted, str(marks), [3, 1], 1, in_turn=in_turn) == [9, 1]
+        assert sorted(path.name[0] for path in marks.glob("*-*")) == ["1", "2", "3"]
+
+    def test_another_shared_part_or_job_is_another_result(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(KEPT_VARIABLE, str(tmp_path))
+        first = run_jobs(squared, {"offset": 0}, [2], TICKS_A_JOB, in_turn=True)
+        other = run_jobs(squared, {"offset": 1}, [2, 3], TICKS_A_JOB, in_turn=True)
+        assert [value for value, _ in first + other] == [4, 5, 10]
+        assert len(list(tmp_path.iterdir())) == 3

@@ -9,11 +9,16 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from workbook.common.jobs import Job, OnProgress, ProgressStep, Result, Shared
+from workbook.common.paths import replacing
 from workbook.common.slurm import Cluster, run_on_cluster
 
+KEPT_VARIABLE = "WORKBOOK_KEPT_JOBS"  # a folder of our own for results of jobs, set by the runner: none is done twice
 PROGRESS_STEPS = 20  # of a job whose steps are too quick to be told one by one
 
 
@@ -31,7 +36,7 @@ def run_jobs(
     work is a function of a module, and shared, jobs and results can be pickled. It is to call progress_step
     `progress_steps` times in each job; on_progress gets the progress steps done and those in all. `in_turn` keeps the
     work in this process, as a CUDA device asks for. Where the environment names a cluster, each job is one of its own
-    there, unless the work is to be done `here`.
+    there, unless the work is to be done `here`. Where it names a folder, results are kept there, and taken from there.
     """
     if not (in_turn or here) and (cluster := Cluster.of_environment()):
         named = {str(number): job for number, job in enumerate(jobs)}
@@ -39,6 +44,36 @@ def run_jobs(
             work, shared, named, progress_steps, cluster.apart(work, shared), on_progress, resume=True
         )
     report = on_progress or (lambda done, total: None)
+    folder = os.environ.get(KEPT_VARIABLE)
+    if not folder:
+        return _run(work, shared, jobs, progress_steps, report, in_turn)
+    task = sha256(pickle.dumps((work, shared))).digest()
+    kept = [Path(folder) / sha256(task + pickle.dumps(job)).hexdigest() for job in jobs]
+    missing = [(job, path) for job, path in zip(jobs, kept, strict=True) if not path.exists()]
+    before, total = progress_steps * (len(jobs) - len(missing)), progress_steps * len(jobs)
+    _run(_Keeping(work), shared, missing, progress_steps, lambda done, _: report(before + done, total), in_turn)
+    return [pickle.loads(path.read_bytes()) for path in kept]  # of our own jobs
+
+
+@dataclass(frozen=True)
+class _Keeping:
+    """Work of which nothing is returned: its result is left in a file."""
+
+    work: Callable[..., Any]
+
+    def __call__(self, shared: Any, job: tuple[Any, Path], progress_step: ProgressStep) -> None:
+        with replacing(job[1]) as temporary:
+            temporary.write_bytes(pickle.dumps(self.work(shared, job[0], progress_step)))
+
+
+def _run(
+    work: Callable[[Shared, Job, ProgressStep], Result],
+    shared: Shared,
+    jobs: Sequence[Job],
+    progress_steps: int,
+    report: OnProgress,
+    in_turn: bool,
+) -> list[Result]:
     total = progress_steps * len(jobs)
     workers = min(available_cores(), len(jobs))
     if in_turn or workers <= 1:

@@ -33,6 +33,7 @@ PACKAGES = (
 # Set by the runner; notebooks run by hand have neither.
 COMMAND_VARIABLE = "WORKBOOK_COMMAND"
 PREFIX_VARIABLE = "WORKBOOK_PREFIX"
+PAUSED_VARIABLE = "WORKBOOK_PAUSED"  # seconds, of a run that was cut off and went on
 
 
 def collect() -> dict[str, Any]:
@@ -48,16 +49,17 @@ def collect() -> dict[str, Any]:
         "code": git_describe(),
         "rfsq_robust_sha256": sha256_of(Path(rfsq_robust.__file__)),
         "python": platform.python_version(),
-        "packages": _versions(),
+        "packages": package_versions(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "command": os.environ.get(COMMAND_VARIABLE, ""),
+        "paused_seconds": int(os.environ.get(PAUSED_VARIABLE, "0")),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Of the packages that are there; Colab has no papermill."""
     found = {}
     for name in PACKAGES:

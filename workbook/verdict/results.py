@@ -77,5 +77,5 @@ def _provenance(out: OutputFolder, documents: dict[str, Any]) -> dict[str, Any]:
         "seeds": [run["seed"] for run in training["conditionings"]["scale"]["runs"]],
         "device": training["device"],
         "parameters": {name: document["parameters"] for name, document in documents.items()},
-        "run_seconds": (ended - started).total_seconds(),
+        "run_seconds": (ended - started).total_seconds() - documents["policy"]["provenance"].get("paused_seconds", 0),
     }
