@@ -371,18 +371,21 @@ class TestKept:
         self, trained: dict[Network, list[torch.nn.Module]], out: OutputFolder
     ) -> None:
         out.seeds.mkdir(parents=True)
-        assert load_transformers(out, make_dataset(), full=True) == {}
         save_transformers(out, trained)
         assert load_transformers(out, make_dataset(), full=False) == {}
 
-    def test_that_are_damaged_are_one_sentence(
-        self, trained: dict[Network, list[torch.nn.Module]], out: OutputFolder
+    @pytest.mark.parametrize("damage", ["damaged", "not there"])
+    def test_that_are_damaged_or_missing_are_one_sentence(
+        self, trained: dict[Network, list[torch.nn.Module]], out: OutputFolder, damage: str
     ) -> None:
         out.seeds.mkdir(parents=True)
         save_transformers(out, trained)
         path = sorted(out.seeds.iterdir())[0]
-        path.write_bytes(b"cut short")
-        with pytest.raises(InputError, match="is damaged; run 03_compare again"):
+        if damage == "damaged":
+            path.write_bytes(b"cut short")
+        else:
+            path.unlink()
+        with pytest.raises(InputError, match=f"{path.name}: is {damage}; run 03_compare again"):
             load_transformers(out, make_dataset(), full=True)
 
 

@@ -347,20 +347,24 @@ def save_transformers(out: OutputFolder, networks: Mapping[Network, Sequence[nn.
 
 
 def load_transformers(out: OutputFolder, dataset: Dataset, full: bool) -> dict[Network, list[nn.Module]]:
-    """What `save_transformers` wrote; what is not there is left out."""
+    """What `save_transformers` wrote.
+
+    Raises:
+        InputError: a file is not there, as in a folder of an older version, or is damaged.
+    """
     wanted = [network for entry in catalogue().values() for network in entry.networks(full)]
     found: dict[Network, list[nn.Module]] = {}
     for manner in MANNERS:
         for network in (each for each in wanted if each.quantizer == manner):
             path = _transformer_file(out, network)
-            if not path.is_file():
-                continue
             try:
                 states = torch.load(path, map_location="cpu", weights_only=True)
                 size = dataset.chunk_len, dataset.layout.dim, network.steps_a_token
                 found[network] = [ChunkTransformer(manner, *size).eval() for _ in states]
                 for model, state in zip(found[network], states, strict=True):
                     model.load_state_dict(state)
+            except FileNotFoundError:
+                raise InputError(f"{path}: is not there; run 03_compare again") from None
             except Exception:  # a damaged file can raise nearly anything
                 raise InputError(f"{path}: is damaged; run 03_compare again") from None
     return found

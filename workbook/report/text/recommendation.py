@@ -41,8 +41,8 @@ def whether(run: Evidence) -> str:
 
 
 def simulated(run: Evidence) -> bool:
-    """Whether the simulator takes such actions."""
-    return bool(run.comparison["layout"] == LIBERO_SPEC)
+    """Whether the simulator takes such actions; in folds nothing is played."""
+    return bool(run.comparison["layout"] == LIBERO_SPEC) and not run.folds
 
 
 def headline(run: Evidence) -> str:
