@@ -22,10 +22,11 @@ def success_of_arms(run: Evidence) -> Drawing:
 
 
 def success_of_asked(run: Evidence) -> Drawing:
-    """The same of the arms that the questions are about, and of the regression."""
+    """The same of the arms that the questions are about, of Phase 2's own design, and of the regression."""
     loop, said = run.loop, words("decision")
     asked = {arm for contrast in loop.contrasts for arm in (contrast.arm, contrast.over)}
-    rows = _rows(run, [arm for arm in loop.arms if arm in asked or (arm.kind, arm.decoder) == ("regression", OWN)])
+    beside = {(kind, OWN) for kind in ("regression", "phase2")}
+    rows = _rows(run, [arm for arm in loop.arms if arm in asked or (arm.kind, arm.decoder) in beside])
     question, heads = loop.contrast("new_tokens"), loop.contrast("heads")
     if question is None:
         return _drawn(rows, words("loop").success_axis, said.asked_axis)
