@@ -138,6 +138,9 @@ COMMANDS: dict[str, Command] = {
     "python -m workbook.report OUT": Command(
         by="report/test_pages.py::test_a_changed_template_changes_the_pages_and_nothing_else"
     ),
+    "python -m workbook.report.speed OUT": Command(
+        by="report/test_speed.py::test_a_run_is_told_without_the_paths_of_its_machine"
+    ),
     "python -m workbook.report.documents OUT": Command(
         by="test_commands.py::test_taking_over_results_rewrites_the_documents"
     ),

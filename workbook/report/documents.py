@@ -24,7 +24,7 @@ from workbook.report.blocks import BLOCKS, show
 from workbook.report.drawings import Drawing
 from workbook.report.figures.style import Plot
 from workbook.report.pages import finished_run
-from workbook.report.speed import PARTS, speed_table
+from workbook.report.speed import PARTS, runs_table, speed_table
 from workbook.report.text import speaking
 from workbook.report.text.terms import glossary, used
 
@@ -61,7 +61,7 @@ def render(name: str, text: str, run: Evidence) -> str:
         if found[1] == COLAB:
             return _block(COLAB, colab_links())
         if found[1] in SPEED:
-            return _block(found[1], speed_table(SPEED[found[1]]).markdown)
+            return _block(found[1], SPEED[found[1]]().markdown)
         return _block(found[1], show(run, found[1]).markdown)
 
     with speaking("zh" if name.endswith(".zh-CN.md") else ""):
@@ -85,7 +85,7 @@ def repository_address() -> str:
 
 
 COLAB, TERMS = "colab", "terms"  # blocks that tell of no run, as do those of speed
-SPEED = {f"speed_{part}": part for part in PARTS}
+SPEED = {f"speed_{part}": partial(speed_table, part) for part in PARTS} | {"speed_runs": runs_table}
 KNOWN = {*BLOCKS, COLAB, TERMS, *SPEED}
 
 
@@ -132,8 +132,8 @@ def _check(run: Evidence) -> None:
         raise InputError(f"{path}: was made from files that are not committed; commit them and run again")
     if run.results["verdict"]["shortfalls"] or provenance["parameters"]["data"]["data"] != "sample":
         raise InputError(f"{path}: the documents quote a full run on the sample, and this is none")
-    if run.training["resumed"]:
-        raise InputError(f"{path}: its training was cut off and gone on with, so its times mean nothing; run it again")
+    if run.training["resumed"] or provenance.get("paused_seconds"):
+        raise InputError(f"{path}: was cut off and gone on with, so its times mean nothing; run it again")
     if not enough_replays_of_one_run(run):
         raise InputError(
             f"{path}: the documents quote enough replays of one run; run --with-simulator into a new folder"
