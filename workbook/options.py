@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbook.common import terminal
 from workbook.common.errors import InputError
@@ -122,10 +122,17 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
+class Checked(NamedTuple):
+    """The settings of every stage, and what was read: the data, and the user's own predictions."""
+
+    settings: dict[str, Settings]
+    read: tuple[Any, ...]
+
+
+def check_before_start(options: argparse.Namespace) -> Checked:
     """Meet bad input before the first kernel starts; the notebooks check the same things for those run by hand.
 
-    Returns the settings of every stage. Data of the hub are named with the revision that was fetched.
+    Data of the hub are named with the revision that was fetched.
     """
     from workbook.data.dataset import prepare_dataset
     from workbook.data.sources.mirror import CACHE_VARIABLE
@@ -142,12 +149,13 @@ def check_before_start(options: argparse.Namespace) -> dict[str, Settings]:
         data_config = config_of(options, split_seed=0, fold=0)
         prepared = prepare_dataset(options.data, data_config, on_progress)
     brought_codecs(prepared.dataset, BaselineConfig(**settings["comparison"]))
+    read: tuple[Any, ...] = (prepared.dataset,)
     if predictions.settings:
-        read_predictions(predictions, prepared.dataset.layout, prepared.dataset.normaliser)
+        read += (read_predictions(predictions, prepared.dataset.layout, prepared.dataset.normaliser),)
         settings["predictions"] = predictions.settings
     _say_beforehand(options, prepared)
     data = {"data": prepared.origin.name, "dataset_sha256": prepared.dataset.sha256} | asdict(data_config)
-    return {"data": data} | settings
+    return Checked({"data": data} | settings, read)
 
 
 def _training_settings(options: argparse.Namespace) -> Settings:

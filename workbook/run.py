@@ -42,14 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from workbook.common.stages import read_stage
-    from workbook.unfinished import going_on
+    from workbook.unfinished import going_on, identity_of
 
     started = time.monotonic()
     target = OutputFolder.at(options.out)
     _choose_where_jobs_run(options, target)
-    settings = check_before_start(options)
-    plan = _plan(options, settings)
-    with locked(target.root / ".lock"), going_on(target, plan) as run:
+    checked = check_before_start(options)
+    settings = checked.settings
+    # A tokenizer of the user's own may have been edited since, so a run with one is never gone on with.
+    identity = (
+        "" if options.codec else identity_of([settings, checked.read, options.folds, sorted(vars(options).items())])
+    )
+    with locked(target.root / ".lock"), going_on(target, identity) as run:
         _keep_finished_run(target, settings)
         work = run.work
         folds = [work, *(OutputFolder.at(f"{work.root}/folds/{fold}") for fold in range(1, options.folds))]
@@ -59,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
             for position, (stem, parameters) in enumerate(notebooks.items(), start=1):
                 name = _name(stem, fold, options.folds)
                 label = f"{position}/{len(notebooks)} {name}"
-                if run.has(name):
+                if name in run.done:
                     print(f"{label}: done before", flush=True)  # noqa: T201
                     continue
                 path = folder.root / "notebooks" / f"{stem}.ipynb"
@@ -67,11 +71,11 @@ def _run(options: argparse.Namespace) -> int:
                     error = _execute(stem, path, parameters)
                 if error is not None:
                     return _explain(stem, error, work)
-                run.add(name, plan[name])
+                run.add(name)
         if options.folds:
+            run.forget()  # for folds cannot be pooled twice
             _pool(work, folds[1:])
         lines = publish(work, target)
-        run.end()
     terminal.say(target, lines, time.monotonic() - started)
     return 0
 
@@ -79,22 +83,6 @@ def _run(options: argparse.Namespace) -> int:
 def _name(stem: str, fold: int, folds: int) -> str:
     """Of a notebook, which every fold has executed."""
     return f"{stem}, fold {fold}" if folds else stem
-
-
-def _plan(options: argparse.Namespace, settings: dict[str, Settings]) -> dict[str, Settings]:
-    """Notebook -> the settings of its stages, in the order of execution.
-
-    A tokenizer of the user's own may have been edited since, so that what is made of it is made anew.
-    """
-    from workbook.common.stages import STAGES
-
-    stems = [stem for stem in dict.fromkeys(STAGES.values()) if options.with_replay or stem != STAGES["replay"]]
-    of_stem: dict[str, Settings] = {
-        stem: {name: settings.get(name) for name, writer in STAGES.items() if writer == stem} for stem in stems
-    }
-    if options.codec:
-        of_stem[STAGES["comparison"]]["begun"] = time.time()
-    return {_name(stem, fold, options.folds): of_stem[stem] for fold in range(max(options.folds, 1)) for stem in stems}
 
 
 def _choose_where_jobs_run(options: argparse.Namespace, target: OutputFolder) -> None:

@@ -197,6 +197,12 @@ class TestKept:
         assert all(before >= done for before, _ in told)
         assert run_jobs(counted, str(marks), [3, 1], 1, in_turn=in_turn) == [9, 1]
         assert sorted(path.name[0] for path in marks.glob("*-*")) == ["1", "2", "3"]
+        for path in kept.iterdir():
+            path.write_bytes(b"")  # as after a power failure
+        assert run_jobs(counted, str(marks), [1, 2, 3], 1, in_turn=in_turn) == [1, 4, 9]
+        assert len(list(marks.glob("*-*"))) == 6
+        run_jobs(counted, str(marks), [4], 1, in_turn=in_turn, kept=False)
+        assert len(list(kept.iterdir())) == 3
 
     def test_another_shared_part_or_job_is_another_result(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -112,7 +112,7 @@ def test_what_is_nowhere_gets_the_list_of_what_can_be_given(tmp_path: Path) -> N
 def test_of_a_path_with_an_at_sign_no_revision_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_libero_folder(tmp_path / "mine@home", numbered([30, 31, 32, 33]))
     options = ["--data", str(folder), "--layout", "joint:7"]
-    assert check_before_start(parse_arguments(options))["data"]["data"] == str(folder)
+    assert check_before_start(parse_arguments(options)).settings["data"]["data"] == str(folder)
     assert capsys.readouterr().out == ""
     [first, *_] = said(folder, layout="joint:7")
     assert re.fullmatch(r"4 episodes with 126 steps, read as LIBERO HDF5; SHA-256 of the actions [0-9a-f]{12}\.", first)
@@ -243,7 +243,7 @@ def test_a_suite_without_tasks_there_is_refused(libero: FakeHub) -> None:
 
 
 def test_the_card_of_a_suite_names_its_commit(libero: FakeHub) -> None:
-    named = check_before_start(parse_arguments(["--data", "libero_spatial"]))["data"]["data"]
+    named = check_before_start(parse_arguments(["--data", "libero_spatial"])).settings["data"]["data"]
     card, _ = describe(prepare_dataset(named))
     assert card["origin"]["name"] == named == f"libero_spatial@{COMMIT}"
     assert card["control_rates_hz"] == [20.0]

@@ -363,7 +363,9 @@ class TestDecision:
     def test_the_fold_of_codecs_finds_the_smallest_of_its_table(self) -> None:
         run = Evidence(SAMPLE_RUN)
         bits = [float(row[3]) for row in show(run, "smallest").content.rows]  # type: ignore[union-attr]
-        assert decision.findings(run)["codecs"].startswith(f"the target takes {min(bits):.0f} bits a chunk")
+        assert decision.findings(run)["codecs"].startswith(
+            f"fewest bits of an RFSQ that surely meets the target: {min(bits):.0f} a chunk"
+        )
         assert min(bits) < max(bits)
 
     @pytest.mark.parametrize(("share", "told"), [(0.0, "0.0"), (-0.0004, "0.0"), (0.071, "+7.1"), (-0.18, "-18")])

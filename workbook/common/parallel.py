@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from workbook.common.digest import digest
 from workbook.common.jobs import Job, OnProgress, ProgressStep, Result, Shared
 from workbook.common.paths import replacing
 from workbook.common.slurm import Cluster, run_on_cluster
@@ -30,13 +30,15 @@ def run_jobs(
     on_progress: OnProgress | None = None,
     in_turn: bool = False,
     here: bool = False,
+    kept: bool = True,
 ) -> list[Result]:
     """work(shared, job, progress_step) of every job, in the order of jobs.
 
     work is a function of a module, and shared, jobs and results can be pickled. It is to call progress_step
     `progress_steps` times in each job; on_progress gets the progress steps done and those in all. `in_turn` keeps the
     work in this process, as a CUDA device asks for. Where the environment names a cluster, each job is one of its own
-    there, unless the work is to be done `here`. Where it names a folder, results are kept there, and taken from there.
+    there, unless the work is to be done `here`. Where it names a folder, results are kept there, and taken from there,
+    unless they are not to be `kept`.
     """
     if not (in_turn or here) and (cluster := Cluster.of_environment()):
         named = {str(number): job for number, job in enumerate(jobs)}
@@ -44,15 +46,25 @@ def run_jobs(
             work, shared, named, progress_steps, cluster.apart(work, shared), on_progress, resume=True
         )
     report = on_progress or (lambda done, total: None)
-    folder = os.environ.get(KEPT_VARIABLE)
+    folder = os.environ.get(KEPT_VARIABLE) if kept else None
     if not folder:
         return _run(work, shared, jobs, progress_steps, report, in_turn)
-    task = sha256(pickle.dumps((work, shared))).digest()
-    kept = [Path(folder) / sha256(task + pickle.dumps(job)).hexdigest() for job in jobs]
-    missing = [(job, path) for job, path in zip(jobs, kept, strict=True) if not path.exists()]
+    of_all = digest((work, shared))
+    paths = [Path(folder) / digest((of_all, job)) for job in jobs]
+    missing = [(job, path) for job, path in zip(jobs, paths, strict=True) if not _is_whole(path)]
     before, total = progress_steps * (len(jobs) - len(missing)), progress_steps * len(jobs)
+    report(before, total)
     _run(_Keeping(work), shared, missing, progress_steps, lambda done, _: report(before + done, total), in_turn)
-    return [pickle.loads(path.read_bytes()) for path in kept]  # of our own jobs
+    return [pickle.loads(path.read_bytes()) for path in paths]  # of our own jobs
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a result is there, and not cut short as by a power failure."""
+    try:
+        pickle.loads(path.read_bytes())  # of our own jobs
+    except Exception:  # a damaged pickle can raise nearly anything
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ is up is queued again by SLURM itself (https://github.com/facebookincubator/subm
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -23,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from workbook.common.digest import digest
 from workbook.common.errors import InputError
 from workbook.common.jobs import Job, OnProgress, ProgressStep, Result, Shared
 from workbook.common.paths import expand, replacing
@@ -145,8 +145,7 @@ class Cluster:
 
     def apart(self, work: Callable[..., Any], shared: Any) -> Cluster:
         """With a folder that is of this work alone."""
-        digest = hashlib.sha256(pickle.dumps((work, shared))).hexdigest()
-        return replace(self, folder=self.folder / digest[:16])
+        return replace(self, folder=self.folder / digest((work, shared))[:16])
 
     def check(self) -> None:
         """Raises InputError where nothing can be sent from here."""
@@ -187,16 +186,15 @@ def run_on_cluster(
         JobError: a job failed, or died too often.
         KeyboardInterrupt: with a message that says what goes on. Jobs that were sent do so after every error, too.
     """
-    task = pickle.dumps((work, shared))
-    wanted = {name: _Work(cluster.folder, name, job, hashlib.sha256(task + repr(job).encode()).hexdigest())
-              for name, job in jobs.items()}  # fmt: skip
+    of_all = digest((work, shared))
+    wanted = {name: _Work(cluster.folder, name, job, digest((of_all, repr(job)))) for name, job in jobs.items()}
     sent = _Sent(cluster, wanted)
     sent.attach(resume)
     if not resume:
         shutil.rmtree(cluster.folder, ignore_errors=True)
         begin_anew()
     cluster.folder.mkdir(parents=True, exist_ok=True)
-    (cluster.folder / TASK).write_bytes(task)
+    (cluster.folder / TASK).write_bytes(pickle.dumps((work, shared)))
     try:
         sent.send([name for name in wanted if name not in sent.jobs])
         found = sent.gather(progress_steps, on_progress or (lambda done, total: None))

@@ -185,7 +185,7 @@ def findings(run: Evidence) -> dict[str, str]:
             [(title(codec), replays.of(codec)) for codec in (FIXED_SCALE, NAIVE) if replays.has(codec)]
         ) if replays.played else said.not_run,
         "codecs": said.smallest(title(*least), run.scores.cost(*least)["bits"]) if least else said.none_meets,
-        "evidence": said.rules_met(counts["met"], counts.total()),
+        "evidence": said.rules_met(counts["met"], counts.total(), by_loop(run)),
         "options": said.decided(run.results["recommendation"]["words"]),
         "verdict": said.verdict([
             (subject(part["key"]), part["word"]) for part in verdict_parts(run) if part["key"] in JUDGED

@@ -393,7 +393,7 @@ def test_a_revision_can_be_named(hub: FakeHub, folder: Path, tmp_path: Path, rev
 
 
 def test_the_runner_pins_and_the_notebooks_read_what_it_fetched(hub: FakeHub, tmp_path: Path) -> None:
-    named = check_before_start(parse_arguments(["--data", DATA, "--num-episodes", "12"]))["data"]["data"]
+    named = check_before_start(parse_arguments(["--data", DATA, "--num-episodes", "12"])).settings["data"]["data"]
     assert named == PINNED
     publish_next(hub, tmp_path)
     hub.forget()
@@ -413,7 +413,7 @@ def test_the_mirror_is_found_from_another_folder(hub: FakeHub, tmp_path: Path, m
     (tmp_path / "other").mkdir()
     monkeypatch.setenv(CACHE_VARIABLE, "my cache")
     monkeypatch.chdir(tmp_path / "one")
-    named = check_before_start(parse_arguments(["--data", DATA]))["data"]["data"]
+    named = check_before_start(parse_arguments(["--data", DATA])).settings["data"]["data"]
     monkeypatch.chdir(tmp_path / "other")
     hub.forget()
     read_recordings(named)

@@ -118,8 +118,12 @@ def play_policies(
     policies = list(dict.fromkeys(arm.policy for arm in lineup.arms))
     jobs = [Job(policy, seed) for seed in range(config.loop_seeds) for policy in policies]
     paths = dict(
-        zip(jobs, run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("Training policies")), strict=True)
-    )
+        zip(
+            jobs,
+            run_jobs(train_job, shared, jobs, PROGRESS_STEPS, on_progress("Training policies"), kept=False),
+            strict=True,
+        )
+    )  # they keep what they make themselves
     actors, keys = {}, {}
     for arm in lineup.arms:
         for seed in range(config.loop_seeds):

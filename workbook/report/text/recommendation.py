@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from workbook.common.intervals import Estimate
 from workbook.data.layout import LIBERO_SPEC
@@ -131,10 +132,23 @@ def would_change(run: Evidence) -> list[str]:
     edge = [words("loop").on_edge(asked, MATTERS)] if asked is not None and asked.on_edge else []
     return edge + [
         words("recommendation").would_change(
-            values, title(values["codec"], values["setting"]) if "codec" in values else ""
+            values | _beside(run, values), title(values["codec"], values["setting"]) if "codec" in values else ""
         )
         for values in run.results["recommendation"]["would_change"]
     ]
+
+
+def _beside(run: Evidence, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What policies in the loop say in the place of the offline ones, where they decided; else their interval."""
+    loop, policy = run.loop, run.policy
+    if values["key"] == "training" and by_loop(run):
+        return {"key": "loop_training"} | {name: loop.values["policy"][name] for name in ("steps", "batch_size")}
+    if values["key"] != "sequence_length":
+        return {}
+    codec, naive = PredictedCodec(values["codec"], values["setting"]), policy.of(NAIVE)
+    if by_loop(run) and any(arm.codec == codec.codec for arm in loop.arms):
+        return {"succeeded": [loop.counts(loop.best(name)) for name in (codec.codec, NAIVE)]}
+    return {"gain": policy.less(naive, policy.best_rule(naive), codec, policy.best_rule(codec))}
 
 
 def options(run: Evidence) -> dict[str, str]:
