@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -31,6 +32,7 @@ def test_it_is_the_same_in_every_process() -> None:
 
 
 TENSOR = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+LARGE = np.arange(600_000.0).reshape(-1, 6)
 
 
 @pytest.mark.parametrize(
@@ -44,10 +46,11 @@ def test_what_differs_has_another(other: object) -> None:
     assert digest(other) != digest(TENSOR)
 
 
-@pytest.mark.parametrize("value", [TENSOR, TENSOR.bfloat16(), torch.tensor(True), torch.zeros(0), np.arange(3)])
-def test_equal_values_have_the_same(value: torch.Tensor | np.ndarray) -> None:
-    copy = value.clone() if isinstance(value, torch.Tensor) else value.copy()
-    assert digest([value]) == digest([copy])
+@pytest.mark.parametrize(
+    "value", [TENSOR, TENSOR.bfloat16(), torch.tensor(True), torch.zeros(0), np.arange(3), LARGE, LARGE.T, b"x" * 10**6]
+)
+def test_equal_values_have_the_same(value: torch.Tensor | np.ndarray | bytes) -> None:
+    assert digest([value]) == digest([copy.deepcopy(value)])
 
 
 def test_a_part_of_a_larger_tensor_is_what_it_holds() -> None:

@@ -22,7 +22,7 @@ def digest(value: object) -> str:
             )
 
     hashed = _Hashed()
-    ByContent(hashed, protocol=5).dump(value)
+    ByContent(hashed, protocol=4).dump(value)
     return hashed.sha256.hexdigest()
 
 
