@@ -271,7 +271,7 @@ class TestSingleNaiveModel:
 
 class TestConfig:
     def test_large_softmaxes_are_for_full(self, fitting: Fitting, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("workbook.evaluation.policy.probe.MOST_JOINT_LOGITS", 1)
+        monkeypatch.setattr("workbook.evaluation.policy.probe.MOST_JOINT_LOGITS", {False: 1, True: 10**9})
         kinds = {full: shared_by_jobs(fitting, ProbeConfig(100, full)).targets for full in (False, True)}
         joint = {full: {kind.codec.codec for kind in found if kind.heads == "joint"} for full, found in kinds.items()}
         assert joint[False] == set()

@@ -39,7 +39,10 @@ from workbook.evaluation.score import HeldOut
 
 Result = TypeVar("Result")
 MOST_STACKED = 5  # policies; of more the weights and their averages no longer fit into a processor's caches
-MOST_JOINT_LOGITS = 20_000  # of a chunk; the fixed scale's 44,000 would take about a fifth of all the time
+# Of a chunk, without and with `full`: the fixed scale's 44,000 of 3 layers would take about a fifth of all the time,
+# and its 307,000 of 4 layers more than half of it.
+MOST_JOINT_LOGITS = {False: 20_000, True: 50_000}
+A_LOGIT = 50  # products that it counts for, with its exponential
 FEW_EPISODES = 20  # half, once and twice as many are the smaller training-set sizes of `full`
 EPISODE_ERRORS = ("mse", "motion_mse", "position_mm", "rotation_deg", "joint_length", "gripper_error_rate", "drift_mm")
 ERRORS = (*EPISODE_ERRORS, *SUM_ERRORS, LIKELIHOOD)
@@ -152,12 +155,15 @@ def _stacks(shared: Shared, jobs: Sequence[PolicyJob]) -> list[list[PolicyJob]]:
 
 
 def _work(trial: Trial, policies: int) -> int:
-    """About how much of it: weights, which the optimizer goes over, and products, of which heads have one a group."""
+    """About how much of it: weights, which the optimizer goes over, products, of which heads have one a group, and
+    logits.
+    """
     policy = trial.new_policy()
     weights = sum(parameter.numel() for parameter in policy.parameters())
     beside = policy.groups - 1 if isinstance(policy, ProbePolicy) else 0
     of_heads = sum(own.numel() for name, own in policy.named_parameters() if name.startswith(("alone", "given")))
-    return policies * trial.job.training_set_size * (2 * weights + beside * of_heads)
+    logits = logits_of(trial.space) if trial.space else 0
+    return policies * trial.job.training_set_size * (2 * weights + beside * of_heads + A_LOGIT * logits)
 
 
 def trials_of(shared: Shared, stack: Sequence[PolicyJob]) -> list[Trial]:
@@ -174,15 +180,15 @@ def _least_noise(kind: Predictor, found: Mapping[PolicyJob, Predicted]) -> float
 def shared_by_jobs(fitting: Fitting, config: ProbeConfig) -> Shared:
     """The tokens of every kind of policy, in the order of the catalogue, and what policies are judged by.
 
-    One softmax a latent is for new tokens alone: naive ones are kept for the heads that there are. Without `full` it is
-    for those alone whose softmaxes are small.
+    One softmax a latent is for new tokens alone: naive ones are kept for the heads that there are; and for those alone
+    whose softmaxes are small.
     """
     dataset = fitting.dataset
     targets: dict[Predictor, Target] = {}
     for codec, target in predicted_codecs(replace(fitting, full=config.full)).items():
         targets[Predictor(codec)] = target
         joint = None if codec.codec == NAIVE else target.joint()
-        if joint and not config.full and logits_of(joint.spaces[0]) > MOST_JOINT_LOGITS:
+        if joint and logits_of(joint.spaces[0]) > MOST_JOINT_LOGITS[config.full]:
             joint = None
         targets |= {Predictor(codec, "joint"): joint} if joint else {}
         targets |= {Predictor(codec, "draft"): target} if Setting.parse(codec.setting).get("layers") else {}
