@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import pickle
+import shlex
 import shutil
 import signal
 import subprocess
@@ -183,7 +183,9 @@ def test_the_sample_of_a_whole_run_as_one_job_calls_what_there_is(tmp_path: Path
     program.chmod(0o755)
     ready = f"module() {{ test $1 != load || echo $* > loaded; }}; export -f module; export PATH={tmp_path}:$PATH"
     environment = os.environ | {"SLURM_SUBMIT_DIR": str(tmp_path)}
-    subprocess.run(["bash", "-c", f"{ready}; bash {shlex.quote(str(SAMPLE))}"], env=environment, cwd=tmp_path, check=True)
+    subprocess.run(
+        ["bash", "-c", f"{ready}; bash {shlex.quote(str(SAMPLE))}"], env=environment, cwd=tmp_path, check=True
+    )
     asked = (tmp_path / "asked").read_text().split()
     assert asked[0] == "./run_all.sh"
     assert run.parse_arguments(asked[1:]).full
