@@ -103,7 +103,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         help="the codec of these predictions; default: the one that their file names",
     )
     parser.add_argument(
-        "--full", action="store_true", help="the complete sweep of codecs and policies; with the simulator it takes hours"
+        "--full",
+        action="store_true",
+        help="the complete sweep of codecs and policies; with the simulator it takes hours",
     )
     parser.add_argument(
         "--on",

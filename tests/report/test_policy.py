@@ -28,6 +28,7 @@ from workbook.evaluation.policy.network import RULES
 from workbook.evaluation.score import Scores
 from workbook.report import decision
 from workbook.report.drawings.loop import success_of_arms
+from workbook.report.drawings.policy import at_two_rules
 from workbook.report.figures import policy as figures
 from workbook.report.tables.loop import acceptance_table, contrasts_table, offline_table, success_table, tasks_table
 from workbook.report.tables.policy import (
@@ -318,6 +319,16 @@ class TestFigures:
             plot = figures.policies(made_run(fixed_scale_for_naive=around(gain)))
             assert plot.png.startswith(b"\x89PNG")
             assert told in plot.alt
+
+    def test_on_the_first_page_few_codecs_stand_those_of_the_questions_among_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = made_run()
+        every = {title(*codec) for codec in run.policy.codecs}
+        asked = {title(*codec) for codec in (run.policy.of("naive"), run.policy.new_codec)}
+        assert all(codec in at_two_rules(run).alt for codec in every)
+        monkeypatch.setattr("workbook.report.drawings.policy.MOST_CODECS", len(asked))
+        assert {codec for codec in every if codec in at_two_rules(run).alt} == asked
 
     @pytest.mark.parametrize("codec", ["64 bins", "KLT-RFSQ"])
     def test_every_codec_is_described(self, codec: str) -> None:
