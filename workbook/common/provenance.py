@@ -49,7 +49,7 @@ def collect() -> dict[str, Any]:
         "code": git_describe(),
         "rfsq_robust_sha256": sha256_of(Path(rfsq_robust.__file__)),
         "python": platform.python_version(),
-        "packages": package_versions(),
+        "packages": _versions(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -59,7 +59,7 @@ def collect() -> dict[str, Any]:
     }
 
 
-def package_versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Of the packages that are there; Colab has no papermill."""
     found = {}
     for name in PACKAGES:
