@@ -16,6 +16,7 @@ from pathlib import Path
 
 from workbook.common import terminal
 from workbook.common.errors import InputError
+from workbook.common.parallel import prepare
 from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder, locked
 from workbook.options import Settings, check_before_start, notebook_parameters, parse_arguments
 from workbook.publish import publish
@@ -45,6 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     from workbook.unfinished import going_on, identity_of
 
     started = time.monotonic()
+    prepare("workbook.report.pages")  # on a core that has nothing to do yet
     target = OutputFolder.at(options.out)
     _choose_where_jobs_run(options, target)
     checked = check_before_start(options)
@@ -123,6 +125,7 @@ def _execute(stem: str, path: Path, parameters: Settings) -> Exception | None:
         RuntimeError: a parameter that the notebook does not have.
     """
     import papermill
+    from jupyter_client.manager import KernelManager
     from nbclient.exceptions import DeadKernelError
 
     source = NOTEBOOKS / f"{stem}.ipynb"
@@ -130,6 +133,7 @@ def _execute(stem: str, path: Path, parameters: Settings) -> Exception | None:
     if unknown:
         raise RuntimeError(f"{source.name} has no parameter named {', '.join(sorted(unknown))}")
     path.parent.mkdir(exist_ok=True)
+    kernel, finished = KernelManager(kernel_name="python3"), False
     try:
         papermill.execute_notebook(
             str(source),
@@ -139,9 +143,15 @@ def _execute(stem: str, path: Path, parameters: Settings) -> Exception | None:
             progress_bar=False,
             cwd=str(REPOSITORY),
             extra_arguments=["--log-level=50"],  # the kernel greets with a warning, and leaves with a traceback
+            km=kernel,
         )
+        finished = True
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         return error
+    finally:
+        # Asked to stop, a kernel waits for its helpers, for seconds; one that was interrupted has to clean up.
+        if kernel.has_kernel:
+            kernel.shutdown_kernel(now=finished)
     return None
 
 

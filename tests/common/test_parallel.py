@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -88,6 +92,21 @@ class TestOverProcesses:
         assert multiprocessing.active_children() == []
 
 
+def variable(name: str, job: int, progress_step: ProgressStep) -> str | None:
+    return os.environ.get(name)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_THE_MOMENT", "first")
+    found = [run_jobs(variable, "OF_THE_MOMENT", [0, 1], 1)]
+    monkeypatch.setenv("OF_THE_MOMENT", "second")
+    found.append(run_jobs(variable, "OF_THE_MOMENT", [0, 1], 1))
+    monkeypatch.delenv("OF_THE_MOMENT")
+    found.append(run_jobs(variable, "OF_THE_MOMENT", [0, 1], 1))
+    assert found == [["first"] * 2, ["second"] * 2, [None] * 2]
+
+
 @pytest.mark.usefixtures("two_cores")
 class TestErrors:
     def test_one_in_a_worker_surfaces_stops_the_others_and_leaves_no_process(self) -> None:
@@ -112,6 +131,37 @@ class TestErrors:
         with pytest.raises(BrokenProcessPool):
             run_jobs(dying, None, [0, 1], 1)
         assert multiprocessing.active_children() == []
+
+
+KILLED = """
+import os, time
+from workbook.common import parallel
+def work(shared, job, progress_step):
+    open(f"{shared}/{os.getpid()}", "w").close()
+    time.sleep(600)
+if __name__ == "__main__":
+    parallel.available_cores = lambda: 2
+    parallel.run_jobs(work, os.path.dirname(__file__), [0, 1], 1)
+"""
+
+
+def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
+    script, started = tmp_path / "killed.py", time.monotonic()
+    script.write_text(KILLED)
+    killed = subprocess.Popen([sys.executable, str(script)])
+
+    def within(seconds: float, wanted: Callable[[], bool]) -> bool:
+        while not (met := wanted()) and time.monotonic() - started < seconds:
+            time.sleep(0.1)
+        return met
+
+    assert within(120, lambda: len(list(tmp_path.glob("[0-9]*"))) == 2)
+    workers = [int(path.name) for path in tmp_path.glob("[0-9]*")]
+    everyone = {child.pid for child in psutil.Process(killed.pid).children(recursive=True)}
+    assert everyone >= set(workers)
+    killed.kill()
+    killed.wait()
+    assert within(240, lambda: not any(map(psutil.pid_exists, everyone)))
 
 
 class TestInTurn:

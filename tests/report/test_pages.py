@@ -13,6 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 
+from workbook.common import parallel
 from workbook.common.errors import InputError
 from workbook.common.paths import OutputFolder
 from workbook.common.stages import table_path
@@ -170,6 +171,7 @@ def test_another_folder_of_templates_is_another_first_page(
     template = tmp_path / "text" / "xx" / "pages.j2"
     of_english = template.read_text(encoding="utf8")
     template.write_text(of_english.replace('"en"', '"xx"').replace("English", "Xish").replace("Verdict", "Sentence"))
+    monkeypatch.setattr(parallel, "available_cores", lambda: 1)  # other processes would not see what is changed here
     monkeypatch.setattr(text, "FOLDER", tmp_path / "text")
     monkeypatch.setattr(pages, "_index_body", lambda run, blocks: f"<p>{text.words('pages').question}</p>")
     command.render(finished)
@@ -193,6 +195,7 @@ def test_a_rendering_that_fails_leaves_the_pages_as_they_were(
 ) -> None:
     command.render(finished)
     before = hashes(finished.root)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 1)
     monkeypatch.setitem(blocks.BLOCKS, "claims", lambda run: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command.render(finished)
@@ -293,11 +296,19 @@ def test_the_pages_are_the_first_and_one_a_notebook() -> None:
 
 class TestFirstPage:
     @pytest.fixture(scope="class")
-    def page(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+    def out(self, tmp_path_factory: pytest.TempPathFactory) -> OutputFolder:
         out = OutputFolder(tmp_path_factory.mktemp("first") / "out")
         shutil.copytree(SAMPLE_RUN, out.root)
-        pages.write_reports(Evidence(out.root), {})
+        pages.write_reports(Evidence(out.root))
+        return out
+
+    @pytest.fixture(scope="class")
+    def page(self, out: OutputFolder) -> str:
         return read(out, "index")
+
+    def test_each_first_page_is_linked_in_its_own_language(self, out: OutputFolder) -> None:
+        for page, wanted in (("index", ("index.zh.html", "zh-CN")), ("index.zh", ("index.html", "en"))):
+            assert re.findall(r'href="(index[^"#]*)" lang="([^"]+)"', read(out, page)) == [wanted]
 
     def test_it_needs_nothing_from_outside(self, page: str) -> None:
         assert not re.findall(r"""(?:src|href)=["'](?!#|data:|index)[^"']*""", page)

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from workbook.codecs.catalogue import catalogue
+from workbook.common import parallel
 from workbook.common.intervals import Estimate
 from workbook.common.paths import NOTEBOOKS, REPOSITORY, OutputFolder
 from workbook.evaluation.evidence import Evidence
@@ -104,6 +105,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     shutil.copytree(SAMPLE_RUN, out.root)
     shutil.copytree(NOTEBOOKS, out.root / "notebooks", ignore=shutil.ignore_patterns("look_inside"))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "available_cores", lambda: 1)  # other processes would draw them
         for name in PICTURES:
             patch.setitem(blocks.BLOCKS, name, lambda run: PICTURE)
         pages.write_reports(Evidence(out.root))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import SMALL, compare_in, ignore_progress, make_dataset, quickly, same_weights, train_into
+from small_runs import SMALL, compare_in, make_dataset, quickly, same_weights, train_into
+from torch import nn
 
 from rfsq_robust import ActionRFSQAE, Conditioning, load_checkpoint
 from workbook.codecs.catalogue import (
@@ -22,6 +23,7 @@ from workbook.codecs.catalogue import (
     Fitting,
     Network,
     Setting,
+    Unit,
     catalogue,
 )
 from workbook.codecs.chunk_transformers import MANNERS, ChunkTransformer
@@ -35,7 +37,14 @@ from workbook.data.dataset import Dataset
 from workbook.evaluation.comparison import Comparison
 from workbook.evaluation.score import HeldOut, Scores
 from workbook.training import baselines
-from workbook.training.baselines import BaselineConfig, NetworkJob, train_decoders, train_networks
+from workbook.training.baselines import (
+    BaselineConfig,
+    NetworkJob,
+    decoder_jobs,
+    network_jobs,
+    train_baselines,
+    train_jobs,
+)
 from workbook.training.data import TrainData
 from workbook.training.runs import (
     BEST_FILES,
@@ -47,7 +56,7 @@ from workbook.training.runs import (
     save_transformers,
 )
 from workbook.training.stack import Alone
-from workbook.training.trainer import TrainConfig
+from workbook.training.trainer import Job, TrainConfig, build_model
 
 WAYS = ("by_fixed_scale", "by_layernorm", "by_retrained", "by_chunk_decoder")
 CONFIG = replace(SMALL, epochs=6)
@@ -55,26 +64,13 @@ STEPS = BaselineConfig(10_000)  # as many epochs as the RFSQ had
 
 
 class TestNetworks:
-    def jobs(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        seeds: int = 1,
-        config: BaselineConfig | None = None,
-        base: TrainConfig = SMALL,
-    ) -> list[NetworkJob]:
+    def jobs(self, seeds: int = 1, config: BaselineConfig | None = None, base: TrainConfig = SMALL) -> list[NetworkJob]:
         """What would be trained, with one seed each."""
-        wanted: list[NetworkJob] = []
+        wanted = network_jobs(make_dataset(), base, seeds, config or BaselineConfig())
+        return [replace(job, seeds=(seed,)) for job in wanted for seed in job.seeds]
 
-        def note(work: object, data: object, jobs: list[NetworkJob], *given: object) -> list[list[None]]:
-            wanted.extend(replace(job, seeds=(seed,)) for job in jobs for seed in job.seeds)
-            return [[] for _ in jobs]
-
-        monkeypatch.setattr(baselines, "run_jobs", note)
-        train_networks(make_dataset(), base, seeds, config or BaselineConfig())
-        return wanted
-
-    def test_without_full_each_quantizer_and_conditioning_once_a_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        jobs = self.jobs(monkeypatch, 3)
+    def test_without_full_each_quantizer_and_conditioning_once_a_seed(self) -> None:
+        jobs = self.jobs(3)
         assert sorted((job.network.quantizer, job.network.unit, job.seeds) for job in jobs) == sorted(
             (name, unit, (seed,))
             for name, unit in (
@@ -86,8 +82,8 @@ class TestNetworks:
             for seed in range(3)
         )
 
-    def test_full_adds_every_number_of_latents_and_levels(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        jobs = self.jobs(monkeypatch, 2, BaselineConfig(full=True))
+    def test_full_adds_every_number_of_latents_and_levels(self) -> None:
+        jobs = self.jobs(2, BaselineConfig(full=True))
         swept = 2 * 2 * len(SWEEP_LATENTS) * len(SWEEP_LEVELS)  # naive and fixed scale, of steps and of chunks
         once = [job.network for job in jobs if job.network.quantizer in MANNERS]
         assert len(once) == len(set(once)) == 1 + len(QUEST_STEPS)
@@ -95,11 +91,11 @@ class TestNetworks:
         sizes = {(job.config.hidden_dim, job.config.num_levels) for job in jobs if job.network.swept}
         assert sizes == {(latents, levels) for latents in SWEEP_LATENTS for levels in SWEEP_LEVELS}
 
-    def test_are_trained_for_so_many_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_are_trained_for_so_many_batches(self) -> None:
         base = replace(SMALL, epochs=100)
         batches = -(-len(make_dataset().train_chunks().actions) // base.batch_size)
         short, long, full = (
-            {job.network.unit: job.config.epochs for job in self.jobs(monkeypatch, 1, config, base)}
+            {job.network.unit: job.config.epochs for job in self.jobs(1, config, base)}
             for config in (BaselineConfig(10 * batches), BaselineConfig(10_000), BaselineConfig(10 * batches, True))
         )
         assert short == {"step": 10, "chunk": 20}
@@ -109,7 +105,7 @@ class TestNetworks:
         batches = -(-len(make_dataset().train_chunks().actions) // SMALL.batch_size)
         for most, wanted in ((10 * batches, 10), (batches // 2, 1), (1000 * batches, 100)):
             monkeypatch.setattr(baselines, "TRANSFORMER_BATCHES", most)
-            jobs = self.jobs(monkeypatch, 1, BaselineConfig(full=True), replace(SMALL, epochs=100))
+            jobs = self.jobs(1, BaselineConfig(full=True), replace(SMALL, epochs=100))
             assert {job.config.epochs for job in jobs if job.network.quantizer in MANNERS} == {wanted}
 
     def test_a_transformer_of_chunks_is_trained_to_less_error(self) -> None:
@@ -124,8 +120,8 @@ class TestNetworks:
             errors.append(float(Alone(model, data["chunk"]).validation_mse()))
         assert errors[1] < errors[0]
 
-    def test_for_one_epoch_at_least(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert min(job.config.epochs for job in self.jobs(monkeypatch, 1, BaselineConfig(1))) == 1
+    def test_for_one_epoch_at_least(self) -> None:
+        assert min(job.config.epochs for job in self.jobs(1, BaselineConfig(1))) == 1
 
     def test_no_steps_are_refused(self) -> None:
         with pytest.raises(InputError, match="baseline_steps is 0"):
@@ -133,9 +129,10 @@ class TestNetworks:
 
     def test_are_of_their_kind_and_size_and_differ_from_seed_to_seed(self) -> None:
         seen: list[tuple[int, int]] = []
+        naive = RFSQCodec("none", build_model(SMALL, 7, Job("none", 0)).eval(), make_dataset().normaliser)
         with quickly():
-            found = train_networks(
-                make_dataset(), SMALL, 2, BaselineConfig(1), lambda done, total: seen.append((done, total))
+            found, _ = train_baselines(
+                make_dataset(), [naive], SMALL, 2, BaselineConfig(1), lambda done, total: seen.append((done, total))
             )
         for quantizer in ("residual_vq", "grouped_residual_fsq"):
             models = found[Network(quantizer, "step")]
@@ -188,6 +185,11 @@ class Compared:
         return Scores(self.found.scores)
 
 
+def decoders_of(dataset: Dataset, naive: Sequence[RFSQCodec]) -> dict[Unit, list[nn.Module]]:
+    jobs = decoder_jobs(dataset, naive, CONFIG, STEPS)
+    return dict(zip((job.unit for job in jobs), train_jobs(dataset, naive[0].normaliser, jobs), strict=True))
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
     folder = tmp_path_factory.mktemp("option_b")
@@ -196,7 +198,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
     rfsq = load_rfsq(out, training, dataset)
     found = compare_in(folder, training, STEPS)
     with quickly():
-        decoders = train_decoders(dataset, rfsq["none"], CONFIG, STEPS, ignore_progress)
+        decoders = decoders_of(dataset, rfsq["none"])
         yield Compared(out, dataset, training, found, Fitting(dataset, rfsq, decoders=decoders))
 
 
@@ -285,7 +287,7 @@ class TestChunkDecoder:
         wider = replace(dataset.normaliser, low=dataset.normaliser.low * 2, high=dataset.normaliser.high * 2)
         wide = replace(naive, normaliser=wider)
         with quickly():
-            decoders = train_decoders(dataset, [wide], CONFIG, STEPS, ignore_progress)
+            decoders = decoders_of(dataset, [wide])
         (model,) = decoders["chunk"]
         assert isinstance(model, ChunkDecoder)
         of_chunk = OtherDecoder(wide, ChunkReader(model, wider))

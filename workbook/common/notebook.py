@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from IPython.display import Markdown, display
 
 from workbook.common.errors import InputError
+from workbook.common.parallel import prepare
 from workbook.common.paths import OutputFolder
 from workbook.common.previous import Settings, keep_finished_run
 
@@ -38,6 +39,7 @@ def begin(notebook: str, variables: Mapping[str, Any], *configs: type, **others:
         if not _is_a(variables[name], kind):
             raise InputError(f"{notebook}: {name} is {variables[name]!r}; give {WANTED[kind]}")
     folder = OutputFolder.at(variables["out"], "`out`")
+    prepare(*(config.__module__ for config in configs))  # for the work that they configure, while the next cell imports
     display(Markdown(f"Results go to `{folder.root}`."))
     return folder
 

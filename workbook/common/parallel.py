@@ -1,4 +1,7 @@
-"""Many independent jobs over processes: one a core, stopped together, with progress in steps of equal work."""
+"""Many independent jobs over processes: one a core, stopped together, with progress in steps of equal work.
+
+On Linux a worker is a copy of a process that has imported already what the work needs; elsewhere it imports it itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -20,6 +24,16 @@ from workbook.common.slurm import Cluster, run_on_cluster
 
 KEPT_VARIABLE = "WORKBOOK_KEPT_JOBS"  # a folder of our own for results of jobs, set by the runner: none is done twice
 PROGRESS_STEPS = 20  # of a job whose steps are too quick to be told one by one
+COPIED = sys.platform == "linux"  # elsewhere copies of a process with torch in it are not safe, or cannot be made
+
+
+def prepare(*modules: str) -> None:
+    """Begin to import what workers will need, in the background. What was begun before stays as it is."""
+    if COPIED and available_cores() > 1:
+        from multiprocessing import forkserver  # which not every system has
+
+        forkserver.set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
 
 
 def run_jobs(
@@ -45,6 +59,8 @@ def run_jobs(
         return run_on_cluster(
             work, shared, named, progress_steps, cluster.apart(work, shared), on_progress, resume=True
         )
+    if not in_turn and len(jobs) > 1:
+        prepare(work.__module__)
     report = on_progress or (lambda done, total: None)
     folder = os.environ.get(KEPT_VARIABLE) if kept else None
     if not folder:
@@ -90,10 +106,11 @@ def _run(
     workers = min(available_cores(), len(jobs))
     if in_turn or workers <= 1:
         return _run_in_turn(work, shared, jobs, total, report)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver" if COPIED else "spawn")
     done, stop = context.Value("i", 0), context.Event()
     # As bytes, because torch would send each tensor as an open file, of which a process may have too few.
-    with ProcessPoolExecutor(workers, context, _start_worker, (pickle.dumps((work, shared)), done, stop)) as pool:
+    start = pickle.dumps((work, shared)), dict(os.environ), done, stop
+    with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
         futures = [pool.submit(_run_in_worker, pickle.dumps(job)) for job in jobs]
         try:
             while (state := wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)).not_done:
@@ -145,11 +162,14 @@ def available_cores() -> int:
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(task: bytes, done: Any, stop: Any) -> None:
+def _start_worker(task: bytes, environment: dict[str, str], done: Any, stop: Any) -> None:
     import torch  # which takes seconds, and whoever counts cores here may need none
 
-    work, shared = pickle.loads(task)
+    os.environ.clear()  # for the process that this is a copy of may have begun with another
+    os.environ.update(environment)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # for the same reason as torch gets one thread: there is one core
     torch.set_num_threads(1)
+    work, shared = pickle.loads(task)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through `stop`
     threading.Thread(target=exit_with_parent, daemon=True).start()
     _worker.update(work=work, shared=shared, done=done, stop=stop)

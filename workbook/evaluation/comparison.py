@@ -32,6 +32,7 @@ from workbook.evaluation.token_costs import Costed, costed_codecs, latency, toke
 from workbook.training.baselines import BaselineConfig
 from workbook.training.fitting import fit_catalogue
 
+SHARES_A_CORE = 2  # so that no core waits for long at the end
 CHOICE_COLUMNS = [
     *KEYS, "compared", "measured", "mse", "steps",
     "chunks", "bits", "side_bits", "tokens", "entropy_bits", "vocabulary",
@@ -113,7 +114,7 @@ def _score_parts(scoring: Scoring, progress: Callable[[str], OnProgress]) -> lis
     fitting = scoring.fitting
     sent = replace(fitting, brought=[codec for codec in fitting.brought if codec.can_be_sent()])
     others = [entry.name for entry in entries(sent) if entry.name not in FAST]
-    shares = min(max(available_cores() - 1, 1), len(others))
+    shares = min(SHARES_A_CORE * available_cores(), len(others))
     parts = [tuple(FAST), *(tuple(others[start::shares]) for start in range(shares))]
     apart = replace(scoring, fitting=sent)
     scored = run_jobs(score_part, apart, parts, PROGRESS_STEPS, progress("Scoring codecs"), here=True)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from workbook.common.parallel import prepare
 from workbook.common.paths import OutputFolder, expand, locked
 from workbook.common.terminal import tell
 
@@ -38,6 +39,7 @@ def render(out: OutputFolder) -> Path:
     Raises:
         InputError: no finished run is there, or one of an older version.
     """
+    prepare("workbook.report.pages")
     from workbook.report.pages import finished_run, write_reports
 
     run = finished_run(out)

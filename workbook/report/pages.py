@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import jinja2
@@ -14,6 +15,8 @@ from nbconvert import HTMLExporter
 
 from workbook.common import targets
 from workbook.common.errors import InputError
+from workbook.common.jobs import ProgressStep
+from workbook.common.parallel import run_jobs
 from workbook.common.paths import OutputFolder, replacing
 from workbook.common.stages import OPTIONAL, STAGES, read_document, table_path
 from workbook.evaluation.evidence import SCHEMA, Evidence
@@ -79,24 +82,53 @@ def _of_replays(run: Evidence) -> bool:
 
 
 def write_reports(run: Evidence, folder: Path | None = None) -> None:
-    """Write a page for each notebook that the run executed, and the first page in every language, index.html last.
+    """Write a page for each notebook that the run executed, and the first page in every language.
 
     folder: reports/ of the run's folder, where none is given.
 
     Whatever a notebook showed by its name is made anew from the run's files; figures stay the pictures that they are.
     """
-    folder = folder or run.out.reports
-    folder.mkdir(exist_ok=True)
-    notebooks = {stem: run.out.root / "notebooks" / f"{stem}.ipynb" for stem in STAGES.values()}
-    executed = {stem: path for stem, path in notebooks.items() if path.is_file()}
-    blocks = cache(partial(show, run))
-    links = {page: _words_in(language) for page, language in first_pages().items()} | dict.fromkeys(executed)
-    for stem, notebook in executed.items():
-        _write_page(folder, stem, _notebook_body(blocks, notebook), blocks, links)
-    for page, language in reversed(first_pages().items()):
-        with speaking(language):
-            spoken = cache(partial(show, run)) if language else blocks
-            _write_page(folder, page, _index_body(run, spoken), spoken, links, headline(run))
+    pages = Pages(run.out, folder or run.out.reports)
+    pages.folder.mkdir(exist_ok=True)
+    run_jobs(_write, pages, [*first_pages(), *pages.executed], 1, here=True, kept=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Pages:
+    """The pages of a run, which several processes write into a folder; each makes a block of a language once."""
+
+    out: OutputFolder
+    folder: Path
+
+    @cached_property
+    def executed(self) -> dict[str, Path]:
+        notebooks = {stem: self.out.root / "notebooks" / f"{stem}.ipynb" for stem in STAGES.values()}
+        return {stem: path for stem, path in notebooks.items() if path.is_file()}
+
+    @cached_property
+    def run(self) -> Evidence:
+        return Evidence(self.out.root)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        return cache(partial(show, self.run))
+
+    @cached_property
+    def links(self) -> dict[str, Words | None]:
+        first = {page: _words_in(language) for page, language in first_pages().items()}
+        return {**first, **dict.fromkeys(self.executed)}
+
+
+def _write(pages: Pages, page: str, progress_step: ProgressStep) -> None:
+    links = pages.links  # before another language is spoken
+    if page in pages.executed:
+        body = _notebook_body(pages.blocks, pages.executed[page])
+        return _write_page(pages.folder, page, body, pages.blocks, links)
+    language = first_pages()[page]
+    with speaking(language):
+        spoken = cache(partial(show, pages.run)) if language else pages.blocks
+        _write_page(pages.folder, page, _index_body(pages.run, spoken), spoken, links, headline(pages.run))
+    return None
 
 
 def _words_in(language: str) -> Words:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,12 +19,15 @@ from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.errors import InputError
 from workbook.common.jobs import OnProgress, ProgressStep
 from workbook.common.parallel import PROGRESS_STEPS, in_progress_steps, run_jobs
+from workbook.data.chunks import Normaliser
 from workbook.data.dataset import Dataset
 from workbook.training.data import TrainData
 from workbook.training.stack import Alone, NetworkStack
 from workbook.training.trainer import Job as RFSQJob, TrainConfig, choose_device, fit, train_together
 
 TRANSFORMER_BATCHES = 3000  # of a transformer of chunks, at most: one takes as long as fifty batches of an RFSQ
+
+UnitData = Mapping[Unit, TrainData]
 
 
 @dataclass(frozen=True)
@@ -81,24 +84,87 @@ class NetworkJob:
     seeds: tuple[int, ...]
 
 
-def train_networks(
-    dataset: Dataset, base: TrainConfig, seeds: int, config: BaselineConfig, on_progress: OnProgress | None = None
-) -> dict[Network, list[nn.Module]]:
-    """Every network that the catalogue names, one model a seed."""
-    batches = -(-len(dataset.train_chunks().actions) // base.batch_size)
+@dataclass(frozen=True, eq=False)
+class DecoderJob:
+    """Decoders to train on the frozen tokens of naive models, for steps or for whole chunks: one a model."""
+
+    naive: Sequence[ActionRFSQAE]
+    unit: Unit
+    config: TrainConfig
+
+
+def train_baselines(
+    dataset: Dataset,
+    naive: Sequence[RFSQCodec],
+    base: TrainConfig,
+    seeds: int,
+    config: BaselineConfig,
+    on_progress: OnProgress | None = None,
+) -> tuple[dict[Network, list[nn.Module]], dict[Unit, list[nn.Module]]]:
+    """Every network that the catalogue names, one model a seed, and decoders of naive tokens for option B, one of each
+    kind for every naive model.
+    """
+    of_networks, of_decoders = network_jobs(dataset, base, seeds, config), decoder_jobs(dataset, naive, base, config)
+    models = train_jobs(dataset, naive[0].normaliser, [*of_networks, *of_decoders], on_progress)
+    networks: dict[Network, list[nn.Module]] = {}
+    for job, of_job in zip(of_networks, models, strict=False):
+        networks.setdefault(job.network, []).extend(of_job)
+    decoders = zip(of_decoders, models[len(of_networks) :], strict=True)
+    return networks, {job.unit: of_job for job, of_job in decoders}
+
+
+def network_jobs(dataset: Dataset, base: TrainConfig, seeds: int, config: BaselineConfig) -> list[NetworkJob]:
+    """Every network that the catalogue names, with so many seeds."""
+    batches = _batches(dataset, base)
     epochs = base.epochs if config.full else config.epochs(base, batches)
     wanted = dict.fromkeys(network for entry in catalogue().values() for network in entry.networks(config.full))
-    jobs = [
+    return [
         NetworkJob(network, _config_of(network, base, epochs, batches), together)
         for network in wanted
         for together in _together(network, seeds)
     ]
-    data: dict[Unit, TrainData] = {"step": TrainData.of(dataset), "chunk": TrainData.of_whole_chunks(dataset)}
-    models = run_jobs(_train_network, data, jobs, PROGRESS_STEPS, on_progress)
-    trained: dict[Network, list[nn.Module]] = {}
-    for job, of_job in zip(jobs, models, strict=True):
-        trained.setdefault(job.network, []).extend(of_job)
-    return trained
+
+
+def decoder_jobs(
+    dataset: Dataset, naive: Sequence[RFSQCodec], base: TrainConfig, config: BaselineConfig
+) -> list[DecoderJob]:
+    """Decoders of steps and of whole chunks."""
+    short, models = replace(base, epochs=config.epochs(base, _batches(dataset, base))), [each.model for each in naive]
+    return [DecoderJob(models, "step", short), DecoderJob(models, "chunk", short)]
+
+
+def _batches(dataset: Dataset, base: TrainConfig) -> int:
+    """Of an epoch."""
+    return -(-len(dataset.train_chunks().actions) // base.batch_size)
+
+
+def train_jobs(
+    dataset: Dataset,
+    of_naive: Normaliser,
+    jobs: Sequence[NetworkJob | DecoderJob],
+    on_progress: OnProgress | None = None,
+) -> list[list[nn.Module]]:
+    """The models of each job. of_naive: by which naive models, of the user's own perhaps, see the data."""
+    shared = BaselineData(_data_of(dataset), _data_of(replace(dataset, normaliser=of_naive)))
+    return run_jobs(_train, shared, jobs, PROGRESS_STEPS, on_progress)
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineData:
+    """What networks learn from, and what decoders of naive tokens do, which see it as the naive models do."""
+
+    networks: UnitData
+    decoders: UnitData
+
+
+def _data_of(dataset: Dataset) -> UnitData:
+    return {"step": TrainData.of(dataset), "chunk": TrainData.of_whole_chunks(dataset)}
+
+
+def _train(shared: BaselineData, job: NetworkJob | DecoderJob, progress_step: ProgressStep) -> list[nn.Module]:
+    if isinstance(job, DecoderJob):
+        return _train_decoders(shared.decoders, job, progress_step)
+    return _train_network(shared.networks, job, progress_step)
 
 
 def _together(network: Network, seeds: int) -> list[tuple[int, ...]]:
@@ -126,7 +192,7 @@ def _config_of(network: Network, base: TrainConfig, epochs: int, batches: int) -
     return replace(sized, epochs=min(base.epochs, 2 * epochs) if network.unit == "chunk" else epochs)
 
 
-def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: ProgressStep) -> list[nn.Module]:
+def _train_network(data: UnitData, job: NetworkJob, progress_step: ProgressStep) -> list[nn.Module]:
     part = data[job.network.unit]
     advance = in_progress_steps(job.config.epochs, progress_step)
 
@@ -154,33 +220,7 @@ def _train_network(data: dict[Unit, TrainData], job: NetworkJob, progress_step: 
     return [trained.model for trained in train_together(job.config, jobs, part, tell)]
 
 
-@dataclass(frozen=True, eq=False)
-class DecoderJob:
-    """Decoders to train on the frozen tokens of naive models, for steps or for whole chunks: one a model."""
-
-    naive: Sequence[ActionRFSQAE]
-    unit: Unit
-    config: TrainConfig
-
-
-def train_decoders(
-    dataset: Dataset, naive: Sequence[RFSQCodec], base: TrainConfig, config: BaselineConfig, on_progress: OnProgress
-) -> dict[Unit, list[nn.Module]]:
-    """Decoders of naive tokens for option B, one of each kind for every naive model."""
-    normalised = replace(dataset, normaliser=naive[0].normaliser)  # that of a user's own model may be another
-    data: dict[Unit, TrainData] = {
-        "step": TrainData.of(normalised),
-        "chunk": TrainData.of_whole_chunks(normalised),
-    }
-    short = replace(base, epochs=config.epochs(base, -(-len(data["chunk"].train) // base.batch_size)))
-    models = [codec.model for codec in naive]
-    jobs = [DecoderJob(models, unit, short) for unit in data]
-    # Two short jobs: other processes would start for longer than they save.
-    step, chunk = run_jobs(_train_decoders, data, jobs, PROGRESS_STEPS, on_progress, in_turn=True)
-    return {"step": step, "chunk": chunk}
-
-
-def _train_decoders(data: dict[Unit, TrainData], job: DecoderJob, progress_step: ProgressStep) -> list[nn.Module]:
+def _train_decoders(data: UnitData, job: DecoderJob, progress_step: ProgressStep) -> list[nn.Module]:
     part, seeds = data[job.unit], range(len(job.naive))
     advance = in_progress_steps(job.config.epochs, progress_step)
     begin = _begin_of_chunks if job.unit == "chunk" else _begin_of_steps

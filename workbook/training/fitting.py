@@ -15,7 +15,7 @@ from workbook.codecs.rfsq import RFSQCodec
 from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder
 from workbook.data.dataset import Dataset
-from workbook.training.baselines import BaselineConfig, brought_codecs, train_decoders, train_networks
+from workbook.training.baselines import BaselineConfig, brought_codecs, train_baselines
 from workbook.training.runs import RETRAINED_FILE, load_rfsq, retrained_name, save_transformers
 from workbook.training.trainer import TrainConfig
 
@@ -36,8 +36,9 @@ def fit_catalogue(
     """
     rfsq = load_rfsq(out, training, dataset)
     base = TrainConfig(**training["config"])
-    networks = train_networks(dataset, base, len(rfsq["scale"]), config, progress("Training baselines"))
-    decoders = train_decoders(dataset, rfsq["none"], base, config, progress("Training decoders"))
+    networks, decoders = train_baselines(
+        dataset, rfsq["none"], base, len(rfsq["scale"]), config, progress("Training baselines")
+    )
     brought = brought_codecs(dataset, config)
     given = Setting.parse(config.decided)
     fitting = Fitting(dataset, rfsq, networks, decoders, brought=brought, full=config.full, decided=given)
