@@ -30,7 +30,7 @@ def at_two_rules(run: Evidence) -> Drawing:
     for codec in shown:
         best = policy.best_rule(codec)
         for rule in dict.fromkeys((best, RULES[0])):
-            label = words("decision").with_rule(title(*codec), said.rule_labels[rule])
+            label = words("decision").with_rule(title(*codec, briefly=True), said.rule_labels[rule])
             colour = catalogue()[codec.codec].colour
             found.append((label, policy.error(codec, rule), colour, codec in asked and rule == best))
     rows = [

@@ -6,9 +6,11 @@ from workbook.codecs.catalogue import Setting, catalogue
 from workbook.report.text import words
 
 
-def title(codec: str, setting: str = "") -> str:
+def title(codec: str, setting: str = "", briefly: bool = False) -> str:
     """'fixed scale', or with a setting 'fixed scale, 3 layers'."""
-    return words("codecs").title(codec, catalogue()[codec].title, dict(Setting.parse(setting).values))
+    said = words("codecs")
+    called = said.briefly if briefly else said.title
+    return called(codec, catalogue()[codec].title, dict(Setting.parse(setting).values))
 
 
 def setting_text(setting: str) -> str:
