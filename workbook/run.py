@@ -10,8 +10,10 @@ import logging
 import os
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from workbook.common import terminal
@@ -46,7 +48,6 @@ def _run(options: argparse.Namespace) -> int:
     from workbook.unfinished import going_on, identity_of
 
     started = time.monotonic()
-    prepare("workbook.report.pages")  # on a core that has nothing to do yet
     target = OutputFolder.at(options.out)
     _choose_where_jobs_run(options, target)
     checked = check_before_start(options)
@@ -55,7 +56,8 @@ def _run(options: argparse.Namespace) -> int:
     identity = (
         "" if options.codec else identity_of([settings, checked.read, options.folds, sorted(vars(options).items())])
     )
-    with locked(target.root / ".lock"), going_on(target, identity) as run:
+    with locked(target.root / ".lock"), _scratch(options), going_on(target, identity) as run:
+        prepare("workbook.report.pages")  # on a core that has nothing to do yet
         _keep_finished_run(target, settings)
         work = run.work
         folds = [work, *(OutputFolder.at(f"{work.root}/folds/{fold}") for fold in range(1, options.folds))]
@@ -99,6 +101,21 @@ def _choose_where_jobs_run(options: argparse.Namespace, target: OutputFolder) ->
         cluster.to_environment()
 
 
+@contextmanager
+def _scratch(options: argparse.Namespace) -> Iterator[None]:
+    """A folder for what kernels keep for the moment, for they are killed. Nodes of a cluster have a place of theirs."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="workbook-", ignore_cleanup_errors=True) as folder:
+        if options.on == "here":
+            os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("TMPDIR", None)
+            if before is not None:
+                os.environ["TMPDIR"] = before
+
+
 def _pool(work: OutputFolder, others: Sequence[OutputFolder]) -> None:
     from workbook.evaluation.evidence import Evidence
     from workbook.evaluation.folds import pool_folds
@@ -125,7 +142,6 @@ def _execute(stem: str, path: Path, parameters: Settings) -> Exception | None:
         RuntimeError: a parameter that the notebook does not have.
     """
     import papermill
-    from jupyter_client.manager import KernelManager
     from nbclient.exceptions import DeadKernelError
 
     source = NOTEBOOKS / f"{stem}.ipynb"
@@ -133,7 +149,6 @@ def _execute(stem: str, path: Path, parameters: Settings) -> Exception | None:
     if unknown:
         raise RuntimeError(f"{source.name} has no parameter named {', '.join(sorted(unknown))}")
     path.parent.mkdir(exist_ok=True)
-    kernel, finished = KernelManager(kernel_name="python3"), False
     try:
         papermill.execute_notebook(
             str(source),
@@ -143,15 +158,10 @@ def _execute(stem: str, path: Path, parameters: Settings) -> Exception | None:
             progress_bar=False,
             cwd=str(REPOSITORY),
             extra_arguments=["--log-level=50"],  # the kernel greets with a warning, and leaves with a traceback
-            km=kernel,
+            shutdown_kernel="immediate",  # asked to stop, it waits for seconds for helpers that do not heed it
         )
-        finished = True
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         return error
-    finally:
-        # Asked to stop, a kernel waits for its helpers, for seconds; one that was interrupted has to clean up.
-        if kernel.has_kernel:
-            kernel.shutdown_kernel(now=finished)
     return None
 
 

@@ -111,6 +111,10 @@ class TestRoundTrip:
         chunks = codec.normaliser.denormalise(np.einsum("kt,nka->nta", cosines(C), wanted / SCALE))
         assert codec.decode(codec.encode(chunks)) == pytest.approx(chunks, abs=1e-9)
 
+    def test_chunks_may_lie_in_memory_as_they_like(self, codec: FastCodec) -> None:
+        chunks = walks(3)
+        assert np.array_equal(codec.encode(np.asfortranarray(chunks)).codes, codec.encode(chunks).codes)
+
     def test_low_and_high_are_the_extremes_of_the_train_chunks(self, codec: FastCodec) -> None:
         normalised = codec.normaliser.normalise(walks(0))
         found = [round(c * SCALE) for chunk in normalised for column in chunk.T for c in transformed(column.tolist())]

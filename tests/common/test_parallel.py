@@ -92,12 +92,17 @@ class TestOverProcesses:
         assert multiprocessing.active_children() == []
 
 
+METHODS = ["spawn", *(["forkserver"] if sys.platform == "linux" else [])]
+
+
 def variable(name: str, job: int, progress_step: ProgressStep) -> str | None:
     return os.environ.get(name)
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_workers_have_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_have_the_environment_of_the_moment(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parallel._how_workers_start, "method", method)
     monkeypatch.setenv("OF_THE_MOMENT", "first")
     found = [run_jobs(variable, "OF_THE_MOMENT", [0, 1], 1)]
     monkeypatch.setenv("OF_THE_MOMENT", "second")
@@ -133,35 +138,61 @@ class TestErrors:
         assert multiprocessing.active_children() == []
 
 
-KILLED = """
-import os, time
+SCRIPT = """
+import os, sys, time
 from workbook.common import parallel
 def work(shared, job, progress_step):
     open(f"{shared}/{os.getpid()}", "w").close()
-    time.sleep(600)
+    time.sleep(job)
+    return parallel.multiprocessing.current_process().__class__.__name__
 if __name__ == "__main__":
     parallel.available_cores = lambda: 2
-    parallel.run_jobs(work, os.path.dirname(__file__), [0, 1], 1)
+    if "prepared" in sys.argv:
+        parallel.prepare("workbook.common.paths", "no.such.module")
+    print(parallel.run_jobs(work, os.path.dirname(__file__), [float(sys.argv[1])] * 2, 1))
 """
 
 
-def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
-    script, started = tmp_path / "killed.py", time.monotonic()
-    script.write_text(KILLED)
-    killed = subprocess.Popen([sys.executable, str(script)])
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """Of two jobs, each of which leaves its process's number as a file beside it and then takes its time."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+@pytest.mark.parametrize("more", [[], ["prepared"]], ids=["", "prepared"])
+def test_no_process_outlives_one_that_is_killed(script: Path, more: list[str]) -> None:
+    started = time.monotonic()
+    killed = subprocess.Popen([sys.executable, str(script), "600", *more])
 
     def within(seconds: float, wanted: Callable[[], bool]) -> bool:
         while not (met := wanted()) and time.monotonic() - started < seconds:
             time.sleep(0.1)
         return met
 
-    assert within(120, lambda: len(list(tmp_path.glob("[0-9]*"))) == 2)
-    workers = [int(path.name) for path in tmp_path.glob("[0-9]*")]
+    assert within(120, lambda: len(list(script.parent.glob("[0-9]*"))) == 2)
+    workers = {int(path.name) for path in script.parent.glob("[0-9]*")}
     everyone = {child.pid for child in psutil.Process(killed.pid).children(recursive=True)}
-    assert everyone >= set(workers)
+    assert everyone >= workers
     killed.kill()
     killed.wait()
     assert within(240, lambda: not any(map(psutil.pid_exists, everyone)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are no copies there")
+@pytest.mark.parametrize("folder", ["short", "long" * 30])
+def test_workers_are_copies_of_what_was_prepared_where_they_can_be(script: Path, folder: str) -> None:
+    """A socket's path may be too long for it."""
+    temporary = script.parent / folder
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(script), "0", "prepared"], env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    kind = "ForkServerProcess" if folder == "short" else "SpawnProcess"
+    assert done.stdout == f"['{kind}', '{kind}']\n"
+    assert done.stderr == ""
 
 
 class TestInTurn:

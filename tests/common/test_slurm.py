@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ class Task:
 
     name: str
     does: str = ""
+    weights: torch.Tensor | None = field(default=None, repr=False)
 
 
 def work(folder: Path, task: Task, progress_step: ProgressStep) -> tuple[str, int]:
@@ -145,7 +146,8 @@ def test_who_stops_waiting_is_told_what_goes_on_and_gathers_it_later(cluster: Cl
 
     with pytest.raises(KeyboardInterrupt, match=r"^job \d+ goes on; the same command with --resume gathers it, "):
         run_on_cluster(work, tmp_path, jobs, STEPS, cluster, stop)
-    for resume, others in ((False, jobs), (True, by_name(slow="fail")), (True, by_name(another=""))):
+    trained = {"slow": replace(jobs["slow"], weights=torch.ones(2))}
+    for resume, others in ((False, jobs), (True, trained), (True, by_name(slow="fail")), (True, by_name(another=""))):
         with pytest.raises(InputError, match=r"jobs: job \d+ of an earlier call still runs; "):
             run_on_cluster(work, tmp_path, others, STEPS, cluster, resume=resume)
     mended(tmp_path).touch()

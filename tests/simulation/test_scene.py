@@ -194,3 +194,31 @@ def test_rotations_are_told_apart_by_their_angle() -> None:
     half = np.array([0.0, 0.0, np.sin(np.pi / 8), np.cos(np.pi / 8)])  # 45 degrees about z
     assert turned_apart(np.array([0.0, 0.0, 0.0, 1.0]), half) == pytest.approx(45)
     assert turned_apart(half, -half) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "task",
+    ["libero_goal/put_the_cream_cheese_in_the_bowl", "libero_90/KITCHEN_SCENE1_open_the_bottom_drawer_of_the_cabinet"],
+)
+def test_so_it_does_at_the_limits_and_in_contact(
+    simulator: None, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Down to the table, then anywhere: actions at and beyond their limits, and between."""
+    monkeypatch.chdir(tmp_path)
+    scene = Scene(f"{task}.bddl")
+    drawn = np.random.default_rng(0)
+    actions = [
+        *np.repeat(DOWN[None], 30, axis=0),
+        *drawn.uniform(-1.3, 1.3, (40, 7)),
+        *drawn.choice([-1.0, 1.0], (40, 7)),
+    ]
+    start, ends = scene.state, []
+    for step in (scene.advance, scene._env.step):
+        scene.begin(start)
+        contacts = []
+        for action in actions:
+            step(action)
+            contacts.append(scene._data.ncon)
+        ends.append((scene.state, contacts))
+    assert np.array_equal(ends[0][0], ends[1][0])
+    assert len(set(ends[0][1])) > 1

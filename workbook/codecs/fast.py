@@ -106,7 +106,7 @@ class FastCodec:
     def _texts(self, coefficients: NDArray[np.int64]) -> list[str]:
         """One character a coefficient; those beyond the range of the train chunks become its ends."""
         symbols = coefficients.clip(self.low, self.high) - self.low + FIRST_SYMBOL
-        return symbols.astype(np.uint32).view(f"<U{symbols.shape[1]}")[:, 0].tolist()
+        return np.ascontiguousarray(symbols, np.uint32).view(f"U{symbols.shape[1]}")[:, 0].tolist()
 
 
 Cost = Callable[[Codec, Tokens], float]  # of a chunk

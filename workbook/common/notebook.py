@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, get_type_hints
@@ -13,6 +14,7 @@ from workbook.common.errors import InputError
 from workbook.common.parallel import prepare
 from workbook.common.paths import OutputFolder
 from workbook.common.previous import Settings, keep_finished_run
+from workbook.common.progress import FILE_VARIABLE
 
 INJECTED = "# Parameters\n"  # how papermill begins a cell of its own
 WANTED = {int: "a whole number", float: "a number", bool: "True or False", str: "text in quotes"}
@@ -39,7 +41,8 @@ def begin(notebook: str, variables: Mapping[str, Any], *configs: type, **others:
         if not _is_a(variables[name], kind):
             raise InputError(f"{notebook}: {name} is {variables[name]!r}; give {WANTED[kind]}")
     folder = OutputFolder.at(variables["out"], "`out`")
-    prepare(*(config.__module__ for config in configs))  # for the work that they configure, while the next cell imports
+    if FILE_VARIABLE in os.environ:  # of the runner; by hand, code may change between two runs of a cell
+        prepare(*(config.__module__ for config in configs))  # of the work that they are for
     display(Markdown(f"Results go to `{folder.root}`."))
     return folder
 

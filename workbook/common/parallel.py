@@ -1,7 +1,4 @@
-"""Many independent jobs over processes: one a core, stopped together, with progress in steps of equal work.
-
-On Linux a worker is a copy of a process that has imported already what the work needs; elsewhere it imports it itself.
-"""
+"""Many independent jobs over processes: one a core, stopped together, with progress in steps of equal work."""
 
 from __future__ import annotations
 
@@ -24,16 +21,29 @@ from workbook.common.slurm import Cluster, run_on_cluster
 
 KEPT_VARIABLE = "WORKBOOK_KEPT_JOBS"  # a folder of our own for results of jobs, set by the runner: none is done twice
 PROGRESS_STEPS = 20  # of a job whose steps are too quick to be told one by one
-COPIED = sys.platform == "linux"  # elsewhere copies of a process with torch in it are not safe, or cannot be made
+_how_workers_start = {"method": "spawn"}
 
 
 def prepare(*modules: str) -> None:
-    """Begin to import what workers will need, in the background. What was begun before stays as it is."""
-    if COPIED and available_cores() > 1:
-        from multiprocessing import forkserver  # which not every system has
+    """Have workers be copies of a process that begins, in the background, to import these modules; the first call says
+    which.
 
-        forkserver.set_forkserver_preload(list(modules))
+    For a command, in which no code changes any more: copies would not see it. Where there can be no such process,
+    workers go on to import for themselves; a module that is not there is left out.
+    """
+    if sys.platform != "linux" or available_cores() < 2:  # elsewhere a copy of a process with torch in it is not safe
+        return
+    from multiprocessing import forkserver  # which not every system has
+
+    forkserver.set_forkserver_preload(list(modules))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which it would heed until it has imported all
+    try:
         forkserver.ensure_running()
+    except OSError:  # of its socket, whose path may be too long
+        return
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    _how_workers_start["method"] = "forkserver"
 
 
 def run_jobs(
@@ -59,8 +69,6 @@ def run_jobs(
         return run_on_cluster(
             work, shared, named, progress_steps, cluster.apart(work, shared), on_progress, resume=True
         )
-    if not in_turn and len(jobs) > 1:
-        prepare(work.__module__)
     report = on_progress or (lambda done, total: None)
     folder = os.environ.get(KEPT_VARIABLE) if kept else None
     if not folder:
@@ -106,13 +114,13 @@ def _run(
     workers = min(available_cores(), len(jobs))
     if in_turn or workers <= 1:
         return _run_in_turn(work, shared, jobs, total, report)
-    context = multiprocessing.get_context("forkserver" if COPIED else "spawn")
+    context = multiprocessing.get_context(_how_workers_start["method"])
     done, stop = context.Value("i", 0), context.Event()
     # As bytes, because torch would send each tensor as an open file, of which a process may have too few.
     start = pickle.dumps((work, shared)), dict(os.environ), done, stop
     with ProcessPoolExecutor(workers, context, _start_worker, start) as pool:
-        futures = [pool.submit(_run_in_worker, pickle.dumps(job)) for job in jobs]
         try:
+            futures = [pool.submit(_run_in_worker, pickle.dumps(job)) for job in jobs]
             while (state := wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)).not_done:
                 report(done.value, total)
                 for future in state.done:

@@ -178,7 +178,7 @@ def run_on_cluster(
     """work(shared, job, progress_step) of every job, each a job of the cluster; results in the order of jobs.
 
     As `run_jobs`, but that work may be called again for a job that died, and is then to go on. jobs: by names, which
-    are told; a job's repr says all that it is. resume: gather what an earlier call has sent; else begin_anew is called
+    are told. resume: gather what an earlier call has sent; else begin_anew is called
     before all is sent.
 
     Raises:
@@ -187,7 +187,7 @@ def run_on_cluster(
         KeyboardInterrupt: with a message that says what goes on. Jobs that were sent do so after every error, too.
     """
     of_all = digest((work, shared))
-    wanted = {name: _Work(cluster.folder, name, job, digest((of_all, repr(job)))) for name, job in jobs.items()}
+    wanted = {name: _Work(cluster.folder, name, job, digest((of_all, job))) for name, job in jobs.items()}
     sent = _Sent(cluster, wanted)
     sent.attach(resume)
     if not resume:

@@ -82,7 +82,7 @@ def _of_replays(run: Evidence) -> bool:
 
 
 def write_reports(run: Evidence, folder: Path | None = None) -> None:
-    """Write a page for each notebook that the run executed, and the first page in every language.
+    """Write a page for each notebook that the run executed, and the first page in every language, in any order.
 
     folder: reports/ of the run's folder, where none is given.
 
@@ -95,7 +95,7 @@ def write_reports(run: Evidence, folder: Path | None = None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Pages:
-    """The pages of a run, which several processes write into a folder; each makes a block of a language once."""
+    """The pages of a run, which go into a folder. A process makes an English block once for all that it writes."""
 
     out: OutputFolder
     folder: Path
@@ -123,12 +123,13 @@ def _write(pages: Pages, page: str, progress_step: ProgressStep) -> None:
     links = pages.links  # before another language is spoken
     if page in pages.executed:
         body = _notebook_body(pages.blocks, pages.executed[page])
-        return _write_page(pages.folder, page, body, pages.blocks, links)
-    language = first_pages()[page]
-    with speaking(language):
-        spoken = cache(partial(show, pages.run)) if language else pages.blocks
-        _write_page(pages.folder, page, _index_body(pages.run, spoken), spoken, links, headline(pages.run))
-    return None
+        _write_page(pages.folder, page, body, pages.blocks, links)
+    else:
+        language = first_pages()[page]
+        with speaking(language):
+            spoken = cache(partial(show, pages.run)) if language else pages.blocks
+            _write_page(pages.folder, page, _index_body(pages.run, spoken), spoken, links, headline(pages.run))
+    progress_step()
 
 
 def _words_in(language: str) -> Words:
