@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from workbook.codecs.fast import VOCABULARY, FastCodec, FastScales, bits_of, cosines, quantile_normaliser
 from workbook.codecs.protocol import NOT_SENT, Tokens, entropy_bits
@@ -252,10 +252,16 @@ class TestScales:
 
     @settings(deadline=None, max_examples=15)
     @given(bits=st.floats(20, 110))
-    def test_cost_what_is_wanted_to_within_one_per_cent(self, bits: float) -> None:
+    @example(bits=21.375)
+    def test_cost_what_is_wanted_or_lie_where_costs_jump(self, bits: float) -> None:
+        """Other merges may cost a few per cent more at nearly the same scale; then no scale costs what is between."""
         scales = self.scales()
-        codec = scales.at(bits)
-        assert codec.bits(codec.encode(scales.validation)) == pytest.approx(bits, rel=0.02)
+        found = bits_of(codec := scales.at(bits), codec.encode(scales.validation))
+        spent = scales.spent(bits_of)
+        assert abs(found - bits) == min(abs(each - bits) for each in spent.values())
+        low = max(scale for scale in spent if spent[scale] <= bits)
+        high = min(scale for scale in spent if spent[scale] > bits)
+        assert found == pytest.approx(bits, rel=0.02) or high / low < 1.01
 
     def test_beyond_their_ends_are_the_ends(self) -> None:
         scales = self.scales()

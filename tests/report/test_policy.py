@@ -324,8 +324,8 @@ class TestFigures:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = made_run()
-        every = {title(*codec) for codec in run.policy.codecs}
-        asked = {title(*codec) for codec in (run.policy.of("naive"), run.policy.new_codec)}
+        every = {title(*codec, briefly=True) for codec in run.policy.codecs}
+        asked = {title(*codec, briefly=True) for codec in (run.policy.of("naive"), run.policy.new_codec)}
         assert all(codec in at_two_rules(run).alt for codec in every)
         monkeypatch.setattr("workbook.report.drawings.policy.MOST_CODECS", len(asked))
         assert {codec for codec in every if codec in at_two_rules(run).alt} == asked
