@@ -178,8 +178,7 @@ def run_on_cluster(
     """work(shared, job, progress_step) of every job, each a job of the cluster; results in the order of jobs.
 
     As `run_jobs`, but that work may be called again for a job that died, and is then to go on. jobs: by names, which
-    are told. resume: gather what an earlier call has sent; else begin_anew is called
-    before all is sent.
+    are told. resume: gather what an earlier call has sent; else begin_anew is called before all is sent.
 
     Raises:
         InputError: that of a job; sbatch refuses; or jobs of an earlier call still run, and are not what is asked for.
