@@ -1,5 +1,6 @@
 """Recordings to test with: small ones written on the spot, and the real ones where they are at hand."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from workbook.simulation.scene import missing_packages
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 pytest_plugins = ["hub_fixtures"]
 pytest.register_assert_rewrite("reading", "small_runs", "spoiling")
+
+
+# What a shell starts in the background ignores interrupts, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from workbook.codecs.fast import VOCABULARY, FastCodec, FastScales, bits_of, cosines, quantile_normaliser
+from workbook.codecs.fast import (
+    RATE_TOLERANCE,
+    SAME_SCALE,
+    VOCABULARY,
+    FastCodec,
+    FastScales,
+    bits_of,
+    cosines,
+    quantile_normaliser,
+    scales_around,
+)
 from workbook.codecs.protocol import NOT_SENT, Tokens, entropy_bits
 from workbook.common.array import Array
 from workbook.data.chunks import Normaliser
@@ -253,15 +263,23 @@ class TestScales:
     @settings(deadline=None, max_examples=15)
     @given(bits=st.floats(20, 110))
     @example(bits=21.375)
+    @example(bits=24.875)  # a scale between costs more than a larger one
     def test_cost_what_is_wanted_or_lie_where_costs_jump(self, bits: float) -> None:
         """Other merges may cost a few per cent more at nearly the same scale; then no scale costs what is between."""
         scales = self.scales()
         found = bits_of(codec := scales.at(bits), codec.encode(scales.validation))
         spent = scales.spent(bits_of)
         assert abs(found - bits) == min(abs(each - bits) for each in spent.values())
-        low = max(scale for scale in spent if spent[scale] <= bits)
-        high = min(scale for scale in spent if spent[scale] > bits)
-        assert found == pytest.approx(bits, rel=0.02) or high / low < 1.01
+        around = scales_around(spent, bits)
+        assert around is not None
+        assert found == pytest.approx(bits, rel=RATE_TOLERANCE) or around[1] / around[0] < SAME_SCALE
+
+    def test_are_looked_for_between_the_neighbours_nearest_to_each_other(self) -> None:
+        spent = {1.0: 10.0, 8.0: 30.0, 2.0: 25.0, 3.0: 15.0, 20.0: 40.0}
+        assert scales_around(spent, 20.0) == (2.0, 3.0)  # of 1-2, 2-3, 3-8
+        assert scales_around(spent, 25.0) == (3.0, 8.0)
+        assert scales_around(spent, 5.0) is None
+        assert scales_around(spent, 40.0) is None
 
     def test_beyond_their_ends_are_the_ends(self) -> None:
         scales = self.scales()

@@ -6,9 +6,10 @@ low frequencies first, and merge frequent pairs of symbols to tokens. Sequences 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from workbook.data.chunks import Normaliser
 
 VOCABULARY = 1024  # FAST's
 SCALES = (0.1, 200.0)  # between which the scale of a rate is looked for
-MOST_TRIES = 12
+MOST_TRIES = 24
+INTERPOLATED = 12  # of these tries
+SAME_SCALE = 1.01  # a ratio below which two scales are not told apart
 SCALES_AROUND = 21
 WORTH_A_FIT = 0.97  # of the error
 SHARES = (0.05, 0.95)  # of the way between two scales, so that a search never stands still
@@ -130,6 +133,15 @@ def quantile_normaliser(actions: Array) -> Normaliser:
     return Normaliser(low, high)
 
 
+def scales_around(spent: Mapping[float, float], wanted: float) -> tuple[float, float] | None:
+    """Two neighbouring scales, of which one costs more than wanted and one does not: the nearest to each other.
+
+    None where all cost more, or none does. A larger scale costs more by and large, not everywhere.
+    """
+    pairs = [each for each in pairwise(sorted(spent)) if len({spent[scale] > wanted for scale in each}) == 2]
+    return min(pairs, key=lambda each: each[1] / each[0], default=None)
+
+
 @dataclass(frozen=True, eq=False)
 class FastScales:
     """FAST-style tokens, fitted on train chunks, at the scales at which validation chunks cost so and so much.
@@ -157,17 +169,20 @@ class FastScales:
     def at(self, wanted: float, cost: Cost = bits_of, within: float = RATE_TOLERANCE) -> FastCodec:
         """The codec whose validation chunks cost nearest to what is wanted; within this share, if a scale gives it.
 
-        Between two scales the cost is taken for a power of the scale, which it nearly is.
+        Between two scales the cost is taken for a power of the scale, which it nearly is; after some tries they are
+        halved. Where merges change, the cost may jump over what is wanted: the search ends beside the jump.
         """
         for end in SCALES:
             self.codec(end)
-        for _ in range(MOST_TRIES):
+        for tries in range(MOST_TRIES):
             spent = self.spent(cost)
-            low = max((scale for scale in spent if spent[scale] <= wanted), key=spent.__getitem__, default=None)
-            high = min((scale for scale in spent if spent[scale] > wanted), key=spent.__getitem__, default=None)
-            if low is None or high is None or min(wanted - spent[low], spent[high] - wanted) <= within * wanted:
+            around = scales_around(spent, wanted)
+            if around is None or min(abs(each - wanted) for each in spent.values()) <= within * wanted:
                 break
-            share = np.log(wanted / spent[low]) / np.log(spent[high] / spent[low])
+            low, high = around
+            if high / low < SAME_SCALE:
+                break
+            share = np.log(wanted / spent[low]) / np.log(spent[high] / spent[low]) if tries < INTERPOLATED else 0.5
             self.codec(float(low * (high / low) ** np.clip(share, *SHARES)))
         spent = self.spent(cost)
         return self.codec(min(spent, key=lambda scale: abs(spent[scale] - wanted)))

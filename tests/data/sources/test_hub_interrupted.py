@@ -35,10 +35,9 @@ pytestmark = pytest.mark.usefixtures("alone_with_the_hub")
 
 
 def interruptible(code: str) -> subprocess.Popen[str]:
-    """A process that was begun and reads; it heeds interrupts, even where this one was started with them ignored."""
-    heed = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    """A process that was begun and reads."""
     return subprocess.Popen(
-        reading_process(heed + code),
+        reading_process(code),
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
