@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from workbook.simulation.workers import Died, run_apart
+from workbook.common.errors import InputError
+from workbook.common.slurm import VARIABLE, Cluster
+from workbook.simulation import workers
+from workbook.simulation.workers import Died, run_apart, to_run
 
 
 def square(number: int) -> tuple[int, int]:
@@ -116,3 +119,42 @@ def test_what_a_job_leaves_behind_lies_in_no_folder_of_the_users(
 
 def test_nothing_to_do_is_done_at_once() -> None:
     assert run_apart(square, [], 60) == []
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Processes of submitit's own, which are sent three jobs at most together."""
+    pytest.importorskip("submitit", reason="pip install -e '.[slurm]'")
+    monkeypatch.setenv(VARIABLE, "")  # put back as it was at the end
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(workers, "SENT_TOGETHER", 3)
+    cluster = Cluster(tmp_path / "jobs", engine="local-executor")
+    cluster.to_environment()
+    return cluster
+
+
+@pytest.mark.usefixtures("cluster")
+def test_neighbouring_jobs_are_one_of_a_cluster_where_one_that_dies_costs_itself_alone() -> None:
+    told: list[tuple[int, int]] = []
+    results = run_apart(square_or_die, list(range(5)), 60, lambda done, total: told.append((done, total)))
+    assert isinstance(results[2], Died)
+    assert [found for found in results if not isinstance(found, Died)] == [0, 1, 9, 16]
+    assert told[-1] == (5, 5)
+    assert told == sorted(told)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_node_that_rounds_differently_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "kernels", lambda: "Katmai")
+    with pytest.raises(InputError, match="this machine with those for Katmai"):
+        run_apart(square_or_die, [1], 60)
+
+
+def test_a_cluster_is_sent_all_jobs_unless_all_are_done(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_even(number: int) -> bool:
+        return number % 2 == 0
+
+    assert to_run([1, 2, 3], is_even) == [1, 2, 3]
+    assert to_run([2, 4], is_even) == []
+    monkeypatch.delenv(VARIABLE)
+    assert to_run([1, 2, 3], is_even) == [1, 3]

@@ -17,10 +17,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from itertools import chain
 from typing import Generic, TypeVar
 
-from workbook.common.jobs import OnProgress
-from workbook.common.parallel import available_cores, exit_with_parent
+from workbook.common.errors import InputError
+from workbook.common.jobs import OnProgress, ProgressStep
+from workbook.common.parallel import PROGRESS_STEPS, available_cores, exit_with_parent, in_progress_steps, run_jobs
+from workbook.common.slurm import Cluster
+from workbook.simulation.kernels import kernels
+
+SENT_TOGETHER = 100  # episodes, as one job of a cluster: some minutes, of which few go into building scenes
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -40,9 +46,12 @@ def run_apart(
     """work(job) of every job, in the order of jobs, each in a process of one of the workers.
 
     Neighbouring jobs run in the same process where they can, so that it may keep what they share. work is a function
-    of a module, and jobs and results can be pickled. A job that takes longer than `seconds` counts as dead.
+    of a module, and jobs and results can be pickled. A job that takes longer than `seconds` counts as dead. Where the
+    environment names a cluster, neighbouring jobs are sent there together.
     """
     report = on_progress or (lambda done, total: None)
+    if Cluster.of_environment():
+        return _run_on_cluster(work, jobs, seconds, report)
     results: list[Result | Died] = [Died()] * len(jobs)
     waiting = deque(range(len(jobs)))
     opened = [
@@ -66,6 +75,44 @@ def run_apart(
     finally:
         for worker in opened:
             worker.close()
+
+
+def to_run(jobs: Sequence[Job], is_done: Callable[[Job], bool]) -> list[Job]:
+    """Those that are not done; for a cluster all, if one is not, and the work is to skip those that are.
+
+    What is sent is known by its jobs, and is to be the same to a call that gathers what an interrupted one has sent.
+    """
+    missing = [job for job in jobs if not is_done(job)]
+    return list(jobs) if missing and Cluster.of_environment() else missing
+
+
+def _run_on_cluster(
+    work: Callable[[Job], Result], jobs: Sequence[Job], seconds: float, report: OnProgress
+) -> list[Result | Died]:
+    parts = [jobs[first : first + SENT_TOGETHER] for first in range(0, len(jobs), SENT_TOGETHER)]
+
+    def told(done: int, total: int) -> None:
+        report(len(jobs) * done // total, len(jobs))
+
+    return list(chain.from_iterable(run_jobs(_run_part, (work, seconds, kernels()), parts, PROGRESS_STEPS, told)))
+
+
+def _run_part(
+    shared: tuple[Callable[[Job], Result], float, str], jobs: Sequence[Job], progress_step: ProgressStep
+) -> list[Result | Died]:
+    """On a node, over the cores that it gives.
+
+    Raises:
+        InputError: paths differ there from those here, in their last bits.
+    """
+    work, seconds, wanted = shared
+    if kernels() != wanted:
+        raise InputError(
+            f"a node of the cluster computes with kernels for {kernels()}, this machine with those for {wanted}, and "
+            f"they round differently; call the command with OPENBLAS_CORETYPE=Haswell, which sbatch hands on"
+        )
+    tell = in_progress_steps(len(jobs), progress_step)
+    return run_apart(work, jobs, seconds, lambda done, _: tell(done))
 
 
 class _Worker(Generic[Job, Result]):

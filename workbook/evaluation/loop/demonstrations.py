@@ -19,7 +19,7 @@ from workbook.simulation import observation
 from workbook.simulation.observation import observe
 from workbook.simulation.playback import Playback
 from workbook.simulation.scene import SimulationError, scene_of
-from workbook.simulation.workers import run_apart
+from workbook.simulation.workers import run_apart, to_run
 
 SECONDS_A_DEMONSTRATION = 300.0
 STRIDE = 2  # steps between the chunks that a policy learns from
@@ -58,8 +58,8 @@ def record(
     for at in positions:
         playback = Playback(dataset.starts[at], dataset.episodes[at].actions)
         jobs.append((playback.start, playback.actions, folder / f"seen-{_key(playback)}.npz"))
-    missing = [job for job in jobs if _load(job[2]) is None]
-    missing.sort(key=lambda job: job[0].task_file)
+    by_scene = sorted(jobs, key=lambda job: job[0].task_file)
+    missing = to_run(by_scene, lambda job: _load(job[2]) is not None)
     run_apart(_record_job, missing, SECONDS_A_DEMONSTRATION, on_progress)
     found = {at: (dataset.episodes[at], _load(path)) for at, (*_, path) in zip(positions, jobs, strict=True)}
     return {
@@ -83,6 +83,8 @@ def _load(path: Path) -> Array | None:
 
 def _record_job(job: tuple[Start, Array, Path]) -> None:
     start, actions, path = job
+    if _load(path) is not None:
+        return
     try:
         seen = observe(scene_of(start.task_file), start, actions)
     except SimulationError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -29,7 +28,7 @@ from workbook.simulation import observation, scene as scene_module
 from workbook.simulation.kernels import kernels
 from workbook.simulation.observation import Observer, jitter
 from workbook.simulation.scene import SimulationError, scene_of, versions
-from workbook.simulation.workers import Died, run_apart
+from workbook.simulation.workers import Died, run_apart, to_run
 
 MOST_STEPS = 220  # LIBERO's own limit for libero_spatial, its shortest
 JITTER_RADIANS = 0.02  # of each joint of the arm, in starts beyond the recorded ones
@@ -65,33 +64,32 @@ def play_all(
     folder: Path,
     on_progress: OnProgress,
 ) -> pd.DataFrame:
-    """A row for every arm, seed and start. keys: what says all that an actor does."""
-    with tempfile.TemporaryDirectory() as scratch:
-        asked = []
-        for number, ((arm, seed), actor) in enumerate(actors.items()):
-            file = Path(scratch) / f"{number}.pickle"
-            file.write_bytes(pickle.dumps((actor, tuple(tasks))))
-            for start in starts[seed]:
-                path = folder / f"episode-{_episode_key(keys[arm, seed], start)}.json"
-                asked.append((arm, seed, start, (file, start, path)))
-        missing = [job for *_, job in asked if _finished(job[2]) is None]
-        missing.sort(key=lambda job: (job[1].start.task_file, str(job[0])))
-        done = len(asked) - len(missing)
-        problems = run_apart(
-            _play_job, missing, SECONDS_AN_EPISODE, lambda some, _: on_progress(done + some, len(asked))
-        )
-        on_progress(len(asked), len(asked))
-        reasons = {
-            job[2]: DIED if isinstance(problem, Died) else problem
-            for job, problem in zip(missing, problems, strict=True)
+    """A row for every arm, seed and start. keys: what says all that an actor does; folder: of what is finished."""
+    asked = []
+    for (arm, seed), actor in actors.items():
+        file = folder / f"actor-{hashlib.sha256(keys[arm, seed].encode()).hexdigest()}.pickle"
+        with replacing(file) as temporary:
+            temporary.write_bytes(pickle.dumps((actor, tuple(tasks))))
+        for start in starts[seed]:
+            path = folder / f"episode-{_episode_key(keys[arm, seed], start)}.json"
+            asked.append((arm, seed, start, (file, start, path)))
+    jobs = sorted((job for *_, job in asked), key=lambda job: (job[1].start.task_file, str(job[0])))
+    jobs = to_run(jobs, lambda job: _finished(job[2]) is not None)
+    done = len(asked) - len(jobs)
+    problems = run_apart(_play_job, jobs, SECONDS_AN_EPISODE, lambda some, _: on_progress(done + some, len(asked)))
+    on_progress(len(asked), len(asked))
+    for file in {job[0] for *_, job in asked}:  # after an interruption they stay, for jobs of a cluster go on
+        file.unlink()
+    reasons = {
+        job[2]: DIED if isinstance(problem, Died) else problem for job, problem in zip(jobs, problems, strict=True)
+    }
+    return pd.DataFrame([
+        {
+            **arm.keys, "seed": seed, "task": start.task, "episode": f"start {start.number}",
+            **(_finished(path) or {"succeeded": None, "steps": 0, "not_played": reasons.get(path, DIED)}),
         }
-        return pd.DataFrame([
-            {
-                **arm.keys, "seed": seed, "task": start.task, "episode": f"start {start.number}",
-                **(_finished(path) or {"succeeded": None, "steps": 0, "not_played": reasons.get(path, DIED)}),
-            }
-            for arm, seed, start, (_, _, path) in asked
-        ]).astype({"succeeded": "boolean", "steps": "int64"})  # fmt: skip
+        for arm, seed, start, (_, _, path) in asked
+    ]).astype({"succeeded": "boolean", "steps": "int64"})  # fmt: skip
 
 
 def _episode_key(actor: str, start: HeldOutStart) -> str:
@@ -111,8 +109,10 @@ def _finished(path: Path) -> dict[str, Any] | None:
 
 
 def _play_job(job: tuple[Path, HeldOutStart, Path]) -> str:
-    """Play one episode and keep its result; '' or why it could not be played."""
+    """Play one episode and keep its result, if that is not done; '' or why it could not be played."""
     file, start, path = job
+    if _finished(path):
+        return ""
     try:
         actor, tasks = _actor_of(file)
         succeeded, steps = _episode(actor, start, tasks)

@@ -20,6 +20,7 @@ from workbook.codecs.protocol import Codec
 from workbook.common.errors import InputError
 from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder
+from workbook.common.slurm import Cluster
 from workbook.data.chunks import join_chunks
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import take_evenly
@@ -31,7 +32,7 @@ from workbook.evaluation.score import HeldOut, score
 from workbook.simulation import scene
 from workbook.simulation.kernels import kernels
 from workbook.simulation.playback import Playback, Trace, play
-from workbook.simulation.workers import Died, run_apart
+from workbook.simulation.workers import Died, run_apart, to_run
 from workbook.training.runs import load_fitting
 
 SECONDS_A_REPLAY = 300.0  # after which one counts as hung; the longest take about 10
@@ -147,23 +148,22 @@ class _Replays:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for half_written in folder.glob(f".{'[0-9a-f]' * 64}.npz.*"):  # by processes that died
-            half_written.unlink(missing_ok=True)
+        if not Cluster.of_environment():  # whose jobs may still write
+            for half_written in folder.glob(f".{'[0-9a-f]' * 64}.npz.*"):  # by processes that died
+                half_written.unlink(missing_ok=True)
         self.folder = folder
         self.outcomes: dict[str, Outcome] = {}
         self.newly_played = 0
 
     def play(self, wanted: Sequence[Playback], on_progress: OnProgress | None) -> None:
-        jobs = []
-        for playback in {playback.key: playback for playback in wanted}.values():
-            trace = Trace.load(self._path(playback.key))
-            if trace is None:
-                jobs.append((playback, self._path(playback.key)))
-            else:
-                self.outcomes[playback.key] = trace
+        jobs = [(each, self._path(each.key)) for each in {playback.key: playback for playback in wanted}.values()]
         jobs.sort(key=lambda job: (job[0].start.task_file, job[0].start.state.tobytes()))
-        finished, self.newly_played = len(self.outcomes), len(jobs)
-        total = finished + len(jobs)
+        for playback, path in jobs:
+            if trace := Trace.load(path):
+                self.outcomes[playback.key] = trace
+        self.newly_played, total = len(jobs) - len(self.outcomes), len(jobs)
+        jobs = to_run(jobs, lambda job: job[0].key in self.outcomes)
+        finished = total - len(jobs)
 
         def report(done: int, _: int) -> None:
             if on_progress:
@@ -184,8 +184,10 @@ class _Replays:
 
 
 def _play_job(job: tuple[Playback, Path]) -> str:
-    """Play and keep the trace; '' or why it could not be played."""
+    """Play and keep the trace, if that is not done; '' or why it could not be played."""
     playback, path = job
+    if Trace.load(path):
+        return ""
     task_file = playback.start.task_file
     try:
         play(scene.scene_of(task_file), playback).save(path)
