@@ -1,6 +1,7 @@
 """`python -m benchmarks`: what codecs and their training cost, on one thread, as ratios within one run.
 
     network   the fixed scale and the others of the guide's autoencoder, against the network alone
+    alike     GroupedResidualFSQ of as many layers and levels of the same latents, against the fixed scale
     codecs    every codec of the catalogue, against the fixed scale
     training  a training step of each conditioning, against naive's, and in a stack, against alone
     whole     on request: all models of 02_train_robust trained one by one and in stacks, by the clock
@@ -15,7 +16,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,53 @@ def _calls_of(model: ActionRFSQAE, x: Tensor) -> dict[str, Call]:
     }
 
 
+def _of_codes_alike(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
+    """As many tokens of the same latents by vector-quantize-pytorch's GroupedResidualFSQ, against the fixed scale's."""
+    model = fitting.rfsq["scale"][0].model
+    theirs = _grouped_residual_fsq(model)
+    for batch in BATCHES:
+        x = torch.rand(batch, CHUNK_LEN, fitting.dataset.layout.dim) * 2 - 1
+        timed = time_in_turn(_calls_alike(model, theirs, x), options.repetitions)
+        for what in ("quantizer", "round trip"):
+            ours, grouped = timed[f"scale, {what}"], timed[f"GroupedResidualFSQ, {what}"]
+            yield _row("alike", f"GroupedResidualFSQ, {what}", batch, grouped, grouped / ours, f"scale, {what}")
+
+
+def _grouped_residual_fsq(model: ActionRFSQAE) -> torch.nn.Module:
+    """A group for each latent, so that each token has L values, as ours; in 4 or 8 groups it was not quicker."""
+    from vector_quantize_pytorch import GroupedResidualFSQ
+
+    latents, block = model.hidden_dim, model.rfsq
+    return GroupedResidualFSQ(
+        dim=latents, groups=latents, levels=[block.num_levels], num_quantizers=block.num_layers
+    ).eval()
+
+
+@torch.no_grad()
+def _calls_alike(model: ActionRFSQAE, theirs: Any, x: Tensor) -> dict[str, Call]:
+    """From latents to codes and back, and from actions to codes and back, by the same encoder and decoder."""
+
+    def grouped(latent: Tensor) -> Tensor:
+        codes = theirs(latent.flatten(0, 1)[None])[1]
+        return theirs.get_output_from_indices(codes).view(latent.shape)
+
+    def ours(latent: Tensor) -> Tensor:
+        return model.rfsq.decode_from_indices(model.rfsq.to_codes(latent))
+
+    latent = model.encoder(x)
+    quantizers = {"scale": ours, "GroupedResidualFSQ": grouped}
+    calls: dict[str, Call] = {}
+    for name, quantizer in quantizers.items():
+        calls[f"{name}, quantizer"] = torch.no_grad()(partial(quantizer, latent))
+        calls[f"{name}, round trip"] = torch.no_grad()(partial(_round_trip, model, quantizer, x))
+    return calls
+
+
+def _round_trip(model: ActionRFSQAE, quantizer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    decoded: Tensor = model.decoder(quantizer(model.encoder(x)))
+    return decoded
+
+
 def _of_codecs(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
     """Round trips of every codec at every batch, against the fixed scale's."""
     codecs = {_title(entry, setting): codec for entry, setting, codec in _each_codec(fitting)}
@@ -228,7 +277,13 @@ def _of_growth(fitting: Fitting, options: argparse.Namespace) -> Iterator[Row]:
             yield _row("growth", name, count, each, each / count / first[name], "1,000 chunks, a chunk")
 
 
-PARTS = {"network": _of_network, "codecs": _of_codecs, "training": _of_training, "growth": _of_growth}
+PARTS = {
+    "network": _of_network,
+    "alike": _of_codes_alike,
+    "codecs": _of_codecs,
+    "training": _of_training,
+    "growth": _of_growth,
+}
 ON_REQUEST = {"whole": _of_whole_training}  # for it takes minutes
 
 

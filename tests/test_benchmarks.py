@@ -36,7 +36,7 @@ def test_the_command_times_every_codec_and_writes_what_it_shows(
     out = tmp_path / "times.json"
     assert main(["--repetitions", "1", "--largest", "1000", "--out", str(out)]) == 0
     rows = json.loads(out.read_text(encoding="utf8"))["rows"]
-    assert {row["part"] for row in rows} == {"network", "codecs", "training", "growth"}
+    assert {row["part"] for row in rows} == {"network", "alike", "codecs", "training", "growth"}
     assert {row["what"].split()[0] for row in rows if row["part"] == "codecs"} == set(LISTED)
     assert all(row["seconds"] > 0 for row in rows)
     own = [row["ratio"] for row in rows if row["part"] == "codecs" and row["what"].startswith("fixed_scale ")]

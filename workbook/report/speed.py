@@ -19,8 +19,8 @@ from workbook.report.pages import finished_run
 
 MEASURED = REPOSITORY / "docs" / "benchmarks.json"
 RUNS = REPOSITORY / "docs" / "runs.json"
-PARTS = ("network", "codecs", "training", "growth")
-SHOWN_BATCHES = {"network": (4096,), "codecs": (1, 4096)}  # of the others all
+PARTS = ("network", "alike", "codecs", "training", "growth")
+SHOWN_BATCHES = {"network": (4096,), "alike": (1, 4096), "codecs": (1, 4096)}  # of the others all
 HEADER = ("what", "batch, chunks", "CPU time, ms", "ratio", "to")
 RUNS_HEADER = ("command", "recordings", "steps", "cores", "minutes", "cut off and gone on with")
 OWN_PATHS = ("--out", "--data")  # options of which nobody else has the value
