@@ -29,7 +29,7 @@ from workbook.training.data import TrainData
 
 VALIDATION_PART = {"cpu": 512, "cuda": 2**16}  # steps that are scored at once; a CPU finds them in its cache
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 State = dict[str, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -169,7 +169,7 @@ def keep_freed_memory() -> None:
     """
     with suppress(OSError, AttributeError, TypeError):  # another C library
         glibc = ctypes.CDLL(None)
-        glibc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that is allowed
+        glibc.mallopt(M_MMAP_MAX, 0)  # blocks that are asked of the system one by one
         glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
