@@ -2,5 +2,5 @@
 
 import os
 
-# Read when libraries are imported: threads of OpenBLAS that wait for work would count as CPU time of what is timed next.
+# Read by libraries at import: threads of OpenBLAS that wait for work would count as time of what is measured next.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
