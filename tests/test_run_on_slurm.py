@@ -26,7 +26,9 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("sbatch")
-def test_the_kernels_are_told_where_jobs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_are_told_where_jobs_go_and_the_user_that_they_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("submitit", reason="pip install -e '.[slurm]'")
     told: list[Cluster | None] = []
 
@@ -38,7 +40,9 @@ def test_the_kernels_are_told_where_jobs_go(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "slurm.toml").write_text('partition = "long"\nsetup = ["module load cuda"]\n[sbatch]\nqos = "x"\n')
     line = ["--out", str(tmp_path / "out")]
     assert run.main([*line, "--on", "slurm", "--slurm-config", str(tmp_path / "slurm.toml")]) == 130
+    assert "scancel ends them" in capsys.readouterr().err
     assert run.main(line) == 130
+    assert "scancel" not in capsys.readouterr().err
     config = SlurmConfig("long", setup=("module load cuda",), sbatch={"qos": "x"})
     assert told == [Cluster(tmp_path / "out" / ".jobs", config, again="the same command"), None]
 

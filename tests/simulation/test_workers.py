@@ -141,6 +141,7 @@ def test_neighbouring_jobs_are_one_of_a_cluster_where_one_that_dies_costs_itself
     assert [found for found in results if not isinstance(found, Died)] == [0, 1, 9, 16]
     assert told[-1] == (5, 5)
     assert told == sorted(told)
+    assert run_apart(square, [], 60) == []
 
 
 @pytest.mark.usefixtures("cluster")

@@ -50,7 +50,7 @@ def run_apart(
     environment names a cluster, neighbouring jobs are sent there together.
     """
     report = on_progress or (lambda done, total: None)
-    if Cluster.of_environment():
+    if jobs and Cluster.of_environment():
         return _run_on_cluster(work, jobs, seconds, report)
     results: list[Result | Died] = [Died()] * len(jobs)
     waiting = deque(range(len(jobs)))
