@@ -111,7 +111,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--on",
         choices=("here", "slurm"),
         default="here",
-        help="where networks and policies are trained; slurm makes each a job of its own; default: here",
+        help="where networks and policies are trained and episodes are played; slurm sends them as jobs; default: here",
     )
     parser.add_argument("--slurm-config", default="", metavar="FILE", help="TOML: partition, account, minutes, ...")
     parser.add_argument("--smoke", action="store_true", help="a rehearsal in about a minute; its result is no evidence")

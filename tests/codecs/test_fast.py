@@ -265,7 +265,7 @@ class TestScales:
     @example(bits=21.375)
     @example(bits=24.875)  # a scale between costs more than a larger one
     def test_cost_what_is_wanted_or_lie_where_costs_jump(self, bits: float) -> None:
-        """Other merges may cost a few per cent more at nearly the same scale; then no scale costs what is between."""
+        """Other merges may cost a few per cent more at nearly the same scale, and the search ends there."""
         scales = self.scales()
         found = bits_of(codec := scales.at(bits), codec.encode(scales.validation))
         spent = scales.spent(bits_of)

@@ -38,6 +38,7 @@ from workbook.evaluation.replay import replay as replay_module
 from workbook.evaluation.replay.codecs import PlayedCodec, played_codecs
 from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT, Replays
 from workbook.evaluation.replay.replay import ReplayConfig, ReplayStage, replay
+from workbook.simulation import workers
 from workbook.simulation.playback import Playback, Trace
 from workbook.simulation.scene import versions
 from workbook.simulation.workers import run_apart
@@ -114,11 +115,11 @@ def test_finished_replays_are_not_played_again(
 ) -> None:
     jobs_seen: list[int] = []
 
-    def count_jobs(work: Any, jobs: list[Any], *rest: Any) -> list[Any]:
+    def count_jobs(work: Any, jobs: list[Any], *rest: Any, **named: Any) -> list[Any]:
         jobs_seen.append(len(jobs))
-        return run_apart(work, jobs, *rest)
+        return run_apart(work, jobs, *rest, **named)
 
-    monkeypatch.setattr(replay_module, "run_apart", count_jobs)
+    monkeypatch.setattr(workers, "run_apart", count_jobs)
     again = play(small, small.out.replays)
     assert (jobs_seen, again.values["newly_played"]) == ([0], 0)
     assert_same(again, played)
@@ -132,6 +133,7 @@ def test_one_that_is_lost_is_played_again_and_nothing_else_in_the_folder_is_touc
     stranger, half_written = small.out.replays / "klt_rfsq.npz", small.out.replays / f".{files[1].name}.x1y2"
     stranger.write_bytes(b"somebody's own")
     half_written.write_bytes(b"of a process that died")
+    os.utime(half_written, (0, 0))
     again = play(small, small.out.replays)
     assert_same(again, played)
     assert (again.values["newly_played"], again.values["replays"]) == (1, len(files))

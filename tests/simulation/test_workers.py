@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from workbook.common.errors import InputError
 from workbook.common.slurm import VARIABLE, Cluster
 from workbook.simulation import workers
-from workbook.simulation.workers import Died, run_apart, to_run
+from workbook.simulation.workers import Died, run_apart, run_missing
 
 
 def square(number: int) -> tuple[int, int]:
@@ -49,6 +50,32 @@ def die(number: int) -> int:
 def leave_a_file(number: int) -> str:
     Path("left.txt").write_text("noise")
     return str(Path.cwd())
+
+
+def is_made(job: tuple[Path, int]) -> bool:
+    return job[0].is_file()
+
+
+def make(job: tuple[Path, int]) -> str:
+    """Leave a file, and say that it was made once more in another; of job 2 nothing, and job 3 dies."""
+    path, number = job
+    with path.with_suffix(".times").open("a") as times:
+        times.write(".")
+    if number == 2:
+        return "not to be made"
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5)
+    path.write_text(str(number))
+    return ""
+
+
+def files(folder: Path, numbers: Sequence[int]) -> list[tuple[Path, int]]:
+    return [(folder / f"{number}.made", number) for number in numbers]
+
+
+def times(job: tuple[Path, int]) -> int:
+    return job[0].with_suffix(".times").stat().st_size
 
 
 def test_results_come_in_the_order_of_jobs_from_so_many_processes() -> None:
@@ -133,29 +160,56 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return cluster
 
 
-@pytest.mark.usefixtures("cluster")
-def test_neighbouring_jobs_are_one_of_a_cluster_where_one_that_dies_costs_itself_alone() -> None:
-    told: list[tuple[int, int]] = []
-    results = run_apart(square_or_die, list(range(5)), 60, lambda done, total: told.append((done, total)))
-    assert isinstance(results[2], Died)
-    assert [found for found in results if not isinstance(found, Died)] == [0, 1, 9, 16]
-    assert told[-1] == (5, 5)
+def test_what_is_done_is_not_done_again_and_counts_as_progress(tmp_path: Path) -> None:
+    jobs, told = files(tmp_path, [0, 1, 2, 3]), list[tuple[int, int]]()
+    jobs[1][0].write_text("done before")
+    said = run_missing(make, jobs, is_made, 60, lambda done, total: told.append((done, total)), workers=1)
+    assert said[:3] == ["", "", "not to be made"]
+    assert isinstance(said[3], Died)
+    assert jobs[1][0].read_text() == "done before"
     assert told == sorted(told)
-    assert run_apart(square, [], 60) == []
+    assert (told[0][0], told[-1]) == (2, (4, 4))
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_node_that_rounds_differently_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_of_a_cluster_make_what_is_missing_and_one_that_dies_costs_itself_alone(tmp_path: Path) -> None:
+    jobs, told = files(tmp_path, range(5)), list[tuple[int, int]]()
+    jobs[1][0].write_text("done before")
+    said = run_missing(make, jobs, is_made, 60, lambda done, total: told.append((done, total)))
+    assert [each for each in said if not isinstance(each, Died)] == ["", "", "not to be made", ""]
+    assert isinstance(said[3], Died)
+    assert jobs[1][0].read_text() == "done before"
+    assert [times(jobs[at]) for at in (0, 3, 4)] == [1, 2, 1]  # for what died is tried once more
+    assert told[-1] == (5, 5)
+    assert run_missing(make, jobs[:2], is_made, 60) == ["", ""]
+
+
+def test_after_an_interruption_the_same_call_gathers_and_what_is_lost_later_is_made_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    jobs = files(tmp_path, [0, 1, 4, 5])
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(make, jobs, is_made, 60, interrupt)
+    assert list(cluster.folder.iterdir()), "what was sent is known"
+    assert run_missing(make, jobs, is_made, 60) == [""] * 4
+    assert [times(job) for job in jobs] == [1] * 4
+
+    jobs[0][0].unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(make, jobs, is_made, 60, interrupt)
+    while not is_made(jobs[0]):  # jobs go on
+        time.sleep(0.1)
+    jobs[0][0].unlink()
+    assert run_missing(make, jobs, is_made, 60) == [""] * 4, "though jobs had said that it is done"
+    assert [times(job) for job in jobs] == [3, 1, 1, 1]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_node_that_rounds_differently_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(workers, "kernels", lambda: "Katmai")
     with pytest.raises(InputError, match="this machine with those for Katmai"):
-        run_apart(square_or_die, [1], 60)
-
-
-def test_a_cluster_is_sent_all_jobs_unless_all_are_done(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    def is_even(number: int) -> bool:
-        return number % 2 == 0
-
-    assert to_run([1, 2, 3], is_even) == [1, 2, 3]
-    assert to_run([2, 4], is_even) == []
-    monkeypatch.delenv(VARIABLE)
-    assert to_run([1, 2, 3], is_even) == [1, 3]
+        run_missing(make, files(tmp_path, [1]), is_made, 60)

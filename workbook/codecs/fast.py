@@ -167,10 +167,11 @@ class FastScales:
         return {scale: cost(*each) for scale, each in self._fitted.items()}
 
     def at(self, wanted: float, cost: Cost = bits_of, within: float = RATE_TOLERANCE) -> FastCodec:
-        """The codec whose validation chunks cost nearest to what is wanted; within this share, if a scale gives it.
+        """Of the scales that are tried, that at which validation chunks cost nearest to what is wanted.
 
-        Between two scales the cost is taken for a power of the scale, which it nearly is; after some tries they are
-        halved. Where merges change, the cost may jump over what is wanted: the search ends beside the jump.
+        The search ends within this share of it, or beside a jump of the cost, as where merges change: another scale
+        farther off may cost what is wanted. Between two scales the cost is taken for a power of the scale, which it
+        nearly is; after some tries the way is halved.
         """
         for end in SCALES:
             self.codec(end)

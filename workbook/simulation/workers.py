@@ -20,13 +20,14 @@ from contextlib import suppress
 from itertools import chain
 from typing import Generic, TypeVar
 
+from workbook.common.digest import digest
 from workbook.common.errors import InputError
 from workbook.common.jobs import OnProgress, ProgressStep
 from workbook.common.parallel import PROGRESS_STEPS, available_cores, exit_with_parent, in_progress_steps, run_jobs
 from workbook.common.slurm import Cluster
 from workbook.simulation.kernels import kernels
 
-SENT_TOGETHER = 100  # episodes, as one job of a cluster: some minutes, of which few go into building scenes
+SENT_TOGETHER = 40  # episodes, as one job of a cluster: about a minute on a core, with its scenes built
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -46,12 +47,9 @@ def run_apart(
     """work(job) of every job, in the order of jobs, each in a process of one of the workers.
 
     Neighbouring jobs run in the same process where they can, so that it may keep what they share. work is a function
-    of a module, and jobs and results can be pickled. A job that takes longer than `seconds` counts as dead. Where the
-    environment names a cluster, neighbouring jobs are sent there together.
+    of a module, and jobs and results can be pickled. A job that takes longer than `seconds` counts as dead.
     """
     report = on_progress or (lambda done, total: None)
-    if jobs and Cluster.of_environment():
-        return _run_on_cluster(work, jobs, seconds, report)
     results: list[Result | Died] = [Died()] * len(jobs)
     waiting = deque(range(len(jobs)))
     opened = [
@@ -77,42 +75,75 @@ def run_apart(
             worker.close()
 
 
-def to_run(jobs: Sequence[Job], is_done: Callable[[Job], bool]) -> list[Job]:
-    """Those that are not done; for a cluster all, if one is not, and the work is to skip those that are.
+def run_missing(
+    work: Callable[[Job], str],
+    jobs: Sequence[Job],
+    is_done: Callable[[Job], bool],
+    seconds: float,
+    on_progress: OnProgress | None = None,
+    workers: int | None = None,
+) -> list[str | Died]:
+    """As `run_apart`, of the jobs that are not done: '' where one is then, and else why not.
 
-    What is sent is known by its jobs, and is to be the same to a call that gathers what an interrupted one has sent.
+    work leaves a job done, in a file, or says why it could not. Where the environment names a cluster, neighbouring
+    jobs are sent there together.
     """
-    missing = [job for job in jobs if not is_done(job)]
-    return list(jobs) if missing and Cluster.of_environment() else missing
+    report = on_progress or (lambda done, total: None)
+    before = [is_done(job) for job in jobs]
+    if not all(before) and Cluster.of_environment():
+        return _run_on_cluster(work, jobs, is_done, seconds, report)
+    missing = [job for job, done in zip(jobs, before, strict=True) if not done]
+    found = iter(
+        run_apart(work, missing, seconds, lambda done, _: report(sum(before) + done, len(jobs)), workers=workers)
+    )
+    return ["" if done else next(found) for done in before]
 
 
 def _run_on_cluster(
-    work: Callable[[Job], Result], jobs: Sequence[Job], seconds: float, report: OnProgress
-) -> list[Result | Died]:
+    work: Callable[[Job], str],
+    jobs: Sequence[Job],
+    is_done: Callable[[Job], bool],
+    seconds: float,
+    report: OnProgress,
+) -> list[str | Died]:
+    """Parts of all jobs are sent, for a call that gathers what an interrupted one has sent is to name the same.
+
+    What jobs of a cluster have said may be older than a file that was lost since, or come before a file is seen here;
+    then they are sent once more, and begin by looking what is done.
+    """
     parts = [jobs[first : first + SENT_TOGETHER] for first in range(0, len(jobs), SENT_TOGETHER)]
+    shared = work, is_done, seconds, kernels(), digest(list(jobs))
 
     def told(done: int, total: int) -> None:
         report(len(jobs) * done // total, len(jobs))
 
-    return list(chain.from_iterable(run_jobs(_run_part, (work, seconds, kernels()), parts, PROGRESS_STEPS, told)))
+    for _ in range(2):
+        said = chain.from_iterable(run_jobs(_run_part, shared, parts, PROGRESS_STEPS, told))
+        found = ["" if is_done(job) else each or Died() for job, each in zip(jobs, said, strict=True)]
+        if not any(isinstance(each, Died) for each in found):
+            break
+    return found
 
 
 def _run_part(
-    shared: tuple[Callable[[Job], Result], float, str], jobs: Sequence[Job], progress_step: ProgressStep
-) -> list[Result | Died]:
+    shared: tuple[Callable[[Job], str], Callable[[Job], bool], float, str, str],
+    jobs: Sequence[Job],
+    progress_step: ProgressStep,
+) -> list[str | Died]:
     """On a node, over the cores that it gives.
 
     Raises:
-        InputError: paths differ there from those here, in their last bits.
+        InputError: the simulator's linear algebra rounds differently there.
     """
-    work, seconds, wanted = shared
+    work, is_done, seconds, wanted, _ = shared
     if kernels() != wanted:
         raise InputError(
             f"a node of the cluster computes with kernels for {kernels()}, this machine with those for {wanted}, and "
             f"they round differently; call the command with OPENBLAS_CORETYPE=Haswell, which sbatch hands on"
         )
     tell = in_progress_steps(len(jobs), progress_step)
-    return run_apart(work, jobs, seconds, lambda done, _: tell(done))
+    cores = min(available_cores(), int(os.environ.get("SLURM_CPUS_PER_TASK", available_cores())))
+    return run_missing(work, jobs, is_done, seconds, lambda done, _: tell(done), workers=cores)
 
 
 class _Worker(Generic[Job, Result]):

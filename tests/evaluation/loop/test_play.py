@@ -39,6 +39,7 @@ from workbook.evaluation.loop.evidence import TABLES, Loop
 from workbook.evaluation.loop.play import LoopConfig, LoopStage, play_policies
 from workbook.evaluation.policy.network import Observations
 from workbook.evaluation.replay.evidence import DIED, NO_STATES, OTHER_LAYOUT
+from workbook.simulation import workers
 from workbook.simulation.observation import SIZE, Observer, jitter, observe
 from workbook.simulation.scene import Scene
 from workbook.simulation.workers import run_apart
@@ -86,11 +87,11 @@ def jobs_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many episodes each call plays anew."""
     seen: list[int] = []
 
-    def count(work: Any, jobs: list[Any], *rest: Any) -> list[Any]:
+    def count(work: Any, jobs: list[Any], *rest: Any, **named: Any) -> list[Any]:
         seen.append(len(jobs))
-        return run_apart(work, jobs, *rest)
+        return run_apart(work, jobs, *rest, **named)
 
-    monkeypatch.setattr(episodes_module, "run_apart", count)
+    monkeypatch.setattr(workers, "run_apart", count)
     return seen
 
 

@@ -19,7 +19,7 @@ from workbook.simulation import observation
 from workbook.simulation.observation import observe
 from workbook.simulation.playback import Playback
 from workbook.simulation.scene import SimulationError, scene_of
-from workbook.simulation.workers import run_apart, to_run
+from workbook.simulation.workers import run_missing
 
 SECONDS_A_DEMONSTRATION = 300.0
 STRIDE = 2  # steps between the chunks that a policy learns from
@@ -59,8 +59,7 @@ def record(
         playback = Playback(dataset.starts[at], dataset.episodes[at].actions)
         jobs.append((playback.start, playback.actions, folder / f"seen-{_key(playback)}.npz"))
     by_scene = sorted(jobs, key=lambda job: job[0].task_file)
-    missing = to_run(by_scene, lambda job: _load(job[2]) is not None)
-    run_apart(_record_job, missing, SECONDS_A_DEMONSTRATION, on_progress)
+    run_missing(_record_job, by_scene, _is_recorded, SECONDS_A_DEMONSTRATION, on_progress)
     found = {at: (dataset.episodes[at], _load(path)) for at, (*_, path) in zip(positions, jobs, strict=True)}
     return {
         at: Demonstration(episode.task, episode.actions, seen)
@@ -81,16 +80,20 @@ def _load(path: Path) -> Array | None:
         return None
 
 
-def _record_job(job: tuple[Start, Array, Path]) -> None:
+def _is_recorded(job: tuple[Start, Array, Path]) -> bool:
+    return _load(job[2]) is not None
+
+
+def _record_job(job: tuple[Start, Array, Path]) -> str:
+    """Play a demonstration and keep what is seen in it; '' or why it could not be played."""
     start, actions, path = job
-    if _load(path) is not None:
-        return
     try:
         seen = observe(scene_of(start.task_file), start, actions)
-    except SimulationError:
-        return
+    except SimulationError as error:
+        return str(error)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, seen=seen)
+    return ""
 
 
 def inputs_at(seen: Array, before: Array | None, task: str, tasks: Sequence[str]) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -18,6 +19,7 @@ import torch
 from workbook.common.array import Array
 from workbook.common.jobs import OnProgress
 from workbook.common.paths import replacing
+from workbook.common.slurm import Cluster
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import Start
 from workbook.data.sources.files import one_line
@@ -28,7 +30,7 @@ from workbook.simulation import observation, scene as scene_module
 from workbook.simulation.kernels import kernels
 from workbook.simulation.observation import Observer, jitter
 from workbook.simulation.scene import SimulationError, scene_of, versions
-from workbook.simulation.workers import Died, run_apart, to_run
+from workbook.simulation.workers import Died, run_missing
 
 MOST_STEPS = 220  # LIBERO's own limit for libero_spatial, its shortest
 JITTER_RADIANS = 0.02  # of each joint of the arm, in starts beyond the recorded ones
@@ -66,20 +68,21 @@ def play_all(
 ) -> pd.DataFrame:
     """A row for every arm, seed and start. keys: what says all that an actor does; folder: of what is finished."""
     asked = []
+    scratch = folder / "actors"
+    if not Cluster.of_environment():  # whose jobs may still read them
+        shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(exist_ok=True)
     for (arm, seed), actor in actors.items():
-        file = folder / f"actor-{hashlib.sha256(keys[arm, seed].encode()).hexdigest()}.pickle"
+        file = scratch / f"{hashlib.sha256(keys[arm, seed].encode()).hexdigest()}.pickle"
         with replacing(file) as temporary:
             temporary.write_bytes(pickle.dumps((actor, tuple(tasks))))
         for start in starts[seed]:
             path = folder / f"episode-{_episode_key(keys[arm, seed], start)}.json"
             asked.append((arm, seed, start, (file, start, path)))
     jobs = sorted((job for *_, job in asked), key=lambda job: (job[1].start.task_file, str(job[0])))
-    jobs = to_run(jobs, lambda job: _finished(job[2]) is not None)
-    done = len(asked) - len(jobs)
-    problems = run_apart(_play_job, jobs, SECONDS_AN_EPISODE, lambda some, _: on_progress(done + some, len(asked)))
+    problems = run_missing(_play_job, jobs, _is_played, SECONDS_AN_EPISODE, on_progress)
     on_progress(len(asked), len(asked))
-    for file in {job[0] for *_, job in asked}:  # after an interruption they stay, for jobs of a cluster go on
-        file.unlink()
+    shutil.rmtree(scratch)
     reasons = {
         job[2]: DIED if isinstance(problem, Died) else problem for job, problem in zip(jobs, problems, strict=True)
     }
@@ -108,11 +111,13 @@ def _finished(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _is_played(job: tuple[Path, HeldOutStart, Path]) -> bool:
+    return _finished(job[2]) is not None
+
+
 def _play_job(job: tuple[Path, HeldOutStart, Path]) -> str:
-    """Play one episode and keep its result, if that is not done; '' or why it could not be played."""
+    """Play one episode and keep its result; '' or why it could not be played."""
     file, start, path = job
-    if _finished(path):
-        return ""
     try:
         actor, tasks = _actor_of(file)
         succeeded, steps = _episode(actor, start, tasks)

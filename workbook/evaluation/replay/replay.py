@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,7 +21,6 @@ from workbook.codecs.protocol import Codec
 from workbook.common.errors import InputError
 from workbook.common.jobs import OnProgress
 from workbook.common.paths import OutputFolder
-from workbook.common.slurm import Cluster
 from workbook.data.chunks import join_chunks
 from workbook.data.dataset import Dataset
 from workbook.data.episodes import take_evenly
@@ -32,7 +32,7 @@ from workbook.evaluation.score import HeldOut, score
 from workbook.simulation import scene
 from workbook.simulation.kernels import kernels
 from workbook.simulation.playback import Playback, Trace, play
-from workbook.simulation.workers import Died, run_apart, to_run
+from workbook.simulation.workers import Died, run_missing
 from workbook.training.runs import load_fitting
 
 SECONDS_A_REPLAY = 300.0  # after which one counts as hung; the longest take about 10
@@ -148,9 +148,10 @@ class _Replays:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        if not Cluster.of_environment():  # whose jobs may still write
-            for half_written in folder.glob(f".{'[0-9a-f]' * 64}.npz.*"):  # by processes that died
-                half_written.unlink(missing_ok=True)
+        for half_written in folder.glob(f".{'[0-9a-f]' * 64}.npz.*"):
+            with suppress(FileNotFoundError):
+                if half_written.stat().st_mtime < time.time() - SECONDS_A_REPLAY:  # by a process that died
+                    half_written.unlink()
         self.folder = folder
         self.outcomes: dict[str, Outcome] = {}
         self.newly_played = 0
@@ -158,22 +159,10 @@ class _Replays:
     def play(self, wanted: Sequence[Playback], on_progress: OnProgress | None) -> None:
         jobs = [(each, self._path(each.key)) for each in {playback.key: playback for playback in wanted}.values()]
         jobs.sort(key=lambda job: (job[0].start.task_file, job[0].start.state.tobytes()))
-        for playback, path in jobs:
-            if trace := Trace.load(path):
-                self.outcomes[playback.key] = trace
-        self.newly_played, total = len(jobs) - len(self.outcomes), len(jobs)
-        jobs = to_run(jobs, lambda job: job[0].key in self.outcomes)
-        finished = total - len(jobs)
-
-        def report(done: int, _: int) -> None:
-            if on_progress:
-                on_progress(finished + done, total)
-
-        for (playback, path), problem in zip(jobs, run_apart(_play_job, jobs, SECONDS_A_REPLAY, report), strict=True):
-            if isinstance(problem, Died):
-                self.outcomes[playback.key] = DIED
-            else:
-                self.outcomes[playback.key] = Trace.load(path) or problem
+        self.newly_played = sum(not _is_played(job) for job in jobs)
+        problems = run_missing(_play_job, jobs, _is_played, SECONDS_A_REPLAY, on_progress)
+        for (playback, path), problem in zip(jobs, problems, strict=True):
+            self.outcomes[playback.key] = Trace.load(path) or (DIED if isinstance(problem, Died) else problem)
 
     def outcome(self, playback: Playback) -> Outcome:
         """What happened, or why it could not be played: a key, or one sentence."""
@@ -183,11 +172,13 @@ class _Replays:
         return self.folder / f"{key}.npz"
 
 
+def _is_played(job: tuple[Playback, Path]) -> bool:
+    return Trace.load(job[1]) is not None
+
+
 def _play_job(job: tuple[Playback, Path]) -> str:
-    """Play and keep the trace, if that is not done; '' or why it could not be played."""
+    """Play and keep the trace; '' or why it could not be played."""
     playback, path = job
-    if Trace.load(path):
-        return ""
     task_file = playback.start.task_file
     try:
         play(scene.scene_of(task_file), playback).save(path)
