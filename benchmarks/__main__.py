@@ -148,7 +148,7 @@ def _of_codes_alike(fitting: Fitting, options: argparse.Namespace) -> Iterator[R
 
 
 def _grouped_residual_fsq(model: ActionRFSQAE) -> torch.nn.Module:
-    """A group for each latent, so that each token has L values, as ours; in 4 or 8 groups it was not quicker."""
+    """A group for each latent, so that each token has L values, as ours."""
     from vector_quantize_pytorch import GroupedResidualFSQ
 
     latents, block = model.hidden_dim, model.rfsq

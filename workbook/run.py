@@ -36,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the cell that was cut off
-        sent = "; jobs that were sent go on: the same command gathers what they do, scancel ends them"
-        said = "interrupted; the results in the output folder are as they were" + sent * (options.on == "slurm")
+        said = "interrupted; the results in the output folder are as they were"
+        if options.on == "slurm":
+            said += "; jobs that were sent go on: the same command gathers what they do, scancel ends them"
         print(f"\n{said}", file=sys.stderr)  # noqa: T201
         return 130
     except OSError as error:

@@ -109,7 +109,7 @@ def _run_on_cluster(
     """Parts of all jobs are sent, for a call that gathers what an interrupted one has sent is to name the same.
 
     What jobs of a cluster have said may be older than a file that was lost since, or come before a file is seen here;
-    then they are sent once more, and begin by looking what is done.
+    then they are sent once more, as are those of which one died, and begin by looking what is done.
     """
     parts = [jobs[first : first + SENT_TOGETHER] for first in range(0, len(jobs), SENT_TOGETHER)]
     shared = work, is_done, seconds, kernels(), digest(list(jobs))

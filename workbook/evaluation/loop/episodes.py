@@ -82,7 +82,7 @@ def play_all(
     jobs = sorted((job for *_, job in asked), key=lambda job: (job[1].start.task_file, str(job[0])))
     problems = run_missing(_play_job, jobs, _is_played, SECONDS_AN_EPISODE, on_progress)
     on_progress(len(asked), len(asked))
-    shutil.rmtree(scratch)
+    shutil.rmtree(scratch, ignore_errors=True)  # a node may still hold a file of it open
     reasons = {
         job[2]: DIED if isinstance(problem, Died) else problem for job, problem in zip(jobs, problems, strict=True)
     }
